@@ -1,0 +1,16 @@
+/** What a backend is: kernels plus the memory they work on. Nothing above this room knows which one runs. */
+import type { Allocator } from "../tensor/tensor.ts";
+import type { Kernels } from "./kernels.ts";
+
+export type BackendName = "native" | "wasm" | "reference";
+
+/** Instruction sets a backend may be built for. */
+export type InstructionSet = "avx512" | "avx2" | "x86-64" | "neon" | "simd128" | "typescript";
+
+export interface Backend extends Allocator {
+  readonly name: BackendName;
+  readonly isa: InstructionSet;
+  /** Threads that kernels run on, the caller's included. */
+  readonly threads: number;
+  readonly kernels: Kernels;
+}

@@ -1,0 +1,91 @@
+/**
+ * Memory of one step: tensors are taken in turn, given back early where possible, and all dropped together by `reset`.
+ * After the first few steps no memory is asked of the machine any more, and nothing waits for garbage collection.
+ */
+import { type Allocator, type Block, type DType, elementBytes, shapeSize, Tensor } from "./tensor.ts";
+
+const ALIGNMENT = 64;
+const CHUNK_BYTES = 8 * 2 ** 20;
+
+interface Place {
+  readonly block: Block;
+  readonly byteOffset: number;
+  readonly byteLength: number;
+}
+
+export class Arena {
+  readonly #allocator: Allocator;
+  #chunks: Block[] = [];
+  #chunk = 0;
+  #used = 0;
+  #free = new Map<number, Place[]>();
+  #places = new Map<Tensor<DType>, Place>();
+
+  constructor(allocator: Allocator) {
+    this.#allocator = allocator;
+  }
+
+  /** Bytes asked of the allocator so far: flat once the largest step has been seen. */
+  get reservedBytes(): number {
+    return this.#chunks.reduce((sum, chunk) => sum + chunk.byteLength, 0);
+  }
+
+  /** A tensor with undefined content, valid until `release` or `reset`. */
+  take<D extends DType = "f32">(shape: readonly number[], dtype: D = "f32" as D): Tensor<D> {
+    const byteLength = Math.ceil((shapeSize(shape) * elementBytes(dtype)) / ALIGNMENT) * ALIGNMENT;
+    const place = this.#free.get(byteLength)?.pop() ?? this.#bump(byteLength);
+    const tensor = new Tensor(place.block, dtype, shape, place.byteOffset);
+    this.#places.set(tensor, place);
+    return tensor;
+  }
+
+  /** Gives one tensor's memory back within the step. Views of it must not be used any more. */
+  release(tensor: Tensor<DType>): void {
+    const place = this.#places.get(tensor);
+    if (place === undefined) return;
+    this.#places.delete(tensor);
+    const list = this.#free.get(place.byteLength);
+    if (list) list.push(place);
+    else this.#free.set(place.byteLength, [place]);
+  }
+
+  /** Drops all tensors; the memory stays for the next step. */
+  reset(): void {
+    this.#chunk = 0;
+    this.#used = 0;
+    this.#free.clear();
+    this.#places.clear();
+    // Several chunks become one of their total size, so that the next step fits without gaps.
+    if (this.#chunks.length > 1) {
+      const total = this.reservedBytes;
+      this.dispose();
+      this.#chunks.push(this.#allocator.allocate(total));
+    }
+  }
+
+  /** Gives all memory back to the machine. */
+  dispose(): void {
+    for (const chunk of this.#chunks) chunk.release();
+    this.#chunks = [];
+    this.#chunk = 0;
+    this.#used = 0;
+    this.#free.clear();
+    this.#places.clear();
+  }
+
+  #bump(byteLength: number): Place {
+    for (;;) {
+      const block = this.#chunks[this.#chunk];
+      if (block === undefined) {
+        this.#chunks.push(this.#allocator.allocate(Math.max(CHUNK_BYTES, byteLength)));
+      } else if (this.#used + byteLength <= block.byteLength) {
+        const byteOffset = this.#used;
+        this.#used += byteLength;
+        return { block, byteOffset, byteLength };
+      } else {
+        this.#chunk += 1;
+        this.#used = 0;
+      }
+    }
+  }
+}
