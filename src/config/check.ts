@@ -1,0 +1,74 @@
+/** Reads data against a schema and reports every fault at once, each with its path, what was found and what is allowed. */
+import { closest, distance } from "fastest-levenshtein";
+import type { z } from "zod";
+import { ConfigError } from "../errors.ts";
+
+/** Keys that a schema knows at `path`, to suggest one for a misspelt key. */
+function knownKeys(schema: z.ZodType, path: readonly PropertyKey[]): string[] {
+  let current: unknown = schema;
+  for (const step of path) {
+    const unwrapped = unwrap(current);
+    if (unwrapped.shape !== undefined) current = unwrapped.shape[String(step)];
+    else current = unwrapped.element ?? unwrapped.valueType;
+  }
+  return Object.keys(unwrap(current).shape ?? {});
+}
+
+interface SchemaParts {
+  shape?: Record<string, unknown>;
+  element?: unknown;
+  valueType?: unknown;
+}
+
+/** Looks through optional, default and refinement wrappers; a union stands for its first object. */
+function unwrap(schema: unknown): SchemaParts {
+  const def = (schema as { def?: { innerType?: unknown; in?: unknown; options?: unknown[] } } | undefined)?.def;
+  if (def?.innerType !== undefined) return unwrap(def.innerType);
+  if (def?.in !== undefined) return unwrap(def.in);
+  if (def?.options !== undefined) return unwrap(def.options.find((option) => unwrap(option).shape !== undefined));
+  return (schema ?? {}) as SchemaParts;
+}
+
+/** The value at a path, for the message. */
+function valueAt(value: unknown, path: readonly PropertyKey[]): unknown {
+  return path.reduce<unknown>((inner, key) => (inner as Record<PropertyKey, unknown> | undefined)?.[key], value);
+}
+
+function show(value: unknown): string {
+  const text = typeof value === "number" ? String(value) : (JSON.stringify(value) ?? String(value));
+  return text.length > 60 ? `${text.slice(0, 57)}...` : text;
+}
+
+function faultsOf(schema: z.ZodType, value: unknown, issues: readonly z.core.$ZodIssue[]): string[] {
+  return issues.flatMap((issue) => {
+    const path = issue.path.map(String).join(".");
+    if (issue.code === "unrecognized_keys") {
+      const known = knownKeys(schema, issue.path);
+      return issue.keys.map((key) => {
+        const near = known.length > 0 ? closest(key, known) : undefined;
+        const suggestion =
+          near !== undefined && distance(key, near) <= Math.max(2, key.length / 3) ? `, did you mean "${near}"?` : "";
+        return `${[path, key].filter(Boolean).join(".")}: unknown key${suggestion}`;
+      });
+    }
+    if (issue.code === "custom") return [`${path || "(root)"}: ${issue.message}`];
+    const found = valueAt(value, issue.path);
+    const message = issue.message.replace(/^(Invalid input|Invalid option|Too small|Too big): /, "");
+    return [`${path || "(root)"}: ${found === undefined ? "missing" : show(found)}, ${message}`];
+  });
+}
+
+/**
+ * @param place what is read, for the message: a file or "model config".
+ * @returns the value with defaults filled in.
+ * @throws ConfigError listing every fault.
+ */
+export function parseConfig<S extends z.ZodType>(schema: S, value: unknown, place: string, hint?: string): z.output<S> {
+  const result = schema.safeParse(value);
+  if (result.success) return result.data;
+  const faults = faultsOf(schema, value, result.error.issues);
+  throw new ConfigError(
+    `${place}: ${faults.length === 1 ? faults[0] : `${faults.length} faults\n${faults.map((fault) => `  - ${fault}`).join("\n")}`}`,
+    hint === undefined ? {} : { hint },
+  );
+}

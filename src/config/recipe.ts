@@ -1,0 +1,149 @@
+/**
+ * A training recipe: one complete, reproducible run as data. Read from YAML, checked at the door, stored resolved (all
+ * defaults written out) with every checkpoint.
+ */
+import { z } from "zod";
+import { parseConfig } from "./check.ts";
+
+const positive = z.number().positive();
+const share = z.number().min(0).max(1);
+
+/** Where text comes from: exactly one of `npm` and `path`. */
+const sourceSchema = z
+  .strictObject({
+    /** Name of the kind of text; held-out results and routing are reported by it. */
+    name: z.string().regex(/^[a-z0-9][a-z0-9_-]*$/, "must be lower-case letters, digits, - and _"),
+    /** An npm package with its version, such as "three@0.180.0", fetched when the recipe runs. */
+    npm: z.string().min(1).optional(),
+    /** A file or folder; relative to the recipe. */
+    path: z.string().min(1).optional(),
+    /** Globs inside the package or folder. */
+    include: z.array(z.string().min(1)).min(1).default(["**/*.{txt,md,jsonl,jsonl.gz}"]),
+    exclude: z.array(z.string().min(1)).default([]),
+    /** How a file becomes documents. `auto` goes by the ending: JSONL by line, all else one document a file. */
+    format: z.enum(["auto", "text", "jsonl", "email"]).default("auto"),
+    /** JSONL field that holds the text. */
+    textField: z.string().min(1).default("text"),
+    /** Documents longer than this many characters are cut into pieces. */
+    maxDocumentChars: z.int().min(100).default(8000),
+    /** Share of training tokens, relative to the other sources. */
+    weight: positive.default(1),
+  })
+  .superRefine((source, context) => {
+    if ((source.npm === undefined) === (source.path === undefined)) {
+      context.addIssue({ code: "custom", path: [], message: "needs exactly one of npm and path" });
+    }
+  });
+
+export const dataSchema = z.strictObject({
+  sources: z.array(sourceSchema).min(1),
+  /** Bytes of whole documents of each source that are kept apart for the held-out loss. */
+  heldOutBytes: z.int().min(1).default(120_000),
+});
+
+export const tokenizerSchema = z
+  .strictObject({
+    /** A Hugging Face tokenizer.json to use. */
+    file: z.string().min(1).optional(),
+    /** Entries of a byte-level BPE trained on the recipe's own text. */
+    vocabSize: z.int().min(257).optional(),
+    /** Bytes of each source the BPE is trained on. */
+    trainBytes: z.int().min(1).default(1_200_000),
+  })
+  .superRefine((tokenizer, context) => {
+    if ((tokenizer.file === undefined) === (tokenizer.vocabSize === undefined)) {
+      context.addIssue({ code: "custom", path: [], message: "needs exactly one of file and vocabSize" });
+    }
+  });
+
+export const scheduleSchema = z.strictObject({
+  /** After warm-up: cosine or a straight line down to `finalRatio` at the last step, or constant. */
+  kind: z.enum(["cosine", "linear", "constant"]).default("cosine"),
+  warmupSteps: z.int().min(0).default(0),
+  /** Warm-up starts at this share of the peak (OLMo: 0.1, not 0). */
+  warmupStartRatio: share.default(0.1),
+  finalRatio: share.default(0.1),
+});
+
+export const optimizerSchema = z.strictObject({
+  lr: positive.default(4e-4),
+  beta1: share.default(0.9),
+  beta2: share.default(0.95),
+  eps: positive.default(1e-8),
+  /** Decoupled; on every parameter except those `noDecay` names. */
+  weightDecay: z.number().min(0).default(0.1),
+  /** Parameter-name patterns (`*` stands for anything) without decay, such as "*norm.weight". */
+  noDecay: z.array(z.string().min(1)).default([]),
+  /** Bound on the global gradient norm; null for none. */
+  clipNorm: positive.nullable().default(1),
+});
+
+export const lossSchema = z.strictObject({
+  /** Weight of the load-balancing loss at the paper's scale (balance = 1); 0 turns it off. */
+  balance: z.number().min(0).default(0.01),
+  /** Weight of the router z-loss at the training code's scale; 0 turns it off, whatever `balance` is. */
+  z: z.number().min(0).default(0.001),
+});
+
+export const trainSchema = z.strictObject({
+  steps: z.int().min(1),
+  /** Sequences in one optimiser step. */
+  batchSize: z.int().min(1),
+  /** Sequences in one forward pass; must divide batchSize. Left out: the whole batch. */
+  microBatchSize: z.int().min(1).optional(),
+  sequenceLength: z.int().min(2),
+  /** Attention stops at document borders. The paper's runs do not. */
+  documentMask: z.boolean().default(false),
+  optimizer: optimizerSchema.prefault({}),
+  schedule: scheduleSchema.prefault({}),
+  loss: lossSchema.prefault({}),
+  /** Steps between held-out evaluations; the last step is always evaluated. */
+  evalEvery: z.int().min(1).default(100),
+  /** Steps between checkpoints; the last step is always saved. */
+  saveEvery: z.int().min(1).default(100),
+  /** Newest checkpoints that are kept. */
+  keep: z.int().min(1).default(2),
+});
+
+export const recipeSchema = z
+  .strictObject({
+    name: z.string().regex(/^[a-z0-9][a-z0-9_-]*$/, "must be lower-case letters, digits, - and _"),
+    seed: z.int().min(0).default(6198),
+    /** A preset's name with overrides, or a whole model config. `vocabSize` may be left to the tokenizer. */
+    model: z.looseObject({ preset: z.string().min(1).optional() }),
+    tokenizer: tokenizerSchema,
+    data: dataSchema,
+    train: trainSchema,
+  })
+  .superRefine((recipe, context) => {
+    const { batchSize, microBatchSize } = recipe.train;
+    if (microBatchSize !== undefined && batchSize % microBatchSize !== 0) {
+      context.addIssue({
+        code: "custom",
+        path: ["train", "microBatchSize"],
+        message: `${microBatchSize}, must divide batchSize (${batchSize})`,
+      });
+    }
+    const names = recipe.data.sources.map((source) => source.name);
+    const twice = names.find((name, index) => names.indexOf(name) !== index);
+    if (twice !== undefined) {
+      context.addIssue({ code: "custom", path: ["data", "sources"], message: `two sources are named "${twice}"` });
+    }
+  });
+
+export type Recipe = z.output<typeof recipeSchema>;
+export type DataRecipe = z.output<typeof dataSchema>;
+export type SourceRecipe = z.output<typeof sourceSchema>;
+export type TokenizerRecipe = z.output<typeof tokenizerSchema>;
+export type TrainRecipe = z.output<typeof trainSchema>;
+export type OptimizerRecipe = z.output<typeof optimizerSchema>;
+export type ScheduleRecipe = z.output<typeof scheduleSchema>;
+
+/**
+ * Checks a recipe and fills in defaults.
+ * @param place the file it came from, for messages.
+ * @throws ConfigError listing every fault.
+ */
+export function parseRecipe(value: unknown, place = "recipe"): Recipe {
+  return parseConfig(recipeSchema, value, place, "see docs/configuration.md for every key");
+}
