@@ -286,3 +286,11 @@ export const KERNEL_NAMES = [
 export function symbolOf(kernel: keyof Kernels): string {
   return `olmoe_${kernel.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)}`;
 }
+
+/** Functions under their C names, as a library exports them. */
+export type KernelLibrary = Readonly<Record<string, (...values: number[]) => number>>;
+
+/** The kernels of such a library. */
+export function bindKernels(library: KernelLibrary): Kernels {
+  return Object.fromEntries(KERNEL_NAMES.map((name) => [name, library[symbolOf(name)]])) as unknown as Kernels;
+}

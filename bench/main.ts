@@ -1,0 +1,108 @@
+/** Benchmarks: `npx tsx bench/main.ts NAME [options]`. Results go to stdout, everything else to stderr. */
+import { parseArgs } from "node:util";
+import { OlmoeError, UsageError } from "../src/errors.ts";
+import { gemmBench } from "./gemm.ts";
+import { type BenchOptions, formatMachine, formatTable, loadWarning, type Row } from "./harness.ts";
+import { TRAIN_SIZES, trainBench, trainFlops } from "./train.ts";
+
+const USAGE = `usage: npx tsx bench/main.ts NAME [options]
+
+  gemm     f32 matrix products, native on one thread and on all, and wasm; peers: PyTorch, jax-js
+  train    one training step in tokens/s; peers: transformers on PyTorch
+
+  --json             one line of JSON for each row
+  --no-peers         do not install or run the peers
+  --repetitions N    timed rounds; default 7 for gemm, 5 for train
+  --backend NAME     native or wasm only
+  --isa NAME         instruction set of the native kernels: avx512, avx2, x86-64 or neon
+  --threads N        threads of every contender
+  --size NAME        preset to train: ${TRAIN_SIZES.join(", ")}; default small
+
+example: npx tsx bench/main.ts gemm --threads 2 --no-peers`;
+
+const OPTIONS = {
+  json: { type: "boolean", default: false },
+  "no-peers": { type: "boolean", default: false },
+  repetitions: { type: "string" },
+  backend: { type: "string" },
+  isa: { type: "string" },
+  threads: { type: "string" },
+  size: { type: "string", default: "small" },
+  help: { type: "boolean", default: false },
+} as const;
+
+function parseCommandLine() {
+  try {
+    return parseArgs({ options: OPTIONS, allowPositionals: true });
+  } catch (cause) {
+    throw new UsageError(`bench: ${(cause as Error).message}`, { hint: "pass --help for the options", cause });
+  }
+}
+
+function positiveInteger(name: string, text: string): number {
+  const value = Number(text);
+  if (!Number.isSafeInteger(value) || value < 1) {
+    throw new UsageError(`--${name}: got "${text}", expected a whole number from 1 on`);
+  }
+  return value;
+}
+
+function oneOf<T extends string>(place: string, text: string, allowed: readonly T[]): T {
+  const value = allowed.find((candidate) => candidate === text);
+  if (value === undefined) throw new UsageError(`${place}: got "${text}", expected one of ${allowed.join(", ")}`);
+  return value;
+}
+
+async function main(signal: AbortSignal): Promise<void> {
+  const { values, positionals } = parseCommandLine();
+  if (values.help) {
+    console.log(USAGE);
+    return;
+  }
+  if (positionals.length !== 1) {
+    throw new UsageError(`bench: got ${positionals.length} names, expected one of gemm, train`, { hint: USAGE });
+  }
+  const name = oneOf("bench", positionals[0]!, ["gemm", "train"]);
+  const size = oneOf("--size", values.size, TRAIN_SIZES);
+  const { backend, isa, threads, repetitions } = values;
+  const options: BenchOptions = {
+    repetitions: repetitions === undefined ? (name === "gemm" ? 7 : 5) : positiveInteger("repetitions", repetitions),
+    peers: !values["no-peers"],
+    ...(backend === undefined ? {} : { backend: oneOf("--backend", backend, ["native", "wasm"]) }),
+    ...(isa === undefined ? {} : { isa: oneOf("--isa", isa, ["avx512", "avx2", "x86-64", "neon"]) }),
+    ...(threads === undefined ? {} : { threads: positiveInteger("threads", threads) }),
+    signal,
+    notice: (text) => console.error(text),
+  };
+
+  const rows: Row[] = [];
+  for await (const row of name === "gemm" ? gemmBench(options) : trainBench(options, size)) {
+    rows.push(row);
+    if (values.json) console.log(JSON.stringify(row));
+    else console.error(`measured ${row.case}`);
+  }
+  const warning = loadWarning(rows);
+  if (warning !== undefined) console.error(warning);
+  if (values.json || rows.length === 0) return;
+  console.log(`machine: ${formatMachine(rows[0]!.machine)}`);
+  console.log(`command: npx tsx bench/main.ts ${process.argv.slice(2).join(" ")}`);
+  if (name === "train") console.log(`matrix products of a token: ${trainFlops(size).arithmetic}`);
+  console.log(`each peer: median (ours / theirs); ${options.repetitions} interleaved repetitions\n`);
+  console.log(formatTable(rows));
+}
+
+const interrupt = new AbortController();
+process.once("SIGINT", () => interrupt.abort());
+try {
+  await main(interrupt.signal);
+} catch (error) {
+  if (interrupt.signal.aborted) {
+    console.error("bench: interrupted");
+    process.exitCode = 130;
+  } else if (error instanceof OlmoeError) {
+    console.error(`${error.message}${error.hint === undefined ? "" : `\nHint: ${error.hint}`}`);
+    process.exitCode = error instanceof UsageError ? 2 : 1;
+  } else {
+    throw error;
+  }
+}

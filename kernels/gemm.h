@@ -1,0 +1,208 @@
+// Matrix products: a register tile of MR rows by NR columns over B packed in panels, in the manner of BLIS. The tile is
+// all that needs tuning; the dense product, the experts' grouped products and attention are loops around it.
+//
+// Each output is the sum over k in rising order, in blocks of KC, whatever tile, task or neighbour it is computed
+// with: a row's bits do not depend on the other rows in the call.
+#pragma once
+#include "pool.h"
+
+#if defined(__AVX512F__)
+constexpr int MR = 12, NV = 2;  // 24 accumulators, 2 of B, of 32 registers
+#elif defined(__AVX2__)
+constexpr int MR = 6, NV = 2;  // 12 accumulators of 16
+#elif defined(__aarch64__)
+constexpr int MR = 8, NV = 2;  // 16 accumulators of 32
+#else
+constexpr int MR = 4, NV = 2;  // 8 accumulators of 16
+#endif
+constexpr int NR = NV * LANES;
+constexpr isize KC = 256;
+
+// A as MR separate rows: element (i, k) is row[i][k]. Gathered rows need no copy.
+struct RowsOfA {
+  const f32* row[MR];
+  INLINE f32 at(const RowsOfA& a, int i, isize k) { return a.row[i][k]; }
+};
+// A packed k by k: element (i, k) is data[k * MR + i].
+struct PanelOfA {
+  const f32* data;
+  INLINE f32 at(const PanelOfA& a, int i, isize k) { return a.data[k * MR + i]; }
+};
+
+// tile[i] += sum over k of A[i, k] * panel[k, :]. The panel holds NR values for each k.
+template <class A>
+INLINE void multiply_tile(const A& a, const f32* panel, isize k, vf (&tile)[MR][NV]) {
+  for (isize p = 0; p < k; p++) {
+    vf b[NV];
+    for (int v = 0; v < NV; v++) b[v] = *(const vf*)(panel + p * NR + v * LANES);
+#pragma GCC unroll 16
+    for (int i = 0; i < MR; i++) {
+      vf x = splat(A::at(a, i, p));
+#pragma GCC unroll 4
+      for (int v = 0; v < NV; v++) tile[i][v] += x * b[v];
+    }
+  }
+}
+
+// Writes or adds the tile's first `rows` x `cols` values.
+INLINE void store_tile(const vf (&tile)[MR][NV], f32* c, isize ldc, isize rows, isize cols, bool add) {
+  if (cols == NR) {
+#pragma GCC unroll 16
+    for (int i = 0; i < MR; i++) {
+      if (i >= rows) return;
+#pragma GCC unroll 4
+      for (int v = 0; v < NV; v++) {
+        f32* place = c + i * ldc + v * LANES;
+        store(place, add ? load(place) + tile[i][v] : tile[i][v]);
+      }
+    }
+    return;
+  }
+  f32 values[NR];
+  for (isize i = 0; i < rows; i++) {
+    for (int v = 0; v < NV; v++) store(values + v * LANES, tile[i][v]);
+    for (isize j = 0; j < cols; j++) c[i * ldc + j] = add ? c[i * ldc + j] + values[j] : values[j];
+  }
+}
+
+template <class A>
+static void run_tile(const A& a, const f32* panel, isize k, f32* c, isize ldc, isize rows, isize cols, bool add) {
+  for (isize i = 0; i < rows; i++)  // C comes from far away: ask for it before the arithmetic, not after
+    for (isize j = 0; j < cols; j += 16) __builtin_prefetch(c + i * ldc + j, 1);
+  vf tile[MR][NV] = {};
+  multiply_tile(a, panel, k, tile);
+  store_tile(tile, c, ldc, rows, cols, add);
+}
+
+// panel[k][j] = b[k][j] for up to NR columns of a row-major B; columns beyond `cols` are zero. row(k) gives row k.
+template <class Row>
+INLINE void pack_rows(Row row, isize k, isize cols, f32* panel) {
+  for (isize p = 0; p < k; p++) {
+    const f32* source = row(p);
+    if (cols == NR) {
+      for (int v = 0; v < NV; v++) store(panel + p * NR + v * LANES, load(source + v * LANES));
+    } else {
+      for (isize j = 0; j < NR; j++) panel[p * NR + j] = j < cols ? source[j] : 0.0f;
+    }
+  }
+}
+
+// panel[k][j] = source[j][k], width columns of the panel, the first `cols` of them filled.
+INLINE void pack_transposed(const f32* source, isize ld, isize k, isize cols, f32* panel, isize width) {
+  isize j = 0;
+  for (; j + 4 <= cols; j += 4) {
+    isize p = 0;
+    for (; p + 4 <= k; p += 4) transpose4(source + j * ld + p, ld, panel + p * width + j, width);
+    for (; p < k; p++)
+      for (isize i = 0; i < 4; i++) panel[p * width + j + i] = source[(j + i) * ld + p];
+  }
+  for (; j < width; j++)
+    for (isize p = 0; p < k; p++) panel[p * width + j] = j < cols ? source[j * ld + p] : 0.0f;
+}
+
+// panel[k][i] = source[k][i] * factor(k) for up to MR columns of a row-major k x m matrix, which is A transposed.
+template <class Row>
+INLINE void pack_columns(Row row, isize k, isize rows, f32* panel) {
+  for (isize p = 0; p < k; p++) {
+    const f32* source = row(p);
+    if (rows == MR) memcpy(panel + p * MR, source, MR * sizeof(f32));
+    else
+      for (isize i = 0; i < MR; i++) panel[p * MR + i] = i < rows ? source[i] : 0.0f;
+  }
+}
+
+// B of a product as the source of its panels: stored [k, n], or [n, k] when transposed.
+struct SourceOfB {
+  const f32* data;
+  isize ld;
+  bool transposed;
+  INLINE void pack(const SourceOfB& b, isize p, isize k, isize j, isize cols, f32* panel) {
+    if (b.transposed) pack_transposed(b.data + j * b.ld + p, b.ld, k, cols, panel, NR);
+    else pack_rows([&](isize r) { return b.data + (p + r) * b.ld + j; }, k, cols, panel);
+  }
+};
+
+// C[m, n] (+)= A B on the calling thread, A given by a pointer to each row, panels of B packed as they are needed and
+// used for all rows. Right where m is large against the cost of packing.
+template <class Row>
+static void multiply_rows(isize m, isize n, isize k, Row row, const SourceOfB& b, f32* c, isize ldc, bool add) {
+  f32* panel = scratch(SLOT_B, KC * NR);
+  for (isize p = 0; p < k; p += KC) {
+    isize depth = minimum(KC, k - p);
+    for (isize j = 0; j < n; j += NR) {
+      isize cols = minimum(NR, n - j);
+      SourceOfB::pack(b, p, depth, j, cols, panel);
+      for (isize i = 0; i < m; i += MR) {
+        isize rows = minimum(MR, m - i);
+        RowsOfA a;
+        for (int r = 0; r < MR; r++) a.row[r] = row(i + (r < rows ? r : 0)) + p;
+        run_tile(a, panel, depth, c + i * ldc + j, ldc, rows, cols, add || p > 0);
+      }
+    }
+  }
+  if (k == 0 && !add)
+    for (isize i = 0; i < m; i++) memset(c + i * ldc, 0, (size_t)n * sizeof(f32));
+}
+
+// C[m, n] += A^T B on the calling thread, both given by their rows: A's row k holds m values, B's row k holds n.
+template <class RowA, class RowB>
+static void multiply_columns(isize m, isize n, isize k, RowA row_a, RowB row_b, f32* c, isize ldc) {
+  isize panels = (n + NR - 1) / NR;
+  f32* packed_b = scratch(SLOT_B, KC * panels * NR);
+  f32* packed_a = scratch(SLOT_A, KC * MR);
+  for (isize p = 0; p < k; p += KC) {
+    isize depth = minimum(KC, k - p);
+    for (isize j = 0; j < panels; j++)
+      pack_rows([&](isize r) { return row_b(p + r) + j * NR; }, depth, minimum(NR, n - j * NR), packed_b + j * KC * NR);
+    for (isize i = 0; i < m; i += MR) {
+      isize rows = minimum(MR, m - i);
+      pack_columns([&](isize r) { return row_a(p + r) + i; }, depth, rows, packed_a);
+      for (isize j = 0; j < panels; j++)
+        run_tile(PanelOfA{packed_a}, packed_b + j * KC * NR, depth, c + i * ldc + j * NR, ldc, rows,
+                 minimum(NR, n - j * NR), true);
+    }
+  }
+}
+
+// One block of rows of the dense product against packed panels of B.
+static void multiply_block(bool transpose_a, const f32* a, isize lda, isize i0, isize m, isize p, isize depth,
+                           const f32* packed_b, isize n, f32* c, isize ldc, bool add) {
+  isize row_panels = (m + MR - 1) / MR;
+  f32* packed_a = scratch(SLOT_A, row_panels * MR * depth);
+  for (isize i = 0; i < m; i += MR) {
+    isize rows = minimum(MR, m - i);
+    f32* panel = packed_a + i * depth;
+    if (transpose_a) pack_columns([&](isize r) { return a + (p + r) * lda + i0 + i; }, depth, rows, panel);
+    else pack_transposed(a + (i0 + i) * lda + p, lda, depth, rows, panel, MR);
+  }
+  for (isize j = 0; j < n; j += NR)
+    for (isize i = 0; i < m; i += MR)
+      run_tile(PanelOfA{packed_a + i * depth}, packed_b + j * depth, depth, c + (i0 + i) * ldc + j, ldc,
+               minimum(MR, m - i), minimum(NR, n - j), add);
+}
+
+OLMOE_API void olmoe_gemm(isize transpose_a, isize transpose_b, isize m, isize n, isize k, const f32* a, isize lda,
+                          const f32* b, isize ldb, f32* c, isize ldc, isize accumulate) {
+  constexpr isize NC = 4096 / NR * NR;  // columns of B that are packed at a time: at most 4 MB
+  isize mc = m >= 16 * MR * thread_count ? 8 * MR : round_up(m / (2 * thread_count) + 1, MR);
+  if (mc > 16 * MR) mc = 16 * MR;
+  if (k == 0 && !accumulate)
+    for (isize i = 0; i < m; i++) memset(c + i * ldc, 0, (size_t)n * sizeof(f32));
+  for (isize j = 0; j < n; j += NC) {
+    isize cols = minimum(NC, n - j);
+    isize panels = (cols + NR - 1) / NR;
+    f32* packed_b = scratch(SLOT_SHARED, KC * panels * NR);
+    for (isize p = 0; p < k; p += KC) {
+      isize depth = minimum(KC, k - p);
+      SourceOfB source{b, ldb, transpose_b != 0};
+      parallel_blocks(panels, 4, [&](isize begin, isize end) {
+        for (isize q = begin; q < end; q++)
+          SourceOfB::pack(source, p, depth, j + q * NR, minimum(NR, cols - q * NR), packed_b + q * NR * depth);
+      });
+      parallel_blocks(m, mc, [&](isize begin, isize end) {
+        multiply_block(transpose_a != 0, a, lda, begin, end - begin, p, depth, packed_b, cols, c + j, ldc,
+                       accumulate || p > 0);
+      });
+    }
+  }
+}

@@ -1,0 +1,15 @@
+// The kernel library as one translation unit: the compiler sees everything, and each instruction set is one command.
+#include "kernels.h"
+
+#include "adamw.h"
+#include "attention.h"
+#include "elementwise.h"
+#include "embedding.h"
+#include "gemm.h"
+#include "loss.h"
+#include "machine.h"
+#include "moe.h"
+#include "norm.h"
+#include "rope.h"
+#include "router.h"
+#include "swiglu.h"

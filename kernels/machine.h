@@ -1,0 +1,60 @@
+// What the machine offers, memory, and two measurements: arithmetic in registers and reading from memory.
+#pragma once
+#include "blocks.h"
+
+OLMOE_API isize olmoe_cpu_features(void) {
+  isize features = 0;
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) features |= 1;
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512vl"))
+    features |= 2;
+  if (__builtin_cpu_supports("avx512bf16")) features |= 4;
+  if (__builtin_cpu_supports("avx512vnni")) features |= 8;
+#elif defined(__ARM_NEON)
+  features |= 16;
+#elif defined(__wasm_simd128__)
+  features |= 32;
+#endif
+  return features;
+}
+
+OLMOE_API isize olmoe_set_threads(isize count) { return pool_resize(count); }
+
+OLMOE_API void* olmoe_allocate(isize bytes) {
+  if (bytes < 0 || bytes > INTPTR_MAX - 64) return nullptr;
+  size_t rounded = (size_t)round_up(maximum(bytes, 1), 64);
+  void* block = aligned_alloc(64, rounded);
+  if (block) memset(block, 0, rounded);
+  return block;
+}
+
+OLMOE_API void olmoe_release(void* block) { free(block); }
+
+OLMOE_API f64 olmoe_fma_burst(isize iterations) {
+  constexpr int CHAINS = 12;  // enough to hide the latency of two units, few enough for 16 registers
+  volatile f32 start = 0.5f, decay = 0.999f, push = 0.001f;  // read at run time, so that nothing folds
+  f32 first = start, factor = decay, addend = push;
+  parallel_for(thread_count, [=](isize task) {
+    vf sums[CHAINS];
+    for (int j = 0; j < CHAINS; j++) sums[j] = splat(first + (f32)(task + j));
+    for (isize i = 0; i < iterations; i++)
+      for (int j = 0; j < CHAINS; j++) sums[j] = sums[j] * splat(factor) + splat(addend);
+    for (int j = 1; j < CHAINS; j++) sums[0] += sums[j];
+    volatile f32 kept = sum_lanes(sums[0]);
+    (void)kept;
+  });
+  return 2.0 * (f64)iterations * CHAINS * LANES * (f64)thread_count;
+}
+
+OLMOE_API f64 olmoe_read_burst(const f32* x, isize count, isize repeats) {
+  f64 sums[MOST_PARTS] = {}, total = 0;
+  for (isize repeat = 0; repeat < repeats; repeat++) {
+    parallel_parts(count, TASK_ELEMENTS, [&](isize part, isize begin, isize end) {
+      sums[part] = sum_over(end - begin, [=](isize i, isize n) INLINE_LAMBDA { return load_n(x + begin + i, n); });
+    });
+    for (f64 sum : sums) total += sum;
+  }
+  return total;
+}

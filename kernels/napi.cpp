@@ -1,0 +1,103 @@
+// Node's door to the kernels: one wrapper, instantiated by the compiler for every signature in kernels.h. Numbers come in
+// as doubles, which hold any address and any size that occurs; callers in src/backend/native guarantee the types.
+#include <node_api.h>
+
+#include <tuple>
+#include <utility>
+
+#include "kernels.h"
+
+namespace {
+
+template <class T>
+T from_number(double value) {
+  if constexpr (std::is_pointer_v<T>) return (T)(uintptr_t)value;
+  else return (T)value;
+}
+
+napi_value undefined(napi_env env) {
+  napi_value result;
+  napi_get_undefined(env, &result);
+  return result;
+}
+
+template <class Result, class... Args, size_t... I>
+napi_value invoke(napi_env env, Result (*kernel)(Args...), const double* values, std::index_sequence<I...>) {
+  if constexpr (std::is_void_v<Result>) {
+    kernel(from_number<Args>(values[I])...);
+    return undefined(env);
+  } else {
+    napi_value result;
+    napi_create_double(env, (double)kernel(from_number<Args>(values[I])...), &result);
+    return result;
+  }
+}
+
+template <class Result, class... Args>
+napi_value call(napi_env env, napi_callback_info info, Result (*kernel)(Args...)) {
+  constexpr size_t COUNT = sizeof...(Args);
+  size_t given = COUNT;
+  napi_value arguments[COUNT + 1];
+  double values[COUNT + 1];
+  napi_get_cb_info(env, info, &given, arguments, nullptr, nullptr);
+  for (size_t i = 0; i < COUNT; i++)
+    if (i >= given || napi_get_value_double(env, arguments[i], &values[i]) != napi_ok) {
+      napi_throw_type_error(env, nullptr, "internal: a kernel argument is missing or not a number");
+      return nullptr;
+    }
+  return invoke(env, kernel, values, std::index_sequence_for<Args...>{});
+}
+
+template <auto Kernel>
+napi_value wrap(napi_env env, napi_callback_info info) {
+  return call(env, info, Kernel);
+}
+
+void release_block(napi_env, void* block, void*) { olmoe_release(block); }
+
+// allocate(bytes) -> [address, ArrayBuffer] or undefined when there is no memory. The buffer owns the memory.
+napi_value allocate(napi_env env, napi_callback_info info) {
+  size_t count = 1;
+  napi_value argument;
+  double bytes = 0;
+  napi_get_cb_info(env, info, &count, &argument, nullptr, nullptr);
+  napi_get_value_double(env, argument, &bytes);
+  void* block = olmoe_allocate((isize)bytes);
+  if (!block) return undefined(env);
+  napi_value buffer, address, pair;
+  if (napi_create_external_arraybuffer(env, block, (size_t)bytes, release_block, nullptr, &buffer) != napi_ok) {
+    olmoe_release(block);
+    return undefined(env);
+  }
+  napi_create_double(env, (double)(uintptr_t)block, &address);
+  napi_create_array_with_length(env, 2, &pair);
+  napi_set_element(env, pair, 0, address);
+  napi_set_element(env, pair, 1, buffer);
+  return pair;
+}
+
+// release(buffer): empties the buffer at once, so that no view can reach the memory, and lets it go.
+napi_value release(napi_env env, napi_callback_info info) {
+  size_t count = 1;
+  napi_value buffer;
+  napi_get_cb_info(env, info, &count, &buffer, nullptr, nullptr);
+  napi_detach_arraybuffer(env, buffer);
+  return undefined(env);
+}
+
+void define(napi_env env, napi_value exports, const char* name, napi_callback function) {
+  napi_value value;
+  napi_create_function(env, name, NAPI_AUTO_LENGTH, function, nullptr, &value);
+  napi_set_named_property(env, exports, name, value);
+}
+
+}  // namespace
+
+NAPI_MODULE_INIT() {
+#define OLMOE_DEFINE(name) define(env, exports, "olmoe_" #name, wrap<&olmoe_##name>);
+  OLMOE_KERNELS(OLMOE_DEFINE)
+#undef OLMOE_DEFINE
+  define(env, exports, "allocate", allocate);
+  define(env, exports, "release", release);
+  return exports;
+}

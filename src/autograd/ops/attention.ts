@@ -1,0 +1,183 @@
+/** Rotary positions and softmax attention. Letters: T = batch * length tokens, H heads, C channels of a head. */
+import type { Tensor } from "../../tensor/tensor.ts";
+import type { Graph, Variable } from "../graph.ts";
+
+/** Cosines and sines of all positions a model may use, each [positions, C / 2]. */
+export interface RotaryTable {
+  readonly cosine: Tensor;
+  readonly sine: Tensor;
+}
+
+/**
+ * Fills a rotary table. Frequencies and angles are rounded to f32 step by step, as transformers computes them, so that
+ * far positions agree with the released model.
+ * @param cosine [positions, C / 2]; @param sine the same.
+ */
+export function fillRotaryTable({ cosine, sine }: RotaryTable, theta: number): void {
+  const [positions, half] = [cosine.dim(0), cosine.dim(1)];
+  const [cos, sin] = [cosine.data, sine.data];
+  for (let j = 0; j < half; j++) {
+    const frequency = Math.fround(1 / Math.fround(theta ** Math.fround(j / half)));
+    for (let position = 0; position < positions; position++) {
+      const angle = Math.fround(position * frequency);
+      cos[position * half + j] = Math.cos(angle);
+      sin[position * half + j] = Math.sin(angle);
+    }
+  }
+}
+
+/**
+ * Rotates the heads of x by their tokens' positions (RoFormer, half-split layout). Works in place: x must not be used
+ * afterwards, which holds for the results of `linear` and `rmsNorm`.
+ * @param x [T, H * C]; @param positions [T].
+ */
+export function rope(
+  graph: Graph,
+  x: Variable,
+  positions: Tensor<"i32">,
+  { cosine, sine }: RotaryTable,
+  heads: number,
+): Variable {
+  const { kernels } = graph;
+  const [tokens, width] = [x.value.dim(0), x.value.dim(1)];
+  const channels = width / heads;
+  const rotate = (tensor: Tensor, inverse: 0 | 1) =>
+    kernels.rope(
+      tensor.pointer,
+      width,
+      positions.pointer,
+      cosine.pointer,
+      sine.pointer,
+      tokens,
+      heads,
+      channels,
+      inverse,
+    );
+  rotate(x.value, 0);
+  return graph.node(x.value, [x], [], (dy) => {
+    rotate(dy, 1);
+    graph.give(x, dy);
+  });
+}
+
+export interface AttentionOptions {
+  readonly batch: number;
+  readonly heads: number;
+  readonly kvHeads: number;
+  /** [T]: index of the first key in its own sequence that a query sees; absent: 0. */
+  readonly kvStart?: Tensor<"i32"> | undefined;
+}
+
+/**
+ * Causal attention of sequences with themselves, softmax(q k^T / sqrt(C)) v; query heads share key/value heads in
+ * groups. Memory is linear in the length.
+ * @param q [T, H * C]; @param k [T, KV * C]; @param v [T, KV * C].
+ * @returns [T, H * C].
+ */
+export function attention(graph: Graph, q: Variable, k: Variable, v: Variable, options: AttentionOptions): Variable {
+  const { kernels } = graph;
+  const { batch, heads, kvHeads, kvStart } = options;
+  const [tokens, width, kvWidth] = [q.value.dim(0), q.value.dim(1), k.value.dim(1)];
+  const [length, channels] = [tokens / batch, width / heads];
+  const scale = 1 / Math.sqrt(channels);
+  const out = graph.take(q.value.shape);
+  const lse = graph.take([batch, heads, length]);
+  kernels.attentionForward(
+    q.value.pointer,
+    width,
+    k.value.pointer,
+    kvWidth,
+    v.value.pointer,
+    kvWidth,
+    out.pointer,
+    width,
+    lse.pointer,
+    kvStart?.pointer ?? 0,
+    batch,
+    length,
+    length,
+    length,
+    heads,
+    kvHeads,
+    channels,
+    scale,
+  );
+  return graph.node(out, [q, k, v], [lse], (dout) => {
+    const [dq, dk, dv] = [graph.take(q.value.shape), graph.take(k.value.shape), graph.take(v.value.shape)];
+    kernels.attentionBackward(
+      q.value.pointer,
+      width,
+      k.value.pointer,
+      kvWidth,
+      v.value.pointer,
+      kvWidth,
+      out.pointer,
+      width,
+      lse.pointer,
+      kvStart?.pointer ?? 0,
+      dout.pointer,
+      width,
+      dq.pointer,
+      width,
+      dk.pointer,
+      kvWidth,
+      dv.pointer,
+      kvWidth,
+      batch,
+      length,
+      heads,
+      kvHeads,
+      channels,
+      scale,
+    );
+    graph.release(dout);
+    graph.give(q, dq);
+    graph.give(k, dk);
+    graph.give(v, dv);
+  });
+}
+
+/** Keys and values of a layer that were computed before: [batch, capacity, KV * C] each. */
+export interface CachedKeys {
+  readonly keys: Tensor;
+  readonly values: Tensor;
+  readonly capacity: number;
+}
+
+/**
+ * Attention of new queries over a cache that already holds their keys, without a way back.
+ * @param q [batch * queries, H * C], the last `queries` of `length` positions.
+ */
+export function cachedAttention(
+  graph: Graph,
+  q: Variable,
+  { keys, values, capacity }: CachedKeys,
+  length: number,
+  options: AttentionOptions,
+): Variable {
+  const { batch, heads, kvHeads, kvStart } = options;
+  const [width, kvWidth] = [q.value.dim(1), keys.dim(-1)];
+  const channels = width / heads;
+  const out = graph.take(q.value.shape);
+  graph.kernels.attentionForward(
+    q.value.pointer,
+    width,
+    keys.pointer,
+    kvWidth,
+    values.pointer,
+    kvWidth,
+    out.pointer,
+    width,
+    0,
+    kvStart?.pointer ?? 0,
+    batch,
+    q.value.dim(0) / batch,
+    length,
+    capacity,
+    heads,
+    kvHeads,
+    channels,
+    1 / Math.sqrt(channels),
+  );
+  return graph.constant(out);
+}

@@ -1,0 +1,48 @@
+/** The native backend: kernels as a shared library, memory as array buffers over the machine's own. */
+import { createRequire } from "node:module";
+import { ResourceError } from "../../errors.ts";
+import type { Block } from "../../tensor/tensor.ts";
+import type { Backend, InstructionSet } from "../backend.ts";
+import { bindKernels, type KernelLibrary } from "../kernels.ts";
+
+interface NativeLibrary {
+  allocate(byteLength: number): [address: number, buffer: ArrayBuffer] | undefined;
+  release(buffer: ArrayBuffer): void;
+}
+
+class NativeBlock implements Block {
+  readonly address: number;
+  readonly byteLength: number;
+  readonly buffer: ArrayBuffer;
+  readonly byteOffset = 0;
+  readonly #library: NativeLibrary;
+
+  constructor(library: NativeLibrary, byteLength: number) {
+    const allocated = library.allocate(Math.max(byteLength, 64));
+    if (allocated === undefined) {
+      throw new ResourceError(`memory: ${byteLength} bytes are not to be had`, {
+        hint: "use a smaller model, batch or micro-batch",
+      });
+    }
+    [this.address, this.buffer] = allocated;
+    this.byteLength = byteLength;
+    this.#library = library;
+  }
+
+  release(): void {
+    this.#library.release(this.buffer);
+  }
+}
+
+/** Loads a library that `buildNative` made. */
+export function openNative(path: string, isa: InstructionSet, threads: number): Backend {
+  const library = createRequire(import.meta.url)(path) as NativeLibrary & KernelLibrary;
+  const kernels = bindKernels(library);
+  return {
+    name: "native",
+    isa,
+    threads: kernels.setThreads(threads),
+    kernels,
+    allocate: (byteLength) => new NativeBlock(library, byteLength),
+  };
+}

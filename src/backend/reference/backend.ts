@@ -1,0 +1,66 @@
+/**
+ * The reference backend: every function of kernels/kernels.h in plain TypeScript, for reading and as the oracle of the
+ * tests. Sums are formed in f64 and stored in f32; scalar arguments are rounded to f32 as the C ABI does.
+ */
+import type { Backend } from "../backend.ts";
+import type { Kernels } from "../kernels.ts";
+import { adamw } from "./adamw.ts";
+import { attentionBackward, attentionForward } from "./attention.ts";
+import { crossEntropy } from "./crossEntropy.ts";
+import { add, clampBackward, clampForward, fill, firstNonfinite, scale, sumSquares } from "./elementwise.ts";
+import { embeddingBackward, embeddingForward } from "./embedding.ts";
+import { gemm } from "./gemm.ts";
+import { Heap, type Memory } from "./heap.ts";
+import { cpuFeatures, fmaBurst, readBurst, setThreads } from "./machine.ts";
+import { moeBackward, moeForward, moePlan } from "./moe.ts";
+import { rmsnormBackward, rmsnormForward } from "./rmsnorm.ts";
+import { rope } from "./rope.ts";
+import { routerBackward, routerForward, routerStats } from "./router.ts";
+import { swigluBackward, swigluForward } from "./swiglu.ts";
+
+/** A backend with a heap of its own, which grows as needed up to 4 GiB. */
+export function createReferenceBackend(): Backend {
+  const heap = new Heap();
+  return {
+    name: "reference",
+    isa: "typescript",
+    threads: 1,
+    kernels: referenceKernels(heap),
+    allocate: (byteLength) => heap.allocate(byteLength),
+  };
+}
+
+/** The kernels over any memory: tests pass one whose floats are f64. */
+export function referenceKernels(memory: Memory): Kernels {
+  return {
+    cpuFeatures: cpuFeatures(),
+    setThreads: setThreads(),
+    fmaBurst: fmaBurst(),
+    readBurst: readBurst(memory),
+    fill: fill(memory),
+    scale: scale(memory),
+    add: add(memory),
+    clampForward: clampForward(memory),
+    clampBackward: clampBackward(memory),
+    sumSquares: sumSquares(memory),
+    firstNonfinite: firstNonfinite(memory),
+    gemm: gemm(memory),
+    embeddingForward: embeddingForward(memory),
+    embeddingBackward: embeddingBackward(memory),
+    rmsnormForward: rmsnormForward(memory),
+    rmsnormBackward: rmsnormBackward(memory),
+    rope: rope(memory),
+    attentionForward: attentionForward(memory),
+    attentionBackward: attentionBackward(memory),
+    swigluForward: swigluForward(memory),
+    swigluBackward: swigluBackward(memory),
+    routerForward: routerForward(memory),
+    routerBackward: routerBackward(memory),
+    routerStats: routerStats(memory),
+    moePlan: moePlan(memory),
+    moeForward: moeForward(memory),
+    moeBackward: moeBackward(memory),
+    crossEntropy: crossEntropy(memory),
+    adamw: adamw(memory),
+  };
+}

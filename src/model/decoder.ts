@@ -1,0 +1,178 @@
+/**
+ * The decoder: one forward pass for training, scoring and generation. What differs between them is the graph (recording
+ * or not), the cache and the observer; the arithmetic is the same.
+ */
+import type { Graph, Variable } from "../autograd/graph.ts";
+import { fillRotaryTable, type RotaryTable } from "../autograd/ops/attention.ts";
+import { add, embedding, linear, rmsNorm } from "../autograd/ops/basic.ts";
+import type { Routing } from "../autograd/ops/moe.ts";
+import type { Backend } from "../backend/backend.ts";
+import { headDim, type ModelConfig } from "../config/model.ts";
+import { ShapeError } from "../errors.ts";
+import { type SequenceLayout, selfAttention } from "../nn/attention.ts";
+import { denseMlp, mixtureOfExperts } from "../nn/mlp.ts";
+import { type Block, Tensor } from "../tensor/tensor.ts";
+import type { KeyValueCache } from "./cache.ts";
+import { LAYER_PARAMETERS, type Parameters } from "./parameters.ts";
+
+/**
+ * Sees a pass from inside. Each tensor holds its values during the call only; T tokens, sequence after sequence.
+ * What is left out costs nothing.
+ */
+export interface Observer {
+  /** The residual stream [T, D]: index 0 after the embedding, N after layer N. */
+  hidden?(index: number, hidden: Tensor): void;
+  /** What attention adds to the stream, [T, D]. */
+  attentionOutput?(layer: number, output: Tensor): void;
+  /** What the experts (or the dense MLP) add to the stream, [T, D]. */
+  mlpOutput?(layer: number, output: Tensor): void;
+  /** Router logits and probabilities [T, E], chosen experts and their weights [T, K]. */
+  routing?(layer: number, routing: Routing): void;
+  /** After the last norm, [T, D]. */
+  finalNorm?(hidden: Tensor): void;
+}
+
+export interface ForwardOptions {
+  /** Sequences in `ids`, all of equal length. */
+  readonly batch: number;
+  /** Position of each token; default: counted from the cache's length, or from 0. */
+  readonly positions?: ArrayLike<number> | undefined;
+  /** First position that each token sees; default 0. Left padding and document borders. */
+  readonly kvStart?: ArrayLike<number> | undefined;
+  /** 1 for each token that counts in the router losses, 0 for padding; default: all count. */
+  readonly tokenMask?: Tensor | undefined;
+  /** Continue from these keys and values and add to them. Not with a recording graph. */
+  readonly cache?: KeyValueCache | undefined;
+  readonly observe?: Observer | undefined;
+}
+
+export interface ForwardResult {
+  /** After the last norm, [T, D]. */
+  readonly hidden: Variable;
+  /** One for each layer with experts. */
+  readonly routings: readonly Routing[];
+}
+
+/** An OLMoE decoder over parameters in memory. */
+export class Decoder {
+  readonly config: ModelConfig;
+  readonly parameters: Parameters;
+  readonly #rotaryBlock: Block;
+  readonly #rotary: RotaryTable;
+
+  constructor(backend: Backend, parameters: Parameters) {
+    this.config = parameters.config;
+    this.parameters = parameters;
+    const { maxPositionEmbeddings, ropeTheta } = this.config;
+    const shape = [maxPositionEmbeddings, headDim(this.config) / 2] as const;
+    const bytes = shape[0] * shape[1] * 4;
+    this.#rotaryBlock = backend.allocate(2 * bytes);
+    this.#rotary = {
+      cosine: new Tensor(this.#rotaryBlock, "f32", shape),
+      sine: new Tensor(this.#rotaryBlock, "f32", shape, bytes),
+    };
+    fillRotaryTable(this.#rotary, ropeTheta);
+  }
+
+  /**
+   * @param ids [batch * length], sequence after sequence.
+   * @throws ShapeError for ids outside the vocabulary or positions beyond the model's context.
+   */
+  forward(graph: Graph, ids: ArrayLike<number>, options: ForwardOptions): ForwardResult {
+    const { cache, observe } = options;
+    const layout = this.#layout(graph, ids.length, options);
+    const routings: Routing[] = [];
+    cache?.begin(ids.length / options.batch);
+    let stream = embedding(graph, this.parameters.get("model.embed_tokens.weight"), graph.ids(ids));
+    observe?.hidden?.(0, stream.value);
+    for (let index = 0; index < this.config.numHiddenLayers; index++) {
+      stream = this.#layer(graph, index, stream, layout, options, routings);
+      observe?.hidden?.(index + 1, stream.value);
+    }
+    cache?.commit();
+    const hidden = rmsNorm(graph, stream, this.parameters.get("model.norm.weight"), this.config.rmsNormEps);
+    graph.discard(stream);
+    observe?.finalNorm?.(hidden.value);
+    return { hidden, routings };
+  }
+
+  /** The output matrix [V, D]: the embedding where the two are tied. */
+  get outputWeight(): Variable {
+    return this.parameters.get(this.config.tieWordEmbeddings ? "model.embed_tokens.weight" : "lm_head.weight");
+  }
+
+  /** Logits [T, V] of hidden states [T, D]. Training uses `linearCrossEntropy` instead, which never holds them all. */
+  logits(graph: Graph, hidden: Variable): Variable {
+    return linear(graph, hidden, this.outputWeight);
+  }
+
+  /** Gives the decoder's own memory back; the parameters are their owner's. */
+  dispose(): void {
+    this.#rotaryBlock.release();
+  }
+
+  #layout(graph: Graph, tokens: number, { batch, positions, kvStart, cache }: ForwardOptions): SequenceLayout {
+    const { maxPositionEmbeddings } = this.config;
+    if (tokens % batch !== 0) throw new ShapeError(`forward: ${tokens} ids are not ${batch} sequences of equal length`);
+    const length = tokens / batch;
+    const from = cache?.length ?? 0;
+    const places = positions ?? Array.from({ length: tokens }, (_, index) => from + (index % length));
+    const last = Array.prototype.reduce.call(places, (most, place) => Math.max(most as number, place), -1) as number;
+    if (last >= maxPositionEmbeddings) {
+      throw new ShapeError(
+        `context: position ${last}, the model holds ${maxPositionEmbeddings} (positions 0..${maxPositionEmbeddings - 1})`,
+        {
+          hint: "shorten the input",
+        },
+      );
+    }
+    return {
+      batch,
+      positions: graph.ids(places),
+      kvStart: kvStart === undefined ? undefined : graph.ids(kvStart),
+      rotary: this.#rotary,
+    };
+  }
+
+  #layer(
+    graph: Graph,
+    index: number,
+    stream: Variable,
+    layout: SequenceLayout,
+    { cache, observe, tokenMask }: ForwardOptions,
+    routings: Routing[],
+  ): Variable {
+    const { config } = this;
+    const get = (name: keyof typeof LAYER_PARAMETERS) =>
+      this.parameters.get(`model.layers.${index}.${LAYER_PARAMETERS[name]}`);
+    const normed = rmsNorm(graph, stream, get("inputNorm"), config.rmsNormEps);
+    const projections = {
+      q: get("q"),
+      k: get("k"),
+      v: get("v"),
+      o: get("o"),
+      qNorm: get("qNorm"),
+      kNorm: get("kNorm"),
+    };
+    const attended = selfAttention(graph, normed, projections, config, layout, cache?.layer(index));
+    observe?.attentionOutput?.(index, attended.value);
+    const middle = add(graph, stream, attended);
+    graph.discard(normed, attended, stream);
+
+    const mlpInput = rmsNorm(graph, middle, get("mlpNorm"), config.rmsNormEps);
+    let output: Variable;
+    if (config.mlpType === "dense") output = denseMlp(graph, mlpInput, get("gateUp"), get("down"));
+    else {
+      const { numExpertsPerTok: topK, normTopkProb } = config;
+      const parameters = { router: get("router"), gateUp: get("gateUp"), down: get("down") };
+      const { out, routing } = mixtureOfExperts(graph, mlpInput, parameters, { topK, normTopkProb, tokenMask });
+      routings.push(routing);
+      observe?.routing?.(index, routing);
+      output = out;
+    }
+    observe?.mlpOutput?.(index, output.value);
+    const next = add(graph, middle, output);
+    graph.discard(mlpInput, output, middle);
+    return next;
+  }
+}
