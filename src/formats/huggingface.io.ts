@@ -298,7 +298,7 @@ export async function saveWeights(
   const shards = splitShards(entries, width, maxShardBytes);
   const written = new Map<string, readonly TensorToWrite[]>();
   // Without its index a model that is only half replaced can not be mistaken for a whole one.
-  if (shards.length > 1) await rm(join(directory, INDEX), { force: true });
+  if (shards.length > 1) await removeFiles(directory, (name) => name === INDEX);
   for (const [index, shard] of shards.entries()) {
     const number = (value: number) => String(value).padStart(5, "0");
     const name = shards.length === 1 ? SINGLE : `model-${number(index + 1)}-of-${number(shards.length)}.safetensors`;
@@ -312,14 +312,16 @@ export async function saveWeights(
     );
     await writeJson(join(directory, INDEX), { metadata: { total_size }, weight_map });
   }
-  await removeStale(directory, new Set([...written.keys(), ...(shards.length > 1 ? [INDEX] : [])]));
+  // What an earlier save left could be taken for this model.
+  await removeFiles(
+    directory,
+    (name) => WEIGHT_FILE.test(name) && !written.has(name) && !(name === INDEX && shards.length > 1),
+  );
 }
 
-/** Removes weight files that are not part of the model just saved, which a reader could take for it. */
-async function removeStale(directory: string, current: ReadonlySet<string>): Promise<void> {
+async function removeFiles(directory: string, isUnwanted: (name: string) => boolean): Promise<void> {
   try {
-    const names = await readdir(directory);
-    for (const name of names) if (WEIGHT_FILE.test(name) && !current.has(name)) await rm(join(directory, name));
+    for (const name of await readdir(directory)) if (isUnwanted(name)) await rm(join(directory, name));
   } catch (error) {
     throw fileError("write", directory, error);
   }

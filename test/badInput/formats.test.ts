@@ -49,11 +49,9 @@ const headers: [name: string, file: Uint8Array, message: string][] = [
   ],
   ["an empty header", fileOf(""), "m: header: not valid JSON"],
   ["UTF-8 that is not", fileOf(utf8Fault), "m: header: not valid UTF-8"],
-  ["an unfinished UTF-8 character", fileOf(new Uint8Array([0x22, 0xe2, 0x82])), "m: header: not valid UTF-8"],
   ["a byte order mark", fileOf("\uFEFF{}"), "m: header: not valid JSON"],
   ["text instead of JSON", fileOf("version https://git-lfs.github.com/spec/v1"), "m: header: not valid JSON"],
   ["two JSON values", fileOf("{}{}"), "m: header: not valid JSON"],
-  ["a comma at the end", fileOf('{"x":1,}'), "m: header: not valid JSON"],
   ["NUL bytes as padding", fileOf("{}\0\0"), "m: header: not valid JSON"],
   ["an array", fileOf("[]"), "m: header: [], expected an object"],
   ["null", fileOf("null"), "m: header: null, expected an object"],
@@ -131,11 +129,6 @@ const headers: [name: string, file: Uint8Array, message: string][] = [
     'm: tensor "x": shape [null], expected an array of non-negative integers',
   ],
   [
-    "a dimension in quotes",
-    one("F32", ["2"], [0, 8]),
-    'm: tensor "x": shape ["2"], expected an array of non-negative integers',
-  ],
-  [
     "dimensions whose product overflows to the length",
     one("U8", [2 ** 32, 2 ** 32], [0, 0], 0),
     'm: tensor "x": data_offsets span 0 bytes, U8 [4294967296,4294967296] needs more than 2^53',
@@ -159,12 +152,6 @@ const headers: [name: string, file: Uint8Array, message: string][] = [
     "no offsets",
     fileOf('{"x":{"dtype":"F32","shape":[2]}}', 8),
     'm: tensor "x": data_offsets undefined, expected [begin, end] with begin <= end',
-  ],
-  ["one offset", one("F32", [2], [8]), 'm: tensor "x": data_offsets [8], expected [begin, end] with begin <= end'],
-  [
-    "three offsets",
-    one("F32", [2], [0, 8, 8]),
-    'm: tensor "x": data_offsets [0,8,8], expected [begin, end] with begin <= end',
   ],
   [
     "offsets backwards",

@@ -1,0 +1,154 @@
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { gzipSync } from "node:zlib";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { NPM_VARIABLES, startRegistry, type TestRegistry } from "../../test/npmRegistry.ts";
+import { dataSchema } from "../config/recipe.ts";
+import { DataError } from "../errors.ts";
+import type { Document } from "./document.ts";
+import { newSourceReport, readSource } from "./sources.io.ts";
+
+let folder = "";
+beforeEach(() => {
+  folder = mkdtempSync(path.join(tmpdir(), "olmoe-sources-"));
+});
+afterEach(() => {
+  rmSync(folder, { recursive: true });
+});
+
+function write(name: string, content: string | Uint8Array): void {
+  mkdirSync(path.dirname(path.join(folder, name)), { recursive: true });
+  writeFileSync(path.join(folder, name), content);
+}
+
+async function read(source: object) {
+  const [recipe] = dataSchema.parse({ sources: [{ name: "s", ...source }] }).sources;
+  const report = newSourceReport();
+  const documents: Document[] = [];
+  const options = { baseDirectory: folder, cacheDirectory: path.join(folder, "cache"), report };
+  for await (const document of readSource(recipe!, options)) documents.push(document);
+  return { documents, report };
+}
+
+const brief = (documents: readonly Document[]) => documents.map(({ id, text, line }) => [id, text, line]);
+
+describe("a folder", () => {
+  it("is read in the order of its paths, empty and repeated documents left out", async () => {
+    write("text/b.txt", "second\r\nline\r\n");
+    write("text/a/z.md", "first");
+    write("text/c.txt", "  \n");
+    write("text/d.txt", "first");
+    write("text/e.js", "not matched");
+    const { documents, report } = await read({ path: "text" });
+    expect(brief(documents)).toEqual([
+      ["a/z.md", "first", 1],
+      ["b.txt", "second\nline", 1],
+    ]);
+    expect(report).toEqual({
+      resolved: "text",
+      files: 4,
+      documents: 2,
+      bytes: 16,
+      duplicates: 1,
+      empty: 1,
+      invalidFiles: 0,
+      lines: 0,
+      brokenLines: 0,
+      faults: [],
+    });
+  });
+
+  it("is read by include and exclude", async () => {
+    write("src/a.js", "a");
+    write("src/a.test.js", "t");
+    write("b.js", "b");
+    const { documents } = await read({ path: ".", include: ["src/**/*.js"], exclude: ["**/*.test.js"] });
+    expect(brief(documents)).toEqual([["src/a.js", "a", 1]]);
+  });
+
+  it("gives long texts in pieces", async () => {
+    write("a.txt", `${"x".repeat(80)}\n\n${"y".repeat(80)}`);
+    const { documents } = await read({ path: "a.txt", maxDocumentChars: 100 });
+    expect(brief(documents)).toEqual([
+      ["a.txt#1", "x".repeat(80), 1],
+      ["a.txt#2", "y".repeat(80), 1],
+    ]);
+  });
+});
+
+describe("JSONL", () => {
+  it("gives a document for each line, from gzip too, with its id or its place", async () => {
+    write("a.jsonl", '{"text":"one","id":"first"}\n\n{"text":"two\\r\\n."}\r\n{"text":"three","id":7}');
+    write("b.jsonl.gz", gzipSync('{"text":"four"}\n'));
+    const { documents } = await read({ path: "." });
+    expect(brief(documents)).toEqual([
+      ["first", "one", 1],
+      ["a.jsonl:3", "two\r\n.", 3],
+      ["7", "three", 4],
+      ["b.jsonl.gz:1", "four", 1],
+    ]);
+  });
+
+  it("takes its text from the field named", async () => {
+    write("a.jsonl", '{"text":"no","content":"yes"}');
+    expect(brief((await read({ path: "a.jsonl", textField: "content" })).documents)).toEqual([["a.jsonl:1", "yes", 1]]);
+  });
+
+  it("skips and reports a few broken lines", async () => {
+    const broken = ['{"text":', "[1]", '{"text":5}', '{"text":"\\ud800"}', '{"toString":1}'];
+    write("a.jsonl", Buffer.concat([Buffer.from(['{"text":"one"}', ...broken, ""].join("\n")), Buffer.of(0xff)]));
+    const { documents, report } = await read({ path: "a.jsonl" });
+    expect(documents.length).toBe(1);
+    const file = path.join(folder, "a.jsonl");
+    expect([report.lines, report.brokenLines, report.faults]).toEqual([
+      7,
+      6,
+      [
+        `${file}:2: not JSON`,
+        `${file}:3: not a JSON object`,
+        `${file}:4: no text in field "text"`,
+        `${file}:5: text has half a surrogate pair`,
+        `${file}:6: no text in field "text"`,
+        `${file}:7: not UTF-8`,
+      ],
+    ]);
+  });
+});
+
+describe("an npm package", () => {
+  let registry: TestRegistry;
+  beforeEach(async () => {
+    for (const name of NPM_VARIABLES) vi.stubEnv(name, undefined);
+    registry = await startRegistry(folder, { "text/a.txt": "a text" });
+  });
+  afterEach(async () => {
+    vi.unstubAllEnvs();
+    await registry.close();
+  });
+
+  it("is fetched once from the registry of npm's settings, and then read without it", async () => {
+    const source = { npm: "olmoe-test-text@1.0.0", include: ["text/*.txt"] };
+    const first = await read(source);
+    expect(brief(first.documents)).toEqual([["text/a.txt", "a text", 1]]);
+    expect(first.report.resolved).toBe("olmoe-test-text@1.0.0");
+    await registry.close();
+    expect(await read(source)).toEqual(first);
+    expect(registry.downloads).toBe(1);
+  });
+
+  it("resolves latest to a version and records it", async () => {
+    const { report } = await read({ npm: "olmoe-test-text@latest", include: ["text/*.txt"] });
+    expect(report.resolved).toBe("olmoe-test-text@1.0.0");
+    expect(readdirSync(path.join(folder, "cache/npm"))).toEqual(["olmoe-test-text-1.0.0"]);
+  });
+
+  it("leaves nothing behind when a download is interrupted, and is whole the next time", async () => {
+    const source = { npm: "olmoe-test-text@1.0.0", include: ["text/*.txt"] };
+    registry.mode = "interrupted";
+    await expect(read(source)).rejects.toThrow(DataError);
+    expect(readdirSync(path.join(folder, "cache/npm"))).toEqual([]);
+    registry.mode = "whole";
+    expect((await read(source)).documents.length).toBe(1);
+  });
+});
