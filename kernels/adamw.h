@@ -2,8 +2,8 @@
 #pragma once
 #include "blocks.h"
 
-OLMOE_API void olmoe_adamw(f32* param, f32* grad, f32* m, f32* v, isize count, f32 lr, f32 beta1, f32 beta2, f32 epsilon,
-                           f32 weight_decay, f32 bias1, f32 bias2, f32 grad_scale) {
+OLMOE_API void olmoe_adamw(f32* param, f32* grad, f32* m, f32* v, isize count, f32 lr, f32 beta1, f32 beta2,
+                           f32 epsilon, f32 weight_decay, f32 bias1, f32 bias2, f32 grad_scale) {
   f32 keep = 1 - lr * weight_decay, step = lr / bias1, spread = 1 / __builtin_sqrtf(bias2);
   parallel_vectors(count, [=](isize i, isize n) INLINE_LAMBDA {
     vf g = load_n(grad + i, n) * splat(grad_scale);

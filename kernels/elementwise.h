@@ -11,7 +11,9 @@ OLMOE_API void olmoe_scale(f32* x, isize count, f32 factor) {
 }
 
 OLMOE_API void olmoe_add(const f32* a, const f32* b, f32* out, isize count) {
-  parallel_vectors(count, [=](isize i, isize n) INLINE_LAMBDA { store_n(out + i, load_n(a + i, n) + load_n(b + i, n), n); });
+  parallel_vectors(count, [=](isize i, isize n) INLINE_LAMBDA {
+    store_n(out + i, load_n(a + i, n) + load_n(b + i, n), n);
+  });
 }
 
 // Not-a-number passes, so that a clamp never hides a fault.
@@ -39,8 +41,8 @@ OLMOE_API void olmoe_clamp_backward(const f32* x, isize ldx, const f32* dy, isiz
   });
 }
 
-// The sum of squares in f64, which holds the square of every f32 exactly: no gradient overflows its norm. Compilers keep
-// the chains in registers.
+// The sum of squares in f64, which holds the square of every f32 exactly: no gradient overflows its norm. Compilers
+// keep the chains in registers.
 static f64 squares_of(const f32* x, isize count) {
   constexpr int CHAINS = 2 * LANES;
   f64 sums[CHAINS] = {}, total = 0;

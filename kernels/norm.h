@@ -3,8 +3,8 @@
 #pragma once
 #include "blocks.h"
 
-OLMOE_API void olmoe_rmsnorm_forward(const f32* x, isize ldx, const f32* weight, f32* y, isize ldy, f32* rstd, isize rows,
-                                     isize width, f32 epsilon) {
+OLMOE_API void olmoe_rmsnorm_forward(const f32* x, isize ldx, const f32* weight, f32* y, isize ldy, f32* rstd,
+                                     isize rows, isize width, f32 epsilon) {
   parallel_rows(rows, width, [=](isize begin, isize end) {
     for (isize row = begin; row < end; row++) {
       const f32* in = x + row * ldx;

@@ -11,7 +11,7 @@ INLINE f32 router_softmax(const f32* logits, f32* probs, isize count) {
   f32 sum = sum_over(count, [=](isize i, isize n) INLINE_LAMBDA {
     vf e = exp_vector(load_n(logits + i, n, -__builtin_inff()) - splat(most));
     store_n(probs + i, e, n);
-    return n == LANES ? e : load_some(probs + i, n);
+    return e;
   });
   each_vector(count, [=](isize i, isize n) INLINE_LAMBDA {
     store_n(probs + i, load_n(probs + i, n) / splat(sum), n);
@@ -19,11 +19,11 @@ INLINE f32 router_softmax(const f32* logits, f32* probs, isize count) {
   return most + __builtin_logf(sum);
 }
 
-// The top_k most probable, by insertion in a sorted list: a later one passes an earlier one only where it is larger. What
-// is not a number ranks below every probability, so that ids are valid and distinct whatever the logits are.
+// The top_k most probable, by insertion in a sorted list: a later one passes an earlier one only where it is larger.
+// What is not a number ranks below every probability, so that ids are valid and distinct whatever the logits are.
 INLINE void choose_top(const f32* probs, i32* ids, f32* weights, isize count, isize top_k) {
   isize found = 0;
-  for (isize e = 0; e < count; e++) {
+  for (isize e = 0; e < count && top_k > 0; e++) {
     f32 p = probs[e] >= 0 ? probs[e] : -1;
     if (found == top_k && !(p > weights[top_k - 1])) continue;
     isize k = found < top_k ? found++ : top_k - 1;
@@ -34,7 +34,7 @@ INLINE void choose_top(const f32* probs, i32* ids, f32* weights, isize count, is
     weights[k] = p;
     ids[k] = (i32)e;
   }
-  for (isize k = 0; k < top_k; k++) weights[k] = probs[ids[k]];
+  for (isize k = 0; k < found; k++) weights[k] = probs[ids[k]];
 }
 
 OLMOE_API void olmoe_router_forward(const f32* logits, f32* probs, f32* lse, i32* expert_ids, f32* expert_weights,
@@ -88,7 +88,8 @@ OLMOE_API void olmoe_router_backward(const f32* probs, const f32* lse, const i32
       if (dweights)
         add_weight_gradient(p, expert_ids + t * top_k, expert_weights + t * top_k, dweights + t * top_k, row, top_k,
                             normalise);
-      f32 mean = sum_over(experts, [=](isize i, isize n) INLINE_LAMBDA { return load_n(p + i, n) * load_n(row + i, n); });
+      f32 mean =
+          sum_over(experts, [=](isize i, isize n) INLINE_LAMBDA { return load_n(p + i, n) * load_n(row + i, n); });
       f32 shift = 2 * z_coef * mask * lse[t] - mean;
       each_vector(experts, [=](isize i, isize n) INLINE_LAMBDA {
         store_n(row + i, load_n(p + i, n) * (load_n(row + i, n) + splat(shift)), n);
@@ -119,7 +120,8 @@ OLMOE_API void olmoe_router_stats(const f32* probs, const f32* lse, const i32* e
     for (isize t = begin; t < end; t++) {
       f64 weight = token_mask ? (f64)token_mask[t] : 1;
       // A token that is masked out counts for nothing even where its values are not numbers.
-      if (weight != 0) add_token_stats(probs + t * experts, lse[t], expert_ids + t * top_k, weight, sum, experts, top_k);
+      if (weight == 0) continue;
+      add_token_stats(probs + t * experts, lse[t], expert_ids + t * top_k, weight, sum, experts, top_k);
     }
   });
   for (isize i = 0; i < size; i++) {

@@ -6,7 +6,7 @@
 #include "kernels.h"
 
 #define INLINE static inline __attribute__((always_inline))
-// After a lambda's parameters: a long body that is called from a loop and again for its tail stays out of line otherwise.
+// After a lambda's parameters: a long body that a loop calls, and again its tail, would stay out of line otherwise.
 #define INLINE_LAMBDA __attribute__((always_inline))
 
 #if defined(__AVX512F__)

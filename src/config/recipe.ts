@@ -79,10 +79,16 @@ export const optimizerSchema = z.strictObject({
 });
 
 export const lossSchema = z.strictObject({
-  /** Weight of the load-balancing loss at the paper's scale (balance = 1); 0 turns it off. */
+  /** Cross-entropy is summed over the targets and divided by all tokens, as OLMo does, or by the targets. */
+  crossEntropyOver: z.enum(["tokens", "targets"]).default("tokens"),
+  /** Weight of the load-balancing loss; 0 turns it off. */
   balance: z.number().min(0).default(0.01),
-  /** Weight of the router z-loss at the training code's scale; 0 turns it off, whatever `balance` is. */
+  /** Its scale: the paper's, where perfect balance is 1, or transformers', where it is numExpertsPerTok. */
+  balanceScale: z.enum(["paper", "huggingface"]).default("paper"),
+  /** Weight of the router z-loss; 0 turns it off, whatever `balance` is. */
   z: z.number().min(0).default(0.001),
+  /** Its scale: the training code's, which divides by numExpertsPerTok, or the paper's, which does not. */
+  zScale: z.enum(["megablocks", "paper"]).default("megablocks"),
 });
 
 export const trainSchema = z.strictObject({
@@ -137,6 +143,7 @@ export type SourceRecipe = z.output<typeof sourceSchema>;
 export type TokenizerRecipe = z.output<typeof tokenizerSchema>;
 export type TrainRecipe = z.output<typeof trainSchema>;
 export type OptimizerRecipe = z.output<typeof optimizerSchema>;
+export type LossRecipe = z.output<typeof lossSchema>;
 export type ScheduleRecipe = z.output<typeof scheduleSchema>;
 
 /**

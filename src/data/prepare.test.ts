@@ -86,11 +86,12 @@ describe("prepareData", () => {
       "training/odd.csv.gz",
       "training/odd.npy",
     ]);
+    // 60 words make about 340 and 400 bytes: five and four texts reach the 1,500 bytes to hold out.
     expect(manifest.files.map(({ file, documents }) => [file, documents])).toEqual([
-      ["training/odd.npy", 26],
-      ["heldout/odd.npy", 4],
-      ["training/even.npy", 25],
-      ["heldout/even.npy", 5],
+      ["training/odd.npy", 25],
+      ["heldout/odd.npy", 5],
+      ["training/even.npy", 26],
+      ["heldout/even.npy", 4],
     ]);
     expect(manifest.sources.map(({ name, documents }) => [name, documents])).toEqual([
       ["odd", 30],

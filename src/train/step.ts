@@ -1,0 +1,164 @@
+/** One optimiser step: forward and backward over micro-batches, losses, clipping, AdamW. */
+import { Graph } from "../autograd/graph.ts";
+import { linearCrossEntropy } from "../autograd/ops/crossEntropy.ts";
+import type { Backend } from "../backend/backend.ts";
+import type { LossRecipe, OptimizerRecipe } from "../config/recipe.ts";
+import { TrainingError } from "../errors.ts";
+import type { Decoder } from "../model/decoder.ts";
+import { applyRouterLosses, type RouterLosses } from "../nn/routerLosses.ts";
+import { AdamW } from "../optim/adamw.ts";
+import { Arena } from "../tensor/arena.ts";
+
+/** Sequences of one step. Letters: B sequences of S tokens. */
+export interface StepBatch {
+  /** [B * S] */
+  readonly ids: Int32Array;
+  /** [B * S] the target of each position, below 0 for none. */
+  readonly labels: Int32Array;
+  /** [B * S] first position each token sees; absent: 0. */
+  readonly kvStart?: Int32Array | undefined;
+}
+
+export interface StepOptions {
+  readonly sequenceLength: number;
+  /** Sequences in one forward pass. */
+  readonly microBatchSize: number;
+  readonly loss: LossRecipe;
+  readonly optimizer: OptimizerRecipe;
+}
+
+/** What one step measured. Losses are raw; `loss` is their weighted sum, which was differentiated. */
+export interface StepResult {
+  readonly loss: number;
+  /** Nats per target. */
+  readonly crossEntropy: number;
+  /** Load-balancing loss at the recipe's scale, mean over micro-batches. */
+  readonly balance: number;
+  /** Router z-loss at the recipe's scale. */
+  readonly z: number;
+  /** Global norm of the gradient before clipping. */
+  readonly gradientNorm: number;
+  readonly lr: number;
+  readonly tokens: number;
+  /** [layer][expert] slots each expert received. */
+  readonly expertCounts: readonly Float64Array[];
+  /** Mean over layers and tokens of the chosen experts' summed probability. */
+  readonly chosenProbability: number;
+}
+
+interface MicroBatchResult {
+  readonly crossEntropySum: number;
+  readonly losses: RouterLosses;
+}
+
+/** Trains a model's parameters in place. */
+export class TrainStep {
+  readonly optimizer: AdamW;
+  readonly #backend: Backend;
+  readonly #decoder: Decoder;
+  readonly #options: StepOptions;
+  readonly #arena: Arena;
+
+  /** @param decoder over trainable parameters. */
+  constructor(backend: Backend, decoder: Decoder, options: StepOptions) {
+    this.#backend = backend;
+    this.#decoder = decoder;
+    this.#options = options;
+    this.#arena = new Arena(backend);
+    this.optimizer = new AdamW(backend, decoder.parameters, options.optimizer);
+  }
+
+  /** Bytes that activations take; flat after the first steps. */
+  get activationBytes(): number {
+    return this.#arena.reservedBytes;
+  }
+
+  /**
+   * One step with the given learning rate.
+   * @param onGradients called when the gradients are complete, before they are clipped and used up.
+   * @throws TrainingError when a loss or gradient is not finite; the parameters are then as before the step.
+   */
+  run(batch: StepBatch, lr: number, onGradients?: () => void): StepResult {
+    const { sequenceLength, microBatchSize, loss: weights } = this.#options;
+    const tokens = batch.ids.length;
+    const targets = batch.labels.reduce((sum, label) => sum + (label >= 0 ? 1 : 0), 0);
+    const denominator = Math.max(1, weights.crossEntropyOver === "tokens" ? tokens : targets);
+    const size = microBatchSize * sequenceLength;
+    const parts = Array.from({ length: Math.ceil(tokens / size) }, (_, index) =>
+      this.#forwardBackward(batch, index * size, Math.min(tokens, (index + 1) * size), denominator),
+    );
+    const mean = (value: (losses: RouterLosses) => number) =>
+      parts.reduce((sum, { losses }) => sum + value(losses), 0) / parts.length;
+    const crossEntropySum = parts.reduce((sum, part) => sum + part.crossEntropySum, 0);
+    const [balance, z] = [mean((losses) => losses.balance), mean((losses) => losses.z)];
+    const loss = crossEntropySum / denominator + weights.balance * balance + weights.z * z;
+    const gradientNorm = this.optimizer.gradientNorm();
+    if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm)) this.#fail(loss, gradientNorm);
+    onGradients?.();
+    this.optimizer.step(lr, gradientNorm);
+    return {
+      loss,
+      crossEntropy: crossEntropySum / Math.max(1, targets),
+      balance,
+      z,
+      gradientNorm,
+      lr,
+      tokens,
+      expertCounts: sumCounts(parts.map(({ losses }) => losses)),
+      chosenProbability: mean(({ layers }) =>
+        layers.length === 0
+          ? 0
+          : layers.reduce((sum, { chosenProbSum, tokens: t }) => sum + chosenProbSum / t, 0) / layers.length,
+      ),
+    };
+  }
+
+  /** Gives activations and moments back. */
+  dispose(): void {
+    this.#arena.dispose();
+    this.optimizer.dispose();
+  }
+
+  #forwardBackward(batch: StepBatch, start: number, end: number, denominator: number): MicroBatchResult {
+    this.#arena.reset();
+    const graph = new Graph(this.#backend, this.#arena, { record: true });
+    const share = (end - start) / batch.ids.length;
+    const { hidden, routings } = this.#decoder.forward(graph, batch.ids.subarray(start, end), {
+      batch: (end - start) / this.#options.sequenceLength,
+      kvStart: batch.kvStart?.subarray(start, end),
+    });
+    const labels = graph.ids(batch.labels.subarray(start, end));
+    const losses = linearCrossEntropy(graph, hidden, this.#decoder.outputWeight, labels, { scale: 1 / denominator });
+    const crossEntropySum = losses.data.reduce((sum, value) => sum + value, 0);
+    const routerLosses = applyRouterLosses(graph, routings, this.#options.loss, share);
+    graph.backward();
+    return { crossEntropySum, losses: routerLosses };
+  }
+
+  /** Names what went wrong first. Clears the gradients, so that the step has not happened. */
+  #fail(loss: number, gradientNorm: number): never {
+    const { parameters } = this.#decoder;
+    const { kernels } = this.#backend;
+    const broken = parameters
+      .ranges()
+      .find(
+        ({ start, size }) => kernels.firstNonfinite(parameters.grads?.slice(start, [size]).pointer ?? 0, size) >= 0,
+      );
+    if (parameters.grads) kernels.fill(parameters.grads.pointer, parameters.grads.size, 0);
+    throw new TrainingError(
+      `step ${this.optimizer.steps + 1}: loss ${loss}, gradient norm ${gradientNorm}` +
+        (broken === undefined ? "" : `; the gradient of ${broken.name} is not finite`),
+      {
+        hint: "go on from the last checkpoint with a lower train.optimizer.lr, more warmupSteps or a smaller clipNorm",
+      },
+    );
+  }
+}
+
+/** Adds up the counts of the micro-batches, layer by layer. */
+function sumCounts(parts: readonly RouterLosses[]): Float64Array[] {
+  const [first, ...others] = parts;
+  return (first?.layers ?? []).map(({ counts }, layer) =>
+    counts.map((count, e) => others.reduce((sum, { layers }) => sum + (layers[layer]?.counts[e] ?? 0), count)),
+  );
+}
