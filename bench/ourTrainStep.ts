@@ -2,7 +2,9 @@
 import type { Backend } from "../src/backend/backend.ts";
 import type { ModelConfig } from "../src/config/model.ts";
 import type { TrainRecipe } from "../src/config/recipe.ts";
-import { UnsupportedError } from "../src/errors.ts";
+import { Decoder } from "../src/model/decoder.ts";
+import { Parameters } from "../src/model/parameters.ts";
+import { TrainStep } from "../src/train/step.ts";
 
 export interface TrainWorkload {
   readonly config: ModelConfig;
@@ -13,11 +15,19 @@ export interface TrainWorkload {
 }
 
 /** Does one whole step (forward, backward, clipping, AdamW) on the same batch and returns its loss. */
-export type TrainStep = () => number | Promise<number>;
+export type WorkloadStep = () => number | Promise<number>;
 
 /** Builds the model and the optimiser on a backend. */
-export async function ourTrainStep(backend: Backend, { config }: TrainWorkload): Promise<TrainStep> {
-  throw new UnsupportedError(
-    `bench train: no trainer for ${config.numHiddenLayers} layers on the ${backend.name} backend`,
-  );
+export async function ourTrainStep(
+  backend: Backend,
+  { config, train, seed, ids }: TrainWorkload,
+): Promise<WorkloadStep> {
+  const parameters = new Parameters(backend, config, { trainable: true });
+  parameters.initialise(seed);
+  const { sequenceLength, batchSize, loss, optimizer } = train;
+  const microBatchSize = train.microBatchSize ?? batchSize;
+  const decoder = new Decoder(backend, parameters);
+  const step = new TrainStep(backend, decoder, { sequenceLength, microBatchSize, loss, optimizer });
+  const labels = ids.map((_, index) => ((index + 1) % sequenceLength === 0 ? -100 : (ids[index + 1] as number)));
+  return () => step.run({ ids, labels }, optimizer.lr).loss;
 }

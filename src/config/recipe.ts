@@ -103,8 +103,10 @@ export const trainSchema = z.strictObject({
   optimizer: optimizerSchema.prefault({}),
   schedule: scheduleSchema.prefault({}),
   loss: lossSchema.prefault({}),
-  /** Steps between held-out evaluations; the last step is always evaluated. */
+  /** Steps between held-out evaluations; after the last step all of the held-out text is scored. */
   evalEvery: z.int().min(1).default(100),
+  /** Held-out tokens of each source that an evaluation in between scores, spread over the text. */
+  evalTokens: z.int().min(1).default(8192),
   /** Steps between checkpoints; the last step is always saved. */
   saveEvery: z.int().min(1).default(100),
   /** Newest checkpoints that are kept. */

@@ -97,7 +97,7 @@ export async function replaceFile(path: string, write: (file: FileHandle) => Pro
 }
 
 /** Makes a rename last through a power cut, where the system can: Windows can not open folders. */
-async function syncFolder(path: string): Promise<void> {
+export async function syncFolder(path: string): Promise<void> {
   const folder = await open(path, "r").catch(() => undefined);
   await folder?.sync().catch(() => undefined);
   await folder?.close();

@@ -1,0 +1,215 @@
+/**
+ * Checkpoints: folders `step{N}-tokens{M}` that transformers loads as they are, with all that training needs to go on as
+ * if it had never stopped. A folder is written beside its place, flushed and renamed: it is there whole or not at all.
+ *
+ *     config.json, model.safetensors, tokenizer.json   the model
+ *     optimizer.safetensors                            AdamW's moments, `m.NAME` and `v.NAME`
+ *     trainer.json                                     step, data cursor, resolved recipe, version
+ *     SHA256SUMS                                       of all the others, as sha256sum -c reads it
+ */
+import { createHash } from "node:crypto";
+import { createReadStream } from "node:fs";
+import { mkdir, open, readdir, rename, rm } from "node:fs/promises";
+import { basename, join } from "node:path";
+import { pipeline } from "node:stream/promises";
+import { z } from "zod";
+import { type Recipe, recipeSchema } from "../config/recipe.ts";
+import type { LoaderCursor } from "../data/loader.ts";
+import { CheckpointError, OlmoeError } from "../errors.ts";
+import { fileError, readSmallFile, replaceFile, syncFolder } from "../formats/files.io.ts";
+import { SafetensorsFile, type TensorToWrite, writeSafetensors } from "../formats/io.ts";
+import { readParameters, saveModel } from "../formats/model.io.ts";
+import type { Parameters } from "../model/parameters.ts";
+import type { AdamW } from "../optim/adamw.ts";
+import type { Tokenizer } from "../tokenizer/tokenizer.ts";
+import { PACKAGE_VERSION } from "../util/packageRoot.io.ts";
+
+const NAME = /^step(\d+)-tokens(\d+)$/;
+/** Folders that are being written or removed; what a killed process leaves of them is cleared away. */
+const UNFINISHED = /\.(partial|removed)$/;
+const SUMS = "SHA256SUMS";
+const MAX_JSON_BYTES = 16 * 2 ** 20;
+
+const cursorSchema = z.strictObject({
+  sequenceLength: z.int().min(1),
+  sources: z.array(z.strictObject({ name: z.string(), chunks: z.int().min(1), taken: z.int().min(0) })),
+});
+
+const stateSchema = z.strictObject({
+  version: z.string(),
+  step: z.int().min(0),
+  tokens: z.int().min(0),
+  cursor: cursorSchema,
+  recipe: recipeSchema,
+});
+
+/** What `trainer.json` holds: everything but tensors. All randomness follows from the recipe's seed and the cursor. */
+export interface TrainerState {
+  readonly step: number;
+  /** Training tokens so far. */
+  readonly tokens: number;
+  /** Where the next batch starts. */
+  readonly cursor: LoaderCursor;
+  /** With all defaults written out. */
+  readonly recipe: Recipe;
+}
+
+/** What a checkpoint is made of in memory. */
+export interface Trained {
+  readonly parameters: Parameters;
+  readonly optimizer: AdamW;
+}
+
+async function sha256(path: string): Promise<string> {
+  const hash = createHash("sha256");
+  await pipeline(createReadStream(path), hash);
+  return hash.digest("hex");
+}
+
+function* momentTensors({ parameters, optimizer }: Trained): Generator<TensorToWrite> {
+  for (const [prefix, flat] of Object.entries(optimizer.moments)) {
+    for (const { name, shape, data } of parameters.tensors(flat)) {
+      yield { name: `${prefix}.${name}`, shape, data, dtype: "F32" };
+    }
+  }
+}
+
+async function writeFiles(folder: string, trained: Trained, tokenizer: Tokenizer, state: TrainerState): Promise<void> {
+  await saveModel(folder, trained.parameters);
+  await writeSafetensors(join(folder, "optimizer.safetensors"), momentTensors(trained));
+  await replaceFile(join(folder, "tokenizer.json"), (file) => file.writeFile(tokenizer.toJson()));
+  const json = JSON.stringify({ version: PACKAGE_VERSION, ...state }, null, 2);
+  await replaceFile(join(folder, "trainer.json"), (file) => file.writeFile(`${json}\n`));
+  const names = (await readdir(folder)).sort();
+  const lines: string[] = [];
+  for (const name of names) lines.push(`${await sha256(join(folder, name))}  ${name}\n`);
+  await replaceFile(join(folder, SUMS), (file) => file.writeFile(lines.join("")));
+}
+
+/**
+ * Writes a checkpoint and then removes all but the newest `keep`.
+ * @param directory the run's folder of checkpoints.
+ * @returns the checkpoint's path.
+ * @throws ResourceError when the disk is full or the folder can not be written: earlier checkpoints are untouched.
+ */
+export async function writeCheckpoint(
+  directory: string,
+  trained: Trained,
+  tokenizer: Tokenizer,
+  state: TrainerState,
+  keep: number,
+): Promise<string> {
+  const target = join(directory, `step${state.step}-tokens${state.tokens}`);
+  const partial = `${target}.partial`;
+  try {
+    await rm(partial, { recursive: true, force: true });
+    await mkdir(partial, { recursive: true });
+    await writeFiles(partial, trained, tokenizer, state);
+    await syncFolder(partial);
+    await remove(target);
+    await rename(partial, target);
+    await syncFolder(directory);
+  } catch (error) {
+    await rm(partial, { recursive: true, force: true }).catch(() => undefined);
+    throw fileError("write", target, error);
+  }
+  const checkpoints = await listCheckpoints(directory);
+  for (const old of checkpoints.slice(0, Math.max(0, checkpoints.length - keep))) await remove(old);
+  return target;
+}
+
+/** Renamed first: a folder that is half removed must not look like a checkpoint. */
+async function remove(folder: string): Promise<void> {
+  try {
+    await rename(folder, `${folder}.removed`);
+  } catch {
+    return; // it was not there
+  }
+  await rm(`${folder}.removed`, { recursive: true, force: true });
+}
+
+/** Checkpoints of a run, oldest first. An absent folder has none. */
+export async function listCheckpoints(directory: string): Promise<string[]> {
+  const names = await readdir(directory).catch(() => [] as string[]);
+  const step = (name: string) => Number(NAME.exec(name)?.[1]);
+  return names
+    .filter((name) => NAME.test(name))
+    .sort((a, b) => step(a) - step(b))
+    .map((name) => join(directory, name));
+}
+
+/** Clears away what a killed process left half written or half removed. */
+export async function clearUnfinished(directory: string): Promise<void> {
+  const names = await readdir(directory).catch(() => [] as string[]);
+  for (const name of names.filter((entry) => UNFINISHED.test(entry))) {
+    await rm(join(directory, name), { recursive: true, force: true });
+  }
+}
+
+/** Compares every file with SHA256SUMS. @throws CheckpointError naming the files that are missing or changed. */
+export async function verifyCheckpoint(folder: string): Promise<void> {
+  const sums = new TextDecoder().decode(await readSmallFile(join(folder, SUMS), MAX_JSON_BYTES));
+  const wrong: string[] = [];
+  for (const line of sums.split("\n").filter(Boolean)) {
+    const [expected, name = ""] = line.split("  ");
+    const actual = await sha256(join(folder, basename(name))).catch(() => "missing");
+    if (actual !== expected) wrong.push(`${name} is ${actual === "missing" ? "missing" : "changed"}`);
+  }
+  if (wrong.length > 0) {
+    throw new CheckpointError(`${folder}: damaged, ${wrong.join(", ")}`, {
+      hint: `remove this folder to go on from the checkpoint before it`,
+    });
+  }
+}
+
+/** Reads `trainer.json`. @throws CheckpointError where it is missing or not one. */
+export async function readTrainerState(folder: string): Promise<TrainerState> {
+  const path = join(folder, "trainer.json");
+  let value: unknown;
+  try {
+    value = JSON.parse(new TextDecoder().decode(await readSmallFile(path, MAX_JSON_BYTES)));
+  } catch (error) {
+    if (error instanceof OlmoeError) throw error;
+    throw new CheckpointError(`${path}: not JSON`, { cause: error });
+  }
+  const result = stateSchema.safeParse(value);
+  if (result.success) return result.data;
+  const [issue] = result.error.issues;
+  throw new CheckpointError(`${path}: ${issue?.path.join(".")}: ${issue?.message}`, {
+    hint: "the checkpoint is of another version of this package, or damaged",
+  });
+}
+
+/**
+ * Restores model and optimiser, so that training goes on as if it had never stopped: the next loss has the same bits on
+ * the same machine.
+ * @returns where it stood.
+ * @throws CheckpointError naming every damaged file, or every tensor that does not fit the recipe's model.
+ */
+export async function readCheckpoint(folder: string, { parameters, optimizer }: Trained): Promise<TrainerState> {
+  await verifyCheckpoint(folder);
+  const state = await readTrainerState(folder);
+  await readParameters(folder, parameters);
+  const file = await SafetensorsFile.open(join(folder, "optimizer.safetensors"));
+  try {
+    for (const [prefix, flat] of Object.entries(optimizer.moments)) {
+      for (const { name, data } of parameters.tensors(flat)) await file.readInto(`${prefix}.${name}`, data);
+    }
+  } finally {
+    await file.close();
+  }
+  optimizer.steps = state.step;
+  return state;
+}
+
+/** Opens a folder for writing, to fail before any work where that is not possible. @throws ResourceError */
+export async function checkWritable(directory: string): Promise<void> {
+  const probe = join(directory, `.probe-${process.pid}`);
+  try {
+    await mkdir(directory, { recursive: true });
+    await (await open(probe, "w")).close();
+    await rm(probe);
+  } catch (error) {
+    throw fileError("write", directory, error);
+  }
+}
