@@ -87,20 +87,24 @@ INLINE void pack_rows(Row row, isize k, isize cols, f32* panel) {
   }
 }
 
-// panel[k][j] = source[j][k], width columns of the panel, the first `cols` of them filled.
+// panel[k][j] = source[j][k], width columns of the panel, the first `cols` of them filled. A few cache lines of each row at
+// a time: rows are often a multiple of 4 KB apart and would push each other out of the cache.
 INLINE void pack_transposed(const f32* source, isize ld, isize k, isize cols, f32* panel, isize width) {
-  isize j = 0;
-  for (; j + 4 <= cols; j += 4) {
-    isize p = 0;
-    for (; p + 4 <= k; p += 4) transpose4(source + j * ld + p, ld, panel + p * width + j, width);
-    for (; p < k; p++)
-      for (isize i = 0; i < 4; i++) panel[p * width + j + i] = source[(j + i) * ld + p];
+  constexpr isize STEP = 32;
+  for (isize p0 = 0; p0 < k; p0 += STEP) {
+    isize end = minimum(p0 + STEP, k), j = 0;
+    for (; j + 4 <= cols; j += 4) {
+      isize p = p0;
+      for (; p + 4 <= end; p += 4) transpose4(source + j * ld + p, ld, panel + p * width + j, width);
+      for (; p < end; p++)
+        for (isize i = 0; i < 4; i++) panel[p * width + j + i] = source[(j + i) * ld + p];
+    }
+    for (; j < width; j++)
+      for (isize p = p0; p < end; p++) panel[p * width + j] = j < cols ? source[j * ld + p] : 0.0f;
   }
-  for (; j < width; j++)
-    for (isize p = 0; p < k; p++) panel[p * width + j] = j < cols ? source[j * ld + p] : 0.0f;
 }
 
-// panel[k][i] = source[k][i] * factor(k) for up to MR columns of a row-major k x m matrix, which is A transposed.
+// panel[k][i] = source[k][i] for up to MR columns of a row-major k x m matrix, which is A transposed.
 template <class Row>
 INLINE void pack_columns(Row row, isize k, isize rows, f32* panel) {
   for (isize p = 0; p < k; p++) {

@@ -1,5 +1,9 @@
 // What the machine offers, memory, and two measurements: arithmetic in registers and reading from memory.
 #pragma once
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include "blocks.h"
 
 OLMOE_API isize olmoe_cpu_features(void) {
@@ -20,12 +24,19 @@ OLMOE_API isize olmoe_cpu_features(void) {
   return features;
 }
 
+constexpr isize HUGE_PAGE = 2 << 20;
+
 OLMOE_API isize olmoe_set_threads(isize count) { return pool_resize(count); }
 
 OLMOE_API void* olmoe_allocate(isize bytes) {
   if (bytes < 0 || bytes > INTPTR_MAX - 64) return nullptr;
-  size_t rounded = (size_t)round_up(maximum(bytes, 1), 64);
-  void* block = aligned_alloc(64, rounded);
+  // Large blocks lie on huge pages where the system has them: matrix products touch many pages at a time.
+  isize alignment = bytes >= 2 * HUGE_PAGE && bytes < INTPTR_MAX - HUGE_PAGE ? HUGE_PAGE : 64;
+  size_t rounded = (size_t)round_up(maximum(bytes, 1), alignment);
+  void* block = aligned_alloc((size_t)alignment, rounded);
+#if defined(__linux__)
+  if (block && alignment == HUGE_PAGE) madvise(block, rounded, MADV_HUGEPAGE);
+#endif
   if (block) memset(block, 0, rounded);
   return block;
 }

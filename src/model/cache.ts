@@ -38,8 +38,9 @@ export class KeyValueCache {
     this.#length = Math.min(this.#length, length);
   }
 
-  /** Makes room for a pass. @throws ShapeError when it does not fit. */
-  begin(tokens: number): void {
+  /** Makes room for a pass of `tokens` in each sequence. @throws ShapeError when it does not fit. */
+  begin(batch: number, tokens: number): void {
+    if (batch !== this.batch) throw new ShapeError(`cache: ${batch} sequences, it is for ${this.batch}`);
     if (this.#length + tokens > this.capacity) {
       throw new ShapeError(`cache: ${this.#length} + ${tokens} positions, it holds ${this.capacity}`);
     }

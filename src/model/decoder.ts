@@ -76,13 +76,14 @@ export class Decoder {
 
   /**
    * @param ids [batch * length], sequence after sequence.
-   * @throws ShapeError for ids outside the vocabulary or positions beyond the model's context.
+   * @throws ShapeError for ids outside the vocabulary, positions beyond the model's context, and options that do not fit
+   *   the ids or the cache.
    */
   forward(graph: Graph, ids: ArrayLike<number>, options: ForwardOptions): ForwardResult {
     const { cache, observe } = options;
     const layout = this.#layout(graph, ids.length, options);
     const routings: Routing[] = [];
-    cache?.begin(ids.length / options.batch);
+    cache?.begin(options.batch, ids.length / options.batch);
     let stream = embedding(graph, this.parameters.get("model.embed_tokens.weight"), graph.ids(ids));
     observe?.hidden?.(0, stream.value);
     for (let index = 0; index < this.config.numHiddenLayers; index++) {
@@ -117,13 +118,13 @@ export class Decoder {
     const length = tokens / batch;
     const from = cache?.length ?? 0;
     const places = positions ?? Array.from({ length: tokens }, (_, index) => from + (index % length));
+    checkIndices("positions", places, tokens);
+    if (kvStart !== undefined) checkIndices("kvStart", kvStart, tokens);
     const last = Array.prototype.reduce.call(places, (most, place) => Math.max(most as number, place), -1) as number;
     if (last >= maxPositionEmbeddings) {
       throw new ShapeError(
         `context: position ${last}, the model holds ${maxPositionEmbeddings} (positions 0..${maxPositionEmbeddings - 1})`,
-        {
-          hint: "shorten the input",
-        },
+        { hint: "shorten the input" },
       );
     }
     return {
@@ -175,4 +176,11 @@ export class Decoder {
     graph.discard(mlpInput, output, middle);
     return next;
   }
+}
+
+/** Kernels take on trust that there is one index for each token and none below 0. */
+function checkIndices(name: string, values: ArrayLike<number>, tokens: number): void {
+  if (values.length !== tokens) throw new ShapeError(`forward: ${values.length} ${name} for ${tokens} ids`);
+  const negative = Array.prototype.findIndex.call(values, (value: number) => value < 0);
+  if (negative >= 0) throw new ShapeError(`forward: ${name}[${negative}] is ${values[negative]}, must be at least 0`);
 }

@@ -9,6 +9,8 @@ const CHUNK_ELEMENTS = 8 * 2 ** 20;
 export interface CrossEntropyOptions {
   /** Weight of each target's loss in the total: 1 / targets for a mean. Unused when not recording. */
   readonly scale: number;
+  /** Tokens whose logits are held at a time; default: as many as fit in 32 MiB. */
+  readonly chunk?: number;
 }
 
 /**
@@ -24,7 +26,7 @@ export function linearCrossEntropy(
   x: Variable,
   weight: Variable,
   labels: Tensor<"i32">,
-  { scale }: CrossEntropyOptions,
+  { scale, chunk: wanted }: CrossEntropyOptions,
 ): Tensor {
   const { kernels } = graph;
   const [tokens, width, vocabulary] = [x.value.dim(0), x.value.dim(1), weight.value.dim(0)];
@@ -36,7 +38,7 @@ export function linearCrossEntropy(
   const backwards = graph.recording && scale !== 0;
   const dx = backwards && x.trainable ? graph.take(x.value.shape) : undefined;
   const dw = backwards ? graph.target(weight) : undefined;
-  const chunk = Math.max(1, Math.min(tokens, Math.floor(CHUNK_ELEMENTS / vocabulary)));
+  const chunk = Math.max(1, Math.min(tokens, wanted ?? Math.floor(CHUNK_ELEMENTS / vocabulary)));
   const logits = graph.take([chunk, vocabulary]);
   for (let start = 0; start < tokens; start += chunk) {
     const count = Math.min(chunk, tokens - start);

@@ -1,0 +1,184 @@
+/**
+ * Makes a fresh clone ready: packages, compiled TypeScript, kernels. Every step is skipped when its result is already
+ * there, so that all npm scripts can call this first. Plain JavaScript on Node's own modules, because it runs before
+ * anything is installed.
+ */
+import { spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import * as fs from "node:fs";
+import { dirname, join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath, pathToFileURL } from "node:url";
+
+const MINIMUM_NODE = [20, 19];
+const LOCK = "build/setup.lock";
+/** A lock older than this belongs to a setup that is gone, whatever runs under its process id now. */
+const LOCK_LIFETIME_MS = 20 * 60_000;
+
+class SetupError extends Error {}
+
+const readJson = (file) => JSON.parse(fs.readFileSync(file, "utf8"));
+
+function checkNode() {
+  const [major, minor] = process.versions.node.split(".").map(Number);
+  if (major > MINIMUM_NODE[0] || (major === MINIMUM_NODE[0] && minor >= MINIMUM_NODE[1])) return;
+  throw new SetupError(
+    `this is Node ${process.versions.node}, Node ${MINIMUM_NODE.join(".")} or newer is needed (https://nodejs.org)`,
+  );
+}
+
+/** Prints what is done and then how long it took. */
+async function timed(what, work) {
+  const start = performance.now();
+  process.stdout.write(`setup: ${what} ... `);
+  try {
+    await work();
+  } catch (error) {
+    process.stdout.write("failed\n");
+    throw error;
+  }
+  process.stdout.write(`${((performance.now() - start) / 1000).toFixed(1)} s\n`);
+}
+
+/** Runs a program whose output is shown only when it fails. */
+function run(program, args, hint, options = {}) {
+  const { status, signal, error, stdout, stderr } = spawnSync(program, args, { encoding: "utf8", ...options });
+  if (status === 0) return;
+  const fault = error?.message ?? (signal ? `ended by ${signal}` : `exit code ${status}`);
+  throw new SetupError(`${[program, ...args].join(" ")}: ${fault}\n${stdout ?? ""}${stderr ?? ""}\nHint: ${hint}`);
+}
+
+/**
+ * Whether node_modules holds the versions of package-lock.json. npm keeps its own list of what it installed, which is
+ * also right after a plain npm install; optional packages for other platforms are missing from it.
+ */
+function packagesInstalled() {
+  if (!fs.existsSync("node_modules/.package-lock.json")) return false;
+  const installed = readJson("node_modules/.package-lock.json").packages;
+  return Object.entries(readJson("package-lock.json").packages).every(
+    ([path, { version, optional }]) => path === "" || (optional ?? false) || installed[path]?.version === version,
+  );
+}
+
+function installPackages() {
+  const npm = process.platform === "win32" ? "npm.cmd" : "npm";
+  run(npm, ["ci", "--no-audit", "--no-fund"], "check the network, then run npm run setup again", {
+    shell: process.platform === "win32",
+  });
+}
+
+/** One digest over files and further texts, to see whether anything changed since the last setup. */
+function digestOf(files, ...texts) {
+  const hash = createHash("sha256").update(JSON.stringify(texts));
+  for (const file of [...files].sort()) hash.update(`${file}\0`).update(fs.readFileSync(file)).update("\0");
+  return hash.digest("hex");
+}
+
+function readStamp(file) {
+  try {
+    return fs.readFileSync(file, "utf8");
+  } catch (error) {
+    if (error.code !== "ENOENT") throw error;
+    return undefined;
+  }
+}
+
+function sourceFiles() {
+  const names = fs.readdirSync("src", { recursive: true }).filter((name) => /(?<!\.test)\.ts$/.test(name));
+  return ["tsconfig.json", "tsconfig.build.json", ...names.map((name) => join("src", name))];
+}
+
+/** Compiles into a new folder and swaps it in: no file of a removed source stays, a failure leaves the old folder. */
+function compile(digest) {
+  const fresh = `build/dist.${process.pid}`;
+  const old = `${fresh}.old`;
+  try {
+    const args = ["node_modules/typescript/bin/tsc", "-p", "tsconfig.build.json", "--outDir", fresh];
+    run(process.execPath, args, "correct the sources named above");
+    fs.writeFileSync(join(fresh, ".sources"), digest);
+    if (fs.existsSync("dist")) fs.renameSync("dist", old);
+    fs.renameSync(fresh, "dist");
+  } finally {
+    for (const folder of [fresh, old]) fs.rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** Builds the kernels for this machine and puts the wasm ones beside the compiled code, where a package carries them. */
+async function buildKernels() {
+  const { buildNative, buildWasm, compilerVersion, NATIVE_VARIANTS } = await import(
+    pathToFileURL("dist/backend/build.io.js").href
+  );
+  const sources = fs.readdirSync("kernels").map((name) => join("kernels", name));
+  const digest = digestOf(
+    [...sources, "dist/backend/build.io.js"],
+    await compilerVersion(),
+    process.platform,
+    process.arch,
+  );
+  const stamp = "build/kernels/.built";
+  const shipped = "dist/kernels.wasm";
+  if (readStamp(stamp) === digest && fs.existsSync(shipped)) return;
+  let fault;
+  await timed("building the kernels", async () => {
+    const native = await Promise.allSettled(NATIVE_VARIANTS.map(buildNative));
+    fault = native.find(({ status }) => status === "rejected")?.reason;
+    if (fault !== undefined && fault.code !== "E_UNSUPPORTED") throw fault;
+    fs.copyFileSync(await buildWasm(), `${shipped}.new`);
+    fs.renameSync(`${shipped}.new`, shipped);
+    fs.writeFileSync(stamp, digest);
+  });
+  if (fault !== undefined) console.log(`setup: ${fault.message}; wasm is used, which is slower. Hint: ${fault.hint}`);
+}
+
+function isRunning(processId) {
+  try {
+    return process.kill(processId, 0);
+  } catch (error) {
+    return error.code === "EPERM";
+  }
+}
+
+/** Takes the lock file, or removes it when its owner is gone. */
+async function takeLock() {
+  try {
+    fs.writeFileSync(LOCK, String(process.pid), { flag: "wx" });
+    // Another setup may have judged the previous owner's file at the same moment and removed this one instead.
+    await sleep(50);
+  } catch (error) {
+    if (error.code !== "EEXIST") throw error;
+    const owner = readStamp(LOCK);
+    const age = Date.now() - (fs.statSync(LOCK, { throwIfNoEntry: false })?.mtimeMs ?? Date.now());
+    if (owner !== undefined && (!isRunning(Number(owner)) || age > LOCK_LIFETIME_MS)) fs.rmSync(LOCK, { force: true });
+  }
+  return readStamp(LOCK) === String(process.pid);
+}
+
+/** Only one setup works at a time. */
+async function locked(work) {
+  fs.mkdirSync(dirname(LOCK), { recursive: true });
+  for (let told = false; !(await takeLock()); await sleep(200)) {
+    const owner = readStamp(LOCK);
+    if (!told && owner !== undefined) console.log(`setup: waiting for another setup (process ${owner}, ${LOCK})`);
+    told ||= owner !== undefined;
+  }
+  try {
+    await work();
+  } finally {
+    fs.rmSync(LOCK, { force: true });
+  }
+}
+
+try {
+  checkNode();
+  process.chdir(join(dirname(fileURLToPath(import.meta.url)), ".."));
+  await locked(async () => {
+    if (!packagesInstalled()) await timed("installing packages (npm ci)", installPackages);
+    const digest = digestOf(sourceFiles());
+    if (readStamp("dist/.sources") !== digest) await timed("compiling src", () => compile(digest));
+    await buildKernels();
+  });
+} catch (error) {
+  if (!(error instanceof SetupError) && error.code !== "E_UNSUPPORTED") throw error;
+  console.error(`setup: ${error.message}`);
+  process.exitCode = 1;
+}

@@ -1,0 +1,68 @@
+/** `olmoe quickstart`: the main job on real text, from nothing to a trained model and its report. */
+import { readFile } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import type { Command } from "commander";
+import { readRecipe } from "../config/recipe.io.ts";
+import type { RunSummary } from "../experiments/runReport.io.ts";
+import { PACKAGE_ROOT } from "../util/packageRoot.io.ts";
+import { addBackendOptions, type BackendFlags, openChosenBackend } from "./backendOptions.ts";
+import { type Session, writeJson } from "./common.ts";
+import { printSummary, runTraining, shownPath } from "./training.ts";
+
+interface QuickstartFlags extends BackendFlags {
+  readonly smoke?: boolean;
+  readonly out?: string;
+  readonly json?: boolean;
+}
+
+const HELP = `
+Fetches four kinds of text from npm packages, trains a tokenizer and a small mixture of experts on
+them for about five minutes, and shows what it learned. A second run goes on, or says that it is done.
+
+Example:
+  $ olmoe quickstart`;
+
+/** Shorter runs: for a check in about a minute, and for machines without native kernels. */
+const SMOKE = ["name=quickstart-smoke", "train.steps=60", "train.schedule.warmupSteps=10", "train.evalEvery=30"];
+const WASM = ["name=quickstart-wasm", "train.steps=200", "train.schedule.warmupSteps=20", "train.evalEvery=50"];
+
+export function register(command: Command, session: Session): void {
+  command
+    .option("--smoke", "about a minute in all, to see that everything works")
+    .option("--out <folder>", "the run's folder (default: runs/quickstart)")
+    .option("--json", "print the results for programs");
+  addBackendOptions(command)
+    .addHelpText("after", HELP)
+    .action((flags: QuickstartFlags) => quickstart(flags, session));
+}
+
+/** The summary of a run that is done already. */
+async function finished(directory: string): Promise<RunSummary | undefined> {
+  try {
+    return JSON.parse(await readFile(join(directory, "summary.json"), "utf8")) as RunSummary;
+  } catch {
+    return undefined;
+  }
+}
+
+async function quickstart(flags: QuickstartFlags, session: Session): Promise<void> {
+  const backend = await openChosenBackend(flags, session);
+  const overrides = flags.smoke ? SMOKE : backend.name === "native" ? [] : WASM;
+  const file = join(PACKAGE_ROOT, "recipes", "quickstart.yaml");
+  const recipe = await readRecipe(file, overrides);
+  const directory = resolve(flags.out ?? join("runs", recipe.name));
+  const done = await finished(directory);
+  if (done !== undefined) {
+    session.stderr.write(
+      `${recipe.name}: done already, in ${shownPath(directory)}; remove that folder to start over\n`,
+    );
+    if (flags.json) writeJson(session, done);
+    else printSummary(done, session);
+    return;
+  }
+  if (overrides === WASM) {
+    session.stderr.write(`olmoe: on the ${backend.name} backend the run is cut to ${recipe.train.steps} steps\n`);
+  }
+  const options = { recipe, baseDirectory: join(PACKAGE_ROOT, "recipes"), directory, resume: true, backend };
+  await runTraining({ ...options, json: flags.json ?? false }, session);
+}

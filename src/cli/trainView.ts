@@ -1,0 +1,131 @@
+/** Shows a training run on the terminal: what is prepared, a live line while it trains, evaluations and warnings. */
+import cliProgress from "cli-progress";
+import { formatBytes, formatCount, formatDuration, formatRate, sparkline } from "../report/text.ts";
+import type { TrainEvent } from "../train/run.io.ts";
+
+/** Steps whose mean rate the estimate of the time left is made from. */
+const RATE_STEPS = 20;
+const SPARK_WIDTH = 16;
+/** Without a terminal a line is printed this often instead. */
+const QUIET_INTERVAL_MS = 10_000;
+
+const STAGES = { read: "reading", tokenizer: "training the tokenizer on", encode: "tokenising" } as const;
+
+export interface TrainViewOptions {
+  /** Steps of the whole run. */
+  readonly steps: number;
+  /** Writes one finished line. */
+  readonly print: (line: string) => void;
+  /** A terminal to draw the live line on; absent: lines now and then. */
+  readonly terminal?: NodeJS.WriteStream | undefined;
+}
+
+/** Give `handle` to a run as its `onEvent`, and call `stop` at the end, whatever the end is. */
+export class TrainView {
+  readonly #options: TrainViewOptions;
+  readonly #bar: cliProgress.SingleBar | undefined;
+  readonly #losses: number[] = [];
+  readonly #seconds: number[] = [];
+  #stage = "";
+  #lastLine = 0;
+  #drawing = false;
+
+  constructor(options: TrainViewOptions) {
+    this.#options = options;
+    this.#bar =
+      options.terminal === undefined
+        ? undefined
+        : new cliProgress.SingleBar({
+            format: "  {bar} {line}",
+            barsize: 20,
+            barCompleteChar: "#",
+            barIncompleteChar: ".",
+            hideCursor: true,
+            clearOnComplete: true,
+            stream: options.terminal,
+          });
+  }
+
+  handle = (event: TrainEvent): void => {
+    switch (event.type) {
+      case "data":
+        return this.#data(event);
+      case "ready":
+        return this.#ready(event);
+      case "step":
+        return this.#step(event);
+      case "evaluation":
+        return this.#evaluation(event);
+      case "checkpoint":
+        return undefined;
+      case "warning":
+        return this.#print(`  warning: ${event.message}`);
+    }
+  };
+
+  /** Takes the live line away. */
+  stop(): void {
+    if (this.#drawing) this.#bar?.stop();
+    this.#drawing = false;
+  }
+
+  #print(line: string): void {
+    const drawing = this.#drawing;
+    this.stop();
+    this.#options.print(line);
+    if (drawing) this.#draw();
+  }
+
+  #draw(): void {
+    this.#bar?.start(this.#options.steps, 0, { line: "" });
+    this.#drawing = this.#bar !== undefined;
+  }
+
+  /** One line for each source and stage, when it begins. */
+  #data({ progress }: Extract<TrainEvent, { type: "data" }>): void {
+    const what = progress.stage === "tokenizer" ? "all kinds" : (progress.source ?? "");
+    const stage = `  ${STAGES[progress.stage]} ${what}`;
+    if (stage === this.#stage) return;
+    this.#stage = stage;
+    this.#print(stage);
+  }
+
+  #ready({ data, resumedFrom }: Extract<TrainEvent, { type: "ready" }>): void {
+    for (const { source, split, tokens, documents, textBytes } of data.manifest.files) {
+      if (split === "training") {
+        this.#print(
+          `  ${source.padEnd(10)} ${formatBytes(textBytes).padStart(8)}  ${formatCount(tokens).padStart(7)} tokens in ${formatCount(documents)} documents`,
+        );
+      }
+    }
+    if (resumedFrom > 0) this.#print(`  going on from step ${resumedFrom} of ${this.#options.steps}`);
+    this.#draw();
+  }
+
+  #step({ metrics }: Extract<TrainEvent, { type: "step" }>): void {
+    const { step, cross_entropy: loss, tokens_per_sec: rate } = metrics;
+    const stepTokens = step === 0 ? 0 : metrics.tokens / step;
+    this.#losses.push(loss);
+    this.#seconds.push(stepTokens / rate);
+    if (this.#seconds.length > RATE_STEPS) this.#seconds.shift();
+    const mean = this.#seconds.reduce((sum, seconds) => sum + seconds, 0) / this.#seconds.length;
+    const left = formatDuration((this.#options.steps - step) * mean);
+    const line =
+      `step ${step}/${this.#options.steps}  loss ${loss.toFixed(3)} ${sparkline(this.#losses, SPARK_WIDTH)}  ` +
+      `${formatRate(stepTokens / mean, "tokens")}  ${left} left`;
+    if (this.#bar !== undefined) this.#bar.update(step, { line });
+    else if (performance.now() - this.#lastLine > QUIET_INTERVAL_MS || step === this.#options.steps) {
+      this.#lastLine = performance.now();
+      this.#options.print(`  ${line}`);
+    }
+  }
+
+  #evaluation({ metrics }: Extract<TrainEvent, { type: "evaluation" }>): void {
+    const sources = Object.entries(metrics.sources).map(
+      ([name, { bits_per_byte }]) => `${name} ${bits_per_byte.toFixed(3)}`,
+    );
+    this.#print(
+      `  step ${metrics.step}: held-out bits per byte ${metrics.bits_per_byte.toFixed(3)}  (${sources.join(", ")})`,
+    );
+  }
+}

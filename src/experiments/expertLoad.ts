@@ -1,0 +1,40 @@
+/** Which experts serve which kind of text: relative loads, and an order of experts that shows their kinds. */
+import type { SourceEvaluation } from "../train/evaluate.ts";
+
+/** Loads of one layer's experts. */
+export interface LayerLoad {
+  readonly layer: number;
+  /** Expert ids in the order of the columns: by the kind that uses an expert most, the most one-sided first. */
+  readonly experts: readonly number[];
+  /** [source][column] load over an even share: 1 is even, 2 twice as often. */
+  readonly relative: readonly (readonly number[])[];
+}
+
+/** @returns one entry for each layer with experts, in order. */
+export function expertLoads(sources: readonly SourceEvaluation[]): LayerLoad[] {
+  const layers = sources[0]?.expertCounts.length ?? 0;
+  return Array.from({ length: layers }, (_, layer) => {
+    const relative = sources.map(({ expertCounts }) => {
+      const counts = expertCounts[layer] as Float64Array;
+      const total = counts.reduce((sum, count) => sum + count, 0);
+      return Array.from(counts, (count) => (total === 0 ? 0 : (count * counts.length) / total));
+    });
+    const column = (expert: number) => relative.map((row) => row[expert] as number);
+    const kind = (expert: number) => column(expert).indexOf(Math.max(...column(expert)));
+    const experts = Array.from({ length: relative[0]?.length ?? 0 }, (_, expert) => expert).sort(
+      (a, b) => kind(a) - kind(b) || Math.max(...column(b)) - Math.max(...column(a)) || a - b,
+    );
+    return { layer, experts, relative: relative.map((row) => experts.map((expert) => row[expert] as number)) };
+  });
+}
+
+/** A sentence for each layer: the most one-sided expert, and for what. */
+export function describeLoads(sources: readonly SourceEvaluation[]): string[] {
+  return expertLoads(sources).map(({ layer, experts, relative }) => {
+    let [best, row, column] = [0, 0, 0];
+    for (const [r, values] of relative.entries()) {
+      for (const [c, value] of values.entries()) if (value > best) [best, row, column] = [value, r, c];
+    }
+    return `layer ${layer}: expert ${experts[column]} serves ${sources[row]?.source} ${best.toFixed(1)} times its even share`;
+  });
+}

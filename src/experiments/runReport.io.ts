@@ -1,0 +1,116 @@
+/** Writes the report of a finished run: report.html, the experts' heat map as a picture, and summary.json. */
+import { mkdir } from "node:fs/promises";
+import { join, relative } from "node:path";
+import type { Backend } from "../backend/backend.ts";
+import type { Recipe } from "../config/recipe.ts";
+import { replaceFile } from "../formats/files.io.ts";
+import { generateText } from "../infer/generate.ts";
+import { countParameters } from "../model/counts.ts";
+import { htmlReport } from "../report/html.ts";
+import { renderPng, renderSvg } from "../report/render.io.ts";
+import { readMetrics } from "../train/metrics.io.ts";
+import type { TrainOutcome } from "../train/run.io.ts";
+import { type Comparison, compareWithBaselines } from "./baselines.io.ts";
+import { describeLoads } from "./expertLoad.ts";
+import { expertChart, runReport, type Sample, trainingSeconds } from "./runReport.ts";
+
+/** What a run came to, as it is stored and printed. */
+export interface RunSummary {
+  readonly sources: readonly string[];
+  readonly comparison: readonly Comparison[];
+  readonly samples: readonly Sample[];
+  /** One sentence for each layer. */
+  readonly experts: readonly string[];
+  readonly trainingSeconds: number;
+  readonly tokens: number;
+  /** Newest checkpoint. */
+  readonly checkpoint: string;
+  readonly report: string;
+  /** The experts' heat map; absent for a dense model. */
+  readonly picture: string | undefined;
+}
+
+export interface ReportOptions {
+  readonly backend: Backend;
+  readonly recipe: Recipe;
+  /** The run's folder. */
+  readonly directory: string;
+  /** Of a run that is done. */
+  readonly outcome: TrainOutcome;
+  readonly signal?: AbortSignal | undefined;
+}
+
+const PROMPT_CHARS = 120;
+const SAMPLE_TOKENS = 120;
+const PICTURE_WIDTH = 1800;
+
+/** Continues the start of a held-out document of each source. The same seed gives the same text. */
+async function writeSamples({ backend, outcome, recipe, signal }: ReportOptions): Promise<Sample[]> {
+  const { decoder, data, heldOut } = outcome;
+  const samples: Sample[] = [];
+  for (const { source, documents } of heldOut) {
+    const document = documents.find(({ text }) => text.length > 2 * PROMPT_CHARS) ?? documents[0];
+    const start = (document?.text ?? "").slice(0, PROMPT_CHARS);
+    // Ends between words, so that the model does not have to guess half of one.
+    const prompt = start.slice(0, Math.max(1, start.search(/\s\S*$/)));
+    let text = "";
+    for await (const piece of generateText(backend, decoder, data.tokenizer, prompt, {
+      maxTokens: Math.min(SAMPLE_TOKENS, Math.floor(decoder.config.maxPositionEmbeddings / 2)),
+      sampling: { temperature: 0.8, topP: 0.95 },
+      seed: recipe.seed,
+      signal,
+    })) {
+      text += piece;
+    }
+    samples.push({ source, prompt, text });
+  }
+  return samples;
+}
+
+/**
+ * Compares a finished run with its baselines, lets the model write, draws and writes everything.
+ * @throws ResourceError when a file can not be written.
+ */
+export async function writeRunReport(options: ReportOptions): Promise<RunSummary> {
+  const { backend, recipe, directory, outcome } = options;
+  const { evaluation, checkpoint, decoder } = outcome;
+  if (evaluation === undefined || checkpoint === undefined) throw new Error("internal: the run is not done");
+  const comparison = await compareWithBaselines(backend, outcome, evaluation, recipe);
+  const samples = await writeSamples(options);
+  const metrics = await readMetrics(join(directory, "metrics.jsonl"));
+  const shown = relative(process.cwd(), checkpoint) || checkpoint;
+  const facts = {
+    recipe,
+    counts: countParameters(decoder.config),
+    metrics,
+    evaluation,
+    comparison,
+    samples,
+    machine: `${backend.name} ${backend.isa}, ${backend.threads} ${backend.threads === 1 ? "thread" : "threads"}`,
+    checkpoint: shown,
+  };
+  await mkdir(directory, { recursive: true });
+  const report = join(directory, "report.html");
+  const html = htmlReport(await runReport(facts, renderSvg));
+  await replaceFile(report, (file) => file.writeFile(html));
+  const chart = expertChart(evaluation);
+  const picture = chart === undefined ? undefined : join(directory, "experts.png");
+  if (chart !== undefined && picture !== undefined) {
+    const svg = await renderSvg(chart);
+    await replaceFile(join(directory, "experts.svg"), (file) => file.writeFile(svg));
+    await replaceFile(picture, (file) => file.writeFile(renderPng(svg, { width: PICTURE_WIDTH })));
+  }
+  const summary: RunSummary = {
+    sources: evaluation.sources.map(({ source }) => source),
+    comparison,
+    samples,
+    experts: describeLoads(evaluation.sources),
+    trainingSeconds: trainingSeconds(metrics),
+    tokens: outcome.tokens,
+    checkpoint,
+    report,
+    picture,
+  };
+  await replaceFile(join(directory, "summary.json"), (file) => file.writeFile(`${JSON.stringify(summary, null, 2)}\n`));
+  return summary;
+}

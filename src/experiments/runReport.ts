@@ -1,0 +1,183 @@
+/** The report of a training run: what it learned, against what, what it writes, and which experts serve what. */
+import type { Recipe } from "../config/recipe.ts";
+import type { ParameterCounts } from "../model/counts.ts";
+import { heatMapGrid, type LineSeries, lineChart } from "../report/charts.ts";
+import type { Block, Report } from "../report/html.ts";
+import { formatCount, formatDuration } from "../report/text.ts";
+import type { Evaluation } from "../train/evaluate.ts";
+import type { EvalMetrics, Metrics, TrainMetrics } from "../train/metrics.io.ts";
+import type { Comparison } from "./baselines.io.ts";
+import { describeLoads, expertLoads } from "./expertLoad.ts";
+
+/** What the model wrote after the start of a held-out document. */
+export interface Sample {
+  readonly source: string;
+  readonly prompt: string;
+  readonly text: string;
+}
+
+export interface RunFacts {
+  readonly recipe: Recipe;
+  readonly counts: ParameterCounts;
+  readonly metrics: readonly Metrics[];
+  readonly evaluation: Evaluation;
+  readonly comparison: readonly Comparison[];
+  readonly samples: readonly Sample[];
+  /** Backend, instruction set, threads: one line. */
+  readonly machine: string;
+  /** Newest checkpoint, relative to the run's folder. */
+  readonly checkpoint: string;
+}
+
+/** Draws a spec; the caller has the renderer. */
+export type RenderSvg = (spec: ReturnType<typeof lineChart>) => Promise<string>;
+
+/** Points a chart of a few hundred pixels can show; beyond them a mean of neighbours is drawn. */
+const MOST_POINTS = 300;
+
+function thinned(points: readonly (readonly [number, number])[]): [number, number][] {
+  const size = Math.ceil(points.length / MOST_POINTS);
+  return Array.from({ length: Math.ceil(points.length / Math.max(1, size)) }, (_, index) => {
+    const group = points.slice(index * size, (index + 1) * size);
+    const mean = (axis: 0 | 1) => group.reduce((sum, point) => sum + point[axis], 0) / group.length;
+    return [mean(0), mean(1)];
+  });
+}
+
+/** Seconds the training steps took. */
+export function trainingSeconds(metrics: readonly Metrics[]): number {
+  let [seconds, before] = [0, 0];
+  for (const line of metrics) {
+    if (line.type !== "train") continue;
+    seconds += (line.tokens - before) / line.tokens_per_sec;
+    before = line.tokens;
+  }
+  return seconds;
+}
+
+/** Loss curves of training and of each source's held-out text. */
+export function lossCharts(metrics: readonly Metrics[]): ReturnType<typeof lineChart>[] {
+  const train = metrics.filter((line): line is TrainMetrics => line.type === "train");
+  const evals = metrics.filter((line): line is EvalMetrics => line.type === "eval");
+  const sources = Object.keys(evals[0]?.sources ?? {});
+  const held: LineSeries[] = sources.map((source) => ({
+    name: source,
+    points: evals.map((line) => [line.tokens, line.sources[source]?.bits_per_byte ?? Number.NaN]),
+  }));
+  return [
+    lineChart({
+      title: "Training loss",
+      xTitle: "tokens",
+      yTitle: "nats per token",
+      series: [{ name: "training", points: thinned(train.map((line) => [line.tokens, line.cross_entropy])) }],
+    }),
+    lineChart({ title: "Held-out loss by kind of text", xTitle: "tokens", yTitle: "bits per byte", series: held }),
+    lineChart({
+      title: "Load-balancing loss",
+      subtitle: "1 is perfect balance",
+      xTitle: "tokens",
+      yTitle: "loss",
+      series: [{ name: "balance", points: thinned(train.map((line) => [line.tokens, line.balance_loss])) }],
+    }),
+  ];
+}
+
+/** The heat map of experts by kind of text, one panel a layer; undefined for a dense model. */
+export function expertChart(evaluation: Evaluation): ReturnType<typeof heatMapGrid> | undefined {
+  const loads = expertLoads(evaluation.sources);
+  if (loads.length === 0) return undefined;
+  return heatMapGrid({
+    title: "Which experts serve which kind of text",
+    subtitle: "share of a kind's tokens that go to an expert, over an even share; held-out text",
+    rows: evaluation.sources.map(({ source }) => source),
+    rowTitle: "kind of text",
+    columnTitle: "expert",
+    legendTitle: "times even share",
+    midpoint: 1,
+    panels: loads.map(({ layer, experts, relative }) => ({
+      title: `Layer ${layer}`,
+      columns: experts.map(String),
+      values: relative,
+    })),
+  });
+}
+
+function comparisonTable(comparison: readonly Comparison[], sources: readonly string[]): Block {
+  return {
+    kind: "table",
+    caption: "Bits per byte on held-out text: lower is better",
+    columns: [{ name: "" }, ...[...sources, "all"].map((name) => ({ name, align: "right" as const }))],
+    rows: comparison.map(({ name, bySource, all }) => [name, ...[...bySource, all].map((bits) => bits.toFixed(3))]),
+  };
+}
+
+/** Puts the report together. */
+export async function runReport(facts: RunFacts, renderSvg: RenderSvg): Promise<Report> {
+  const { recipe, counts, metrics, evaluation, comparison, samples } = facts;
+  const sources = evaluation.sources.map(({ source }) => source);
+  const last = metrics.filter((line) => line.type === "train").at(-1);
+  const experts = expertChart(evaluation);
+  const figure = async (spec: ReturnType<typeof lineChart>, title: string): Promise<Block> => ({
+    kind: "figure",
+    title,
+    svg: await renderSvg(spec),
+  });
+  const curves = await Promise.all(
+    lossCharts(metrics).map((spec, index) =>
+      figure(spec, ["Training loss", "Held-out loss by kind of text", "Load-balancing loss"][index] as string),
+    ),
+  );
+  return {
+    title: `Training run: ${recipe.name}`,
+    lead:
+      `A model of ${formatCount(counts.total)} parameters, ${formatCount(counts.active)} of them active for each token, ` +
+      `after ${formatCount(last?.tokens ?? 0)} tokens of ${sources.join(", ")}.`,
+    sections: [
+      {
+        heading: "What it learned",
+        body: [
+          {
+            kind: "numbers",
+            items: [
+              { value: evaluation.bitsPerByte.toFixed(3), label: "bits per byte, held out, all kinds" },
+              { value: formatDuration(trainingSeconds(metrics)), label: `training steps, ${facts.machine}` },
+              { value: formatCount(last?.tokens ?? 0), label: "training tokens" },
+            ],
+          },
+          comparisonTable(comparison, sources),
+          ...curves,
+        ],
+      },
+      ...(experts === undefined
+        ? []
+        : [
+            {
+              heading: "Which experts fire",
+              body: [
+                await figure(experts, "Experts by kind of text"),
+                { kind: "list" as const, items: describeLoads(evaluation.sources) },
+              ],
+            },
+          ]),
+      {
+        heading: "What it writes",
+        body: samples.map(({ source, prompt, text }): Block => ({ kind: "sample", title: source, prompt, text })),
+      },
+      {
+        heading: "What to try next",
+        body: [
+          {
+            kind: "list",
+            items: [
+              `Let it write: olmoe run ${facts.checkpoint} -p "Call me"`,
+              `Look at it: olmoe info ${facts.checkpoint}`,
+              "Train on your own text: copy recipes/quickstart.yaml, set a source's path, and run olmoe train RECIPE",
+              "Change one choice of the paper, such as train.loss.balance or model.numExpertsPerTok, and compare the curves",
+              `Load it in transformers: AutoModelForCausalLM.from_pretrained("${facts.checkpoint}")`,
+            ],
+          },
+        ],
+      },
+    ],
+  };
+}

@@ -1,0 +1,51 @@
+/** Small models for tests, on every backend of this machine. */
+import { Graph } from "../src/autograd/graph.ts";
+import type { Backend } from "../src/backend/backend.ts";
+import { availableBackends } from "../src/backend/io.ts";
+import { createReferenceBackend } from "../src/backend/reference/backend.ts";
+import type { ModelConfig } from "../src/config/model.ts";
+import { resolveModel } from "../src/config/presets.ts";
+import { Decoder, type ForwardOptions } from "../src/model/decoder.ts";
+import { Parameters } from "../src/model/parameters.ts";
+import { Arena } from "../src/tensor/arena.ts";
+
+/** All backends and instruction sets, the reference last, each under its name. */
+export const allBackends: readonly (readonly [string, Backend])[] = [
+  ...(await availableBackends()),
+  createReferenceBackend(),
+].map((backend) => [`${backend.name} ${backend.isa}`, backend]);
+
+/** Preset tiny with grouped heads and weights large enough that tokens differ clearly. */
+export function smallConfig(changes: object = {}): ModelConfig {
+  return resolveModel({
+    preset: "tiny",
+    vocabSize: 50,
+    numAttentionHeads: 4,
+    numKeyValueHeads: 2,
+    maxPositionEmbeddings: 160,
+    initializerRange: 0.2,
+    ...changes,
+  });
+}
+
+/** An initialised model. */
+export function createDecoder(backend: Backend, config: ModelConfig, { trainable = false, seed = 1 } = {}): Decoder {
+  const parameters = new Parameters(backend, config, { trainable });
+  parameters.initialise(seed);
+  return new Decoder(backend, parameters);
+}
+
+/** Logits [T, V] of a pass without a tape. */
+export function logitsOf(
+  backend: Backend,
+  decoder: Decoder,
+  ids: ArrayLike<number>,
+  options: Partial<ForwardOptions> = {},
+) {
+  const arena = new Arena(backend);
+  const graph = new Graph(backend, arena, { record: false });
+  const { hidden } = decoder.forward(graph, ids, { batch: 1, ...options });
+  const logits = decoder.logits(graph, hidden).value.data.slice();
+  arena.dispose();
+  return logits;
+}
