@@ -50,13 +50,18 @@ export async function readInput({ stdin }: Session, missing: string, hint: strin
   if (stdin.isTTY) throw new UsageError(missing, { hint });
   const chunks: Buffer[] = [];
   let bytes = 0;
-  for await (const chunk of stdin) {
-    const buffer = Buffer.from(chunk);
-    bytes += buffer.length;
-    if (bytes > MAX_INPUT_BYTES) {
-      throw new DataError(`standard input: more than ${MAX_INPUT_BYTES} bytes, expected a text`);
+  try {
+    for await (const chunk of stdin) {
+      const buffer = Buffer.from(chunk);
+      chunks.push(buffer);
+      bytes += buffer.length;
+      if (bytes > MAX_INPUT_BYTES) break;
     }
-    chunks.push(buffer);
+  } catch (cause) {
+    throw new DataError(`standard input: can not be read (${(cause as Error).message})`, { cause });
+  }
+  if (bytes > MAX_INPUT_BYTES) {
+    throw new DataError(`standard input: more than ${MAX_INPUT_BYTES} bytes, expected a text`);
   }
   try {
     return new TextDecoder("utf-8", { fatal: true }).decode(Buffer.concat(chunks));

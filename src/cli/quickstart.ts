@@ -23,8 +23,8 @@ Example:
   $ olmoe quickstart`;
 
 /** Shorter runs: for a check in about a minute, and for machines without native kernels. */
-const SMOKE = ["name=quickstart-smoke", "train.steps=60", "train.schedule.warmupSteps=10", "train.evalEvery=30"];
-const WASM = ["name=quickstart-wasm", "train.steps=200", "train.schedule.warmupSteps=20", "train.evalEvery=50"];
+const SMOKE = ["name=quickstart-smoke", "train.steps=120", "train.schedule.warmupSteps=20", "train.evalEvery=60"];
+const WASM = ["name=quickstart-wasm", "train.steps=400", "train.schedule.warmupSteps=40", "train.evalEvery=100"];
 
 export function register(command: Command, session: Session): void {
   command

@@ -47,20 +47,11 @@ export class TrainView {
   }
 
   handle = (event: TrainEvent): void => {
-    switch (event.type) {
-      case "data":
-        return this.#data(event);
-      case "ready":
-        return this.#ready(event);
-      case "step":
-        return this.#step(event);
-      case "evaluation":
-        return this.#evaluation(event);
-      case "checkpoint":
-        return undefined;
-      case "warning":
-        return this.#print(`  warning: ${event.message}`);
-    }
+    if (event.type === "data") this.#data(event);
+    else if (event.type === "ready") this.#ready(event);
+    else if (event.type === "step") this.#step(event);
+    else if (event.type === "evaluation") this.#evaluation(event);
+    else if (event.type === "warning") this.#print(`  warning: ${event.message}`);
   };
 
   /** Takes the live line away. */

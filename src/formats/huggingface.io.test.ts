@@ -102,7 +102,7 @@ describe("loadWeights", () => {
       new CheckpointError(
         "allenai/OLMoE-1B-7B-0924: no such folder, looked for model.safetensors or model.safetensors.index.json in it",
         {
-          hint: "if this is a name on the Hugging Face hub, fetch it with: olmoe pull allenai/OLMoE-1B-7B-0924",
+          hint: "if this is a name on the Hugging Face hub: download its files first and give their folder",
         },
       ),
     );

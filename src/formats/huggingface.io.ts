@@ -39,8 +39,8 @@ async function checkFolder(directory: string, lookedFor: string): Promise<void> 
     const hubName = /^[\w.-]+\/[\w.-]+$/.test(directory) && !directory.startsWith(".");
     throw new CheckpointError(`${directory}: no such folder, looked for ${lookedFor} in it`, {
       hint: hubName
-        ? `if this is a name on the Hugging Face hub, fetch it with: olmoe pull ${directory}`
-        : "check the path; olmoe list shows the models on this machine",
+        ? "if this is a name on the Hugging Face hub: download its files first and give their folder"
+        : "check the path; a training run keeps its models in runs/NAME/checkpoints",
     });
   }
   if (!stats.isDirectory()) {
@@ -162,7 +162,7 @@ async function openWeights(directory: string, weights: OpenWeights): Promise<voi
     throw new CheckpointError(`${directory}: neither ${SINGLE} nor ${INDEX} is in it`, {
       hint:
         pickled === undefined
-          ? "check the path; olmoe list shows the models on this machine"
+          ? "check the path; a training run keeps its models in runs/NAME/checkpoints"
           : `${pickled} is a pickle, which is not read: save the model with safe_serialization=True`,
     });
   }

@@ -36,7 +36,7 @@ function firstVisible(mask: Int32Array, batch: number): Int32Array {
   return mask.map((_, index) => {
     const row = mask.subarray(Math.floor(index / length) * length).subarray(0, length);
     const [first, last] = [row.indexOf(1), row.lastIndexOf(1)];
-    if (first < 0 || row.subarray(first, last + 1).includes(0)) {
+    if (first < 0 || row.some((value, place) => value !== (place >= first && place <= last ? 1 : 0))) {
       throw new ShapeError(`attention_mask: sequence ${Math.floor(index / length)} is not one run of ones`, {
         hint: "pad on one side only",
       });

@@ -113,26 +113,31 @@ export class Decoder {
   }
 
   #layout(graph: Graph, tokens: number, { batch, positions, kvStart, cache }: ForwardOptions): SequenceLayout {
-    const { maxPositionEmbeddings } = this.config;
     if (tokens % batch !== 0) throw new ShapeError(`forward: ${tokens} ids are not ${batch} sequences of equal length`);
     const length = tokens / batch;
     const from = cache?.length ?? 0;
     const places = positions ?? Array.from({ length: tokens }, (_, index) => from + (index % length));
     checkIndices("positions", places, tokens);
     if (kvStart !== undefined) checkIndices("kvStart", kvStart, tokens);
-    const last = Array.prototype.reduce.call(places, (most, place) => Math.max(most as number, place), -1) as number;
-    if (last >= maxPositionEmbeddings) {
-      throw new ShapeError(
-        `context: position ${last}, the model holds ${maxPositionEmbeddings} (positions 0..${maxPositionEmbeddings - 1})`,
-        { hint: "shorten the input" },
-      );
-    }
+    this.#checkPositions(places);
     return {
       batch,
       positions: graph.ids(places),
       kvStart: kvStart === undefined ? undefined : graph.ids(kvStart),
       rotary: this.#rotary,
     };
+  }
+
+  /** Kernels look positions up in the rotary table without asking. */
+  #checkPositions(places: ArrayLike<number>): void {
+    const most = this.config.maxPositionEmbeddings - 1;
+    for (let index = 0; index < places.length; index++) {
+      const place = places[index] as number;
+      if (Number.isInteger(place) && place >= 0 && place <= most) continue;
+      throw new ShapeError(`context: position ${place}, the model holds ${most + 1} (positions 0..${most})`, {
+        hint: "shorten the input",
+      });
+    }
   }
 
   #layer(

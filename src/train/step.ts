@@ -8,6 +8,7 @@ import type { Decoder } from "../model/decoder.ts";
 import { applyRouterLosses, type RouterLosses } from "../nn/routerLosses.ts";
 import { AdamW } from "../optim/adamw.ts";
 import { Arena } from "../tensor/arena.ts";
+import type { Tensor } from "../tensor/tensor.ts";
 
 /** Sequences of one step. Letters: B sequences of S tokens. */
 export interface StepBatch {
@@ -76,9 +77,27 @@ export class TrainStep {
   /**
    * One step with the given learning rate.
    * @param onGradients called when the gradients are complete, before they are clipped and used up.
-   * @throws TrainingError when a loss or gradient is not finite; the parameters are then as before the step.
+   * @throws TrainingError when a loss or gradient is not finite, ShapeError for ids the model can not take. After any
+   *   error the parameters are as before the step and the gradients zero.
    */
   run(batch: StepBatch, lr: number, onGradients?: () => void): StepResult {
+    try {
+      return this.#run(batch, lr, onGradients);
+    } catch (error) {
+      // Part of a gradient must not be left for the next step: this one has not happened.
+      const { grads } = this.#decoder.parameters;
+      if (grads) this.#backend.kernels.fill(grads.pointer, grads.size, 0);
+      throw error;
+    }
+  }
+
+  /** Gives activations and moments back. */
+  dispose(): void {
+    this.#arena.dispose();
+    this.optimizer.dispose();
+  }
+
+  #run(batch: StepBatch, lr: number, onGradients?: () => void): StepResult {
     const { sequenceLength, microBatchSize, loss: weights } = this.#options;
     const tokens = batch.ids.length;
     const targets = batch.labels.reduce((sum, label) => sum + (label >= 0 ? 1 : 0), 0);
@@ -113,12 +132,6 @@ export class TrainStep {
     };
   }
 
-  /** Gives activations and moments back. */
-  dispose(): void {
-    this.#arena.dispose();
-    this.optimizer.dispose();
-  }
-
   #forwardBackward(batch: StepBatch, start: number, end: number, denominator: number): MicroBatchResult {
     this.#arena.reset();
     const graph = new Graph(this.#backend, this.#arena, { record: true });
@@ -135,19 +148,20 @@ export class TrainStep {
     return { crossEntropySum, losses: routerLosses };
   }
 
-  /** Names what went wrong first. Clears the gradients, so that the step has not happened. */
+  /** Names the first weight, or else the first gradient, that is not finite. */
   #fail(loss: number, gradientNorm: number): never {
     const { parameters } = this.#decoder;
     const { kernels } = this.#backend;
-    const broken = parameters
-      .ranges()
-      .find(
-        ({ start, size }) => kernels.firstNonfinite(parameters.grads?.slice(start, [size]).pointer ?? 0, size) >= 0,
-      );
-    if (parameters.grads) kernels.fill(parameters.grads.pointer, parameters.grads.size, 0);
+    const nameIn = (flat: Tensor | undefined) =>
+      parameters
+        .ranges()
+        .find(({ start, size }) => flat && kernels.firstNonfinite(flat.slice(start, [size]).pointer, size) >= 0)?.name;
+    const weight = nameIn(parameters.values);
+    const gradient = nameIn(parameters.grads);
+    const culprit = weight ?? (gradient && `the gradient of ${gradient}`);
     throw new TrainingError(
       `step ${this.optimizer.steps + 1}: loss ${loss}, gradient norm ${gradientNorm}` +
-        (broken === undefined ? "" : `; the gradient of ${broken.name} is not finite`),
+        (culprit === undefined ? "" : `; ${culprit} is not finite`),
       {
         hint: "go on from the last checkpoint with a lower train.optimizer.lr, more warmupSteps or a smaller clipNorm",
       },

@@ -455,7 +455,7 @@ describe("a path", () => {
     const path = join(root, "absent");
     await expect(readModelConfig(path)).rejects.toThrow(
       new CheckpointError(`${path}: no such folder, looked for config.json in it`, {
-        hint: "check the path; olmoe list shows the models on this machine",
+        hint: "check the path; a training run keeps its models in runs/NAME/checkpoints",
         cause: undefined,
       }),
     );

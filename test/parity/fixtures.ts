@@ -1,16 +1,17 @@
-/** Finds reference values and reads them. The large families lie outside the repository and may be absent. */
+/** Finds reference values and reads them. The smallest are in test/fixtures; the others lie outside and may be absent. */
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { SafetensorsFile } from "../../src/formats/io.ts";
 
 const PARITY = fileURLToPath(new URL("../../../shared/reference/parity/", import.meta.url));
+const OWN = fileURLToPath(new URL("../fixtures/parity/", import.meta.url));
 
 /** Whether the reference values are on this machine. */
 export const parityPresent = existsSync(PARITY);
 
-/** Path of a reference file or folder. */
+/** Path of a reference file or folder: of the repository's own where it has it. */
 export function parityPath(name: string): string {
-  return PARITY + name;
+  return existsSync(OWN + name) ? OWN + name : PARITY + name;
 }
 
 export interface StoredTensors {
