@@ -182,10 +182,10 @@ OLMOE_API void olmoe_attention_backward(const f32* q, isize ldq, const f32* k, i
                                            kv_start, row0 + i, i, j, m, count, channels, scale);
           multiply_packed(m, channels, count, tile.dscores, KEY_TILE, key_rows, dq + (row0 + i) * lddq + column, lddq, true);
           multiply_columns(
-              count, channels, m, [&](isize r) { return tile.probs + r * KEY_TILE; },
+              count, channels, m, [&](isize r) { return tile.probs + r * KEY_TILE; }, Unscaled{},
               [&](isize r) { return dquery + r * lddo; }, dvalue, lddv);
           multiply_columns(
-              count, channels, m, [&](isize r) { return tile.dscores + r * KEY_TILE; },
+              count, channels, m, [&](isize r) { return tile.dscores + r * KEY_TILE; }, Unscaled{},
               [&](isize r) { return query + r * ldq; }, dkey, lddk);
         }
     }

@@ -4,6 +4,8 @@
 // Each output is the sum over k in rising order, in blocks of KC, whatever tile, task or neighbour it is computed
 // with: a row's bits do not depend on the other rows in the call.
 #pragma once
+#include <type_traits>
+
 #include "pool.h"
 
 #if defined(__AVX512F__)
@@ -104,14 +106,22 @@ INLINE void pack_transposed(const f32* source, isize ld, isize k, isize cols, f3
   }
 }
 
-// panel[k][i] = source[k][i] for up to MR columns of a row-major k x m matrix, which is A transposed.
-template <class Row>
-INLINE void pack_columns(Row row, isize k, isize rows, f32* panel) {
+// The rows of A as they are.
+struct Unscaled {};
+
+// panel[k][i] = source[k][i] * factor(k) for up to MR columns of a row-major k x m matrix, which is A transposed.
+template <class Row, class Factor>
+INLINE void pack_columns(Row row, const Factor& factor, isize k, isize rows, f32* panel) {
   for (isize p = 0; p < k; p++) {
     const f32* source = row(p);
-    if (rows == MR) memcpy(panel + p * MR, source, MR * sizeof(f32));
+    f32* target = panel + p * MR;
+    if (rows == MR) memcpy(target, source, MR * sizeof(f32));
     else
-      for (isize i = 0; i < MR; i++) panel[p * MR + i] = i < rows ? source[i] : 0.0f;
+      for (isize i = 0; i < MR; i++) target[i] = i < rows ? source[i] : 0.0f;
+    if constexpr (!std::is_same_v<Factor, Unscaled>) {
+      f32 scale = factor(p);
+      for (isize i = 0; i < MR; i++) target[i] *= scale;
+    }
   }
 }
 
@@ -148,9 +158,10 @@ static void multiply_rows(isize m, isize n, isize k, Row row, const SourceOfB& b
     for (isize i = 0; i < m; i++) memset(c + i * ldc, 0, (size_t)n * sizeof(f32));
 }
 
-// C[m, n] += A^T B on the calling thread, both given by their rows: A's row k holds m values, B's row k holds n.
-template <class RowA, class RowB>
-static void multiply_columns(isize m, isize n, isize k, RowA row_a, RowB row_b, f32* c, isize ldc) {
+// C[m, n] += A^T B on the calling thread, both given by their rows: A's row k holds m values, times factor(k), B's row k
+// holds n.
+template <class RowA, class Factor, class RowB>
+static void multiply_columns(isize m, isize n, isize k, RowA row_a, Factor factor, RowB row_b, f32* c, isize ldc) {
   isize panels = (n + NR - 1) / NR;
   f32* packed_b = scratch(SLOT_B, KC * panels * NR);
   f32* packed_a = scratch(SLOT_A, KC * MR);
@@ -160,7 +171,9 @@ static void multiply_columns(isize m, isize n, isize k, RowA row_a, RowB row_b, 
       pack_rows([&](isize r) { return row_b(p + r) + j * NR; }, depth, minimum(NR, n - j * NR), packed_b + j * KC * NR);
     for (isize i = 0; i < m; i += MR) {
       isize rows = minimum(MR, m - i);
-      pack_columns([&](isize r) { return row_a(p + r) + i; }, depth, rows, packed_a);
+      auto row = [&](isize r) { return row_a(p + r) + i; };
+      if constexpr (std::is_same_v<Factor, Unscaled>) pack_columns(row, factor, depth, rows, packed_a);
+      else pack_columns(row, [&](isize r) { return factor(p + r); }, depth, rows, packed_a);
       for (isize j = 0; j < panels; j++)
         run_tile(PanelOfA{packed_a}, packed_b + j * KC * NR, depth, c + i * ldc + j * NR, ldc, rows,
                  minimum(NR, n - j * NR), true);
@@ -176,7 +189,7 @@ static void multiply_block(bool transpose_a, const f32* a, isize lda, isize i0, 
   for (isize i = 0; i < m; i += MR) {
     isize rows = minimum(MR, m - i);
     f32* panel = packed_a + i * depth;
-    if (transpose_a) pack_columns([&](isize r) { return a + (p + r) * lda + i0 + i; }, depth, rows, panel);
+    if (transpose_a) pack_columns([&](isize r) { return a + (p + r) * lda + i0 + i; }, Unscaled{}, depth, rows, panel);
     else pack_transposed(a + (i0 + i) * lda + p, lda, depth, rows, panel, MR);
   }
   for (isize j = 0; j < n; j += NR)

@@ -21,7 +21,7 @@ OLMOE_API void olmoe_moe_plan(const i32* expert_ids, i32* offsets, i32* row_slot
   offsets[0] = 0;
 }
 
-// Rows of one task: enough to pay for packing the expert's weights, and a multiple of KC.
+// Rows of one task: enough to pay for packing the expert's weights.
 constexpr isize EXPERT_BLOCK = 512;
 
 // One task: rows begin .. end of one expert.
@@ -46,6 +46,17 @@ static void each_expert_block(const i32* offsets, isize experts, isize block, F 
   ExpertRows* blocks = (ExpertRows*)scratch(SLOT_SHARED, count * (isize)(sizeof(ExpertRows) / sizeof(f32)));
   expert_blocks(offsets, experts, block, blocks);
   parallel_for(count, [&](isize i) { task(blocks[i]); });
+}
+
+constexpr isize POINTER_FLOATS = sizeof(void*) / sizeof(f32);
+
+// The row of a token-major matrix that each of an expert's rows stands for. Looked up once: tiles ask for them again and
+// again.
+static const f32** token_rows(Slot slot, const f32* matrix, const i32* row_slot, isize begin, isize count, isize top_k,
+                              isize width) {
+  const f32** rows = (const f32**)scratch(slot, count * POINTER_FLOATS);
+  for (isize r = 0; r < count; r++) rows[r] = matrix + row_slot[begin + r] / (i32)top_k * width;
+  return rows;
 }
 
 // out[t] = sum over k of rows[slot_row[t, k]] * weights[t, k] (weights null: 1), in the order of k.
@@ -79,9 +90,9 @@ OLMOE_API void olmoe_moe_forward(const f32* x, const f32* gate_up, const f32* do
   each_expert_block(offsets, experts, EXPERT_BLOCK, [&](ExpertRows block) {
     isize count = block.end - block.begin;
     f32* products = hidden + block.begin * 2 * inner;
-    auto token_row = [&](isize r) { return x + (isize)(row_slot[block.begin + r] / top_k) * width; };
+    const f32** tokens_of = token_rows(SLOT_E, x, row_slot, block.begin, count, top_k, width);
     SourceOfB up{gate_up + block.expert * 2 * inner * width, width, true};
-    multiply_rows(count, 2 * inner, width, token_row, up, products, 2 * inner, false);
+    multiply_rows(count, 2 * inner, width, [=](isize r) { return tokens_of[r]; }, up, products, 2 * inner, false);
 
     f32* activation = scratch(SLOT_C, count * inner);
     for (isize r = 0; r < count; r++) swiglu_row(products + r * 2 * inner, activation + r * inner, inner);
@@ -125,25 +136,18 @@ static void expert_weight_gradients(const f32* x, const f32* weights, const i32*
       from = minimum(part * size, n);
       return minimum(size, n - from);
     };
-    auto slot = [&](isize r) { return (isize)row_slot[begin + r]; };
+    const f32** x_rows = token_rows(SLOT_D, x, row_slot, begin, count, top_k, width);
+    const f32** dout_rows = token_rows(SLOT_E, dout, row_slot, begin, count, top_k, width);
     isize from, m;
     if (dgate_up && (m = share(2 * inner, from)) > 0)
       multiply_columns(
-          m, width, count, [&](isize r) { return dhidden + (begin + r) * 2 * inner + from; },
-          [&](isize r) { return x + slot(r) / top_k * width; }, dgate_up + (e * 2 * inner + from) * width, width);
+          m, width, count, [=](isize r) { return dhidden + (begin + r) * 2 * inner + from; }, Unscaled{},
+          [=](isize r) { return x_rows[r]; }, dgate_up + (e * 2 * inner + from) * width, width);
     if (ddown && (m = share(width, from)) > 0)
-      for (isize r0 = 0; r0 < count; r0 += EXPERT_BLOCK) {
-        isize n_rows = minimum(EXPERT_BLOCK, count - r0);
-        f32* weighted = scratch(SLOT_D, n_rows * m);
-        for (isize r = 0; r < n_rows; r++) {
-          const f32* source = dout + slot(r0 + r) / top_k * width + from;
-          vf weight = splat(weights[slot(r0 + r)]);
-          each_vector(m, [&](isize j, isize n) { store_n(weighted + r * m + j, load_n(source + j, n) * weight, n); });
-        }
-        multiply_columns(
-            m, inner, n_rows, [&](isize r) { return weighted + r * m; },
-            [&](isize r) { return activation + (begin + r0 + r) * inner; }, ddown + (e * width + from) * inner, inner);
-      }
+      multiply_columns(
+          m, inner, count, [=](isize r) { return dout_rows[r] + from; },
+          [=](isize r) { return weights[row_slot[begin + r]]; },
+          [=](isize r) { return activation + (begin + r) * inner; }, ddown + (e * width + from) * inner, inner);
   });
 }
 
@@ -157,8 +161,8 @@ OLMOE_API void olmoe_moe_backward(const f32* x, const f32* gate_up, const f32* d
     auto slot = [&](isize r) { return (isize)row_slot[block.begin + r]; };
     f32* dactivation = scratch(SLOT_C, count * inner);
     SourceOfB back{down + block.expert * width * inner, inner, false};
-    multiply_rows(count, inner, width, [&](isize r) { return dout + slot(r) / top_k * width; }, back, dactivation, inner,
-                  false);
+    const f32** dout_rows = token_rows(SLOT_E, dout, row_slot, block.begin, count, top_k, width);
+    multiply_rows(count, inner, width, [=](isize r) { return dout_rows[r]; }, back, dactivation, inner, false);
     for (isize r = 0; r < count; r++) {
       isize row = block.begin + r;
       dweights[slot(r)] = swiglu_row_backward(hidden + row * 2 * inner, dactivation + r * inner, weights[slot(r)],

@@ -1,7 +1,7 @@
 /**
  * Makes a fresh clone ready: packages, compiled TypeScript, kernels. Every step is skipped when its result is already
- * there, so that all npm scripts can call this first. Plain JavaScript on Node's own modules, because it runs before
- * anything is installed.
+ * there, so that all npm scripts can call this first; --wasm also builds what tests and packages need. Plain JavaScript
+ * on Node's own modules, because it runs before anything is installed.
  */
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -32,12 +32,13 @@ async function timed(what, work) {
   const start = performance.now();
   process.stdout.write(`setup: ${what} ... `);
   try {
-    await work();
+    const result = await work();
+    process.stdout.write(`${((performance.now() - start) / 1000).toFixed(1)} s\n`);
+    return result;
   } catch (error) {
     process.stdout.write("failed\n");
     throw error;
   }
-  process.stdout.write(`${((performance.now() - start) / 1000).toFixed(1)} s\n`);
 }
 
 /** Runs a program whose output is shown only when it fails. */
@@ -103,31 +104,32 @@ function compile(digest) {
   }
 }
 
-/** Builds the kernels for this machine and puts the wasm ones beside the compiled code, where a package carries them. */
-async function buildKernels() {
+/**
+ * Builds the kernels for this machine. Wasm, which takes longest, only where there is no native code or `withWasm`: then
+ * it also goes beside the compiled code, where a package carries it.
+ */
+async function buildKernels(withWasm) {
   const { buildNative, buildWasm, compilerVersion, NATIVE_VARIANTS } = await import(
     pathToFileURL("dist/backend/build.io.js").href
   );
+  const compiler = await compilerVersion();
   const sources = fs.readdirSync("kernels").map((name) => join("kernels", name));
-  const digest = digestOf(
-    [...sources, "dist/backend/build.io.js"],
-    await compilerVersion(),
-    process.platform,
-    process.arch,
-  );
-  const stamp = "build/kernels/.built";
-  const shipped = "dist/kernels.wasm";
-  if (readStamp(stamp) === digest && fs.existsSync(shipped)) return;
+  const digest = digestOf([...sources, "dist/backend/build.io.js"], compiler, process.platform, process.arch);
   let fault;
-  await timed("building the kernels", async () => {
-    const native = await Promise.allSettled(NATIVE_VARIANTS.map(buildNative));
-    fault = native.find(({ status }) => status === "rejected")?.reason;
-    if (fault !== undefined && fault.code !== "E_UNSUPPORTED") throw fault;
-    fs.copyFileSync(await buildWasm(), `${shipped}.new`);
-    fs.renameSync(`${shipped}.new`, shipped);
-    fs.writeFileSync(stamp, digest);
+  if (readStamp("build/kernels/.native") !== digest) {
+    const build = async () =>
+      (await Promise.allSettled(NATIVE_VARIANTS.map(buildNative))).find(({ status }) => status === "rejected")?.reason;
+    fault = compiler === undefined ? await build() : await timed("building the native kernels", build);
+    if (fault === undefined) fs.writeFileSync("build/kernels/.native", digest);
+    else if (fault.code !== "E_UNSUPPORTED") throw fault;
+  }
+  if (!(withWasm || fault || NATIVE_VARIANTS.length === 0) || readStamp("dist/.wasm") === digest) return;
+  await timed("building the wasm kernels", async () => {
+    fs.copyFileSync(await buildWasm(), "dist/kernels.wasm.new");
+    fs.renameSync("dist/kernels.wasm.new", "dist/kernels.wasm");
+    fs.writeFileSync("dist/.wasm", digest);
   });
-  if (fault !== undefined) console.log(`setup: ${fault.message}; wasm is used, which is slower. Hint: ${fault.hint}`);
+  if (fault) console.log(`setup: ${fault.message}; wasm is used, which is slower. Hint: ${fault.hint}`);
 }
 
 function isRunning(processId) {
@@ -155,7 +157,7 @@ async function takeLock() {
 
 /** Only one setup works at a time. */
 async function locked(work) {
-  fs.mkdirSync(dirname(LOCK), { recursive: true });
+  fs.mkdirSync("build/kernels", { recursive: true });
   for (let told = false; !(await takeLock()); await sleep(200)) {
     const owner = readStamp(LOCK);
     if (!told && owner !== undefined) console.log(`setup: waiting for another setup (process ${owner}, ${LOCK})`);
@@ -175,7 +177,7 @@ try {
     if (!packagesInstalled()) await timed("installing packages (npm ci)", installPackages);
     const digest = digestOf(sourceFiles());
     if (readStamp("dist/.sources") !== digest) await timed("compiling src", () => compile(digest));
-    await buildKernels();
+    await buildKernels(process.argv.includes("--wasm"));
   });
 } catch (error) {
   if (!(error instanceof SetupError) && error.code !== "E_UNSUPPORTED") throw error;

@@ -79,6 +79,16 @@ describe("Graph", () => {
     expect(values).toEqual([false, true]);
   });
 
+  it("gives results and what was saved for them back when their node has run", () => {
+    const { graph, make } = setup(true);
+    const y = rmsNorm(graph, make.variable([2, 3]), make.variable([3]), 1e-5);
+    weightedSum(graph, y, make.weights(6));
+    graph.backward();
+    // The result and, after it, one number for each row.
+    const again = [graph.take([2, 3]).pointer, graph.take([2]).pointer].sort((a, b) => a - b);
+    expect(again).toEqual([y.value.pointer, y.value.pointer + 64]);
+  });
+
   it("gives all memory of a pass back on the way, except the gradients of its leaves", () => {
     const { arena, graph, make } = setup(true, fastBackend);
     const [x, norm, weight] = [make.variable([1000, 512]), make.variable([512]), make.variable([512, 512])];

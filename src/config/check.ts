@@ -53,7 +53,9 @@ function faultsOf(schema: z.ZodType, value: unknown, issues: readonly z.core.$Zo
     }
     if (issue.code === "custom") return [`${path || "(root)"}: ${issue.message}`];
     const found = valueAt(value, issue.path);
-    const message = issue.message.replace(/^(Invalid input|Invalid option|Too small|Too big): /, "");
+    const message = issue.message
+      .replace(/^(Invalid input|Invalid option|Invalid string|Too small|Too big): /, "")
+      .replace(/, received undefined$/, "");
     return [`${path || "(root)"}: ${found === undefined ? "missing" : show(found)}, ${message}`];
   });
 }

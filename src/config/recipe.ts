@@ -4,6 +4,8 @@
  */
 import { z } from "zod";
 import { parseConfig } from "./check.ts";
+import { modelConfigSchema } from "./model.ts";
+import { PRESETS, type PresetName, presetNames } from "./presets.ts";
 
 const positive = z.number().positive();
 const share = z.number().min(0).max(1);
@@ -36,7 +38,15 @@ const sourceSchema = z
   });
 
 export const dataSchema = z.strictObject({
-  sources: z.array(sourceSchema).min(1),
+  sources: z
+    .array(sourceSchema)
+    .min(1)
+    .superRefine((sources, context) => {
+      const names = sources.map(({ name }) => name);
+      for (const name of new Set(names.filter((one, index) => names.indexOf(one) !== index))) {
+        context.addIssue({ code: "custom", path: [], message: `two sources are named "${name}"` });
+      }
+    }),
   /** Bytes of whole documents of each source that are kept apart for the held-out loss. */
   heldOutBytes: z.int().min(1).default(120_000),
 });
@@ -91,7 +101,7 @@ export const lossSchema = z.strictObject({
   zScale: z.enum(["megablocks", "paper"]).default("megablocks"),
 });
 
-export const trainSchema = z.strictObject({
+const TRAIN_FIELDS = {
   steps: z.int().min(1),
   /** Sequences in one optimiser step. */
   batchSize: z.int().min(1),
@@ -111,31 +121,56 @@ export const trainSchema = z.strictObject({
   saveEvery: z.int().min(1).default(100),
   /** Newest checkpoints that are kept. */
   keep: z.int().min(1).default(2),
+};
+
+export const trainSchema = z.strictObject(TRAIN_FIELDS).superRefine(({ batchSize, microBatchSize }, context) => {
+  if (microBatchSize === undefined || batchSize % microBatchSize === 0) return;
+  const message = `${microBatchSize}, must divide batchSize (${batchSize})`;
+  context.addIssue({ code: "custom", path: ["microBatchSize"], message });
 });
+
+/** Fields of a model config that may all be left out, without their defaults: those would hide the preset's values. */
+const MODEL_FIELDS: Record<string, z.ZodType> = Object.fromEntries(
+  Object.entries(modelConfigSchema.shape).map(([key, field]) => [
+    key,
+    (field instanceof z.ZodDefault ? (field.unwrap() as z.ZodType) : field).optional(),
+  ]),
+);
+
+/** A model as far as it is known without the tokenizer, whose facts replace the preset's. */
+function checkModel({ preset, ...changes }: Readonly<Record<string, unknown>> & { readonly preset?: PresetName }) {
+  const base = preset === undefined ? {} : PRESETS[preset];
+  const open = { vocabSize: Number.MAX_SAFE_INTEGER, ...base, eosTokenId: null, padTokenId: null };
+  return modelConfigSchema.safeParse({ ...open, ...changes });
+}
+
+/** A preset's name with changes, or a whole model config. What the tokenizer knows may be left to it. */
+const modelSchema = z
+  .strictObject({ ...MODEL_FIELDS, preset: z.enum(presetNames).exactOptional() })
+  .superRefine((model, context) => {
+    for (const issue of checkModel(model).error?.issues ?? []) context.addIssue({ ...issue });
+  });
 
 export const recipeSchema = z
   .strictObject({
     name: z.string().regex(/^[a-z0-9][a-z0-9_-]*$/, "must be lower-case letters, digits, - and _"),
     seed: z.int().min(0).default(6198),
-    /** A preset's name with overrides, or a whole model config. `vocabSize` may be left to the tokenizer. */
-    model: z.looseObject({ preset: z.string().min(1).optional() }),
+    model: modelSchema,
     tokenizer: tokenizerSchema,
     data: dataSchema,
     train: trainSchema,
   })
-  .superRefine((recipe, context) => {
-    const { batchSize, microBatchSize } = recipe.train;
-    if (microBatchSize !== undefined && batchSize % microBatchSize !== 0) {
-      context.addIssue({
-        code: "custom",
-        path: ["train", "microBatchSize"],
-        message: `${microBatchSize}, must divide batchSize (${batchSize})`,
-      });
+  .superRefine(({ model, tokenizer, train }, context) => {
+    const fault = (path: string[], message: string) => context.addIssue({ code: "custom", path, message });
+    const { data: config } = checkModel(model);
+    if (config === undefined) return;
+    if ("vocabSize" in model && config.vocabSize < (tokenizer.vocabSize ?? 0)) {
+      const entries = `tokenizer.vocabSize (${tokenizer.vocabSize})`;
+      fault(["model", "vocabSize"], `${config.vocabSize}, must be at least ${entries}, or left out`);
     }
-    const names = recipe.data.sources.map((source) => source.name);
-    const twice = names.find((name, index) => names.indexOf(name) !== index);
-    if (twice !== undefined) {
-      context.addIssue({ code: "custom", path: ["data", "sources"], message: `two sources are named "${twice}"` });
+    if (train.sequenceLength > config.maxPositionEmbeddings) {
+      const positions = `model.maxPositionEmbeddings (${config.maxPositionEmbeddings})`;
+      fault(["train", "sequenceLength"], `${train.sequenceLength}, must be at most ${positions}`);
     }
   });
 

@@ -4,7 +4,7 @@
  *
  *     config.json, model.safetensors, tokenizer.json   the model
  *     optimizer.safetensors                            AdamW's moments, `m.NAME` and `v.NAME`
- *     trainer.json                                     step, data cursor, resolved recipe, version
+ *     trainer.json                                     step, data cursor and digests, resolved recipe, version
  *     SHA256SUMS                                       of all the others, as sha256sum -c reads it
  */
 import { createHash } from "node:crypto";
@@ -16,7 +16,7 @@ import { z } from "zod";
 import { type Recipe, recipeSchema } from "../config/recipe.ts";
 import type { LoaderCursor } from "../data/loader.ts";
 import { CheckpointError, OlmoeError } from "../errors.ts";
-import { fileError, readSmallFile, replaceFile, syncFolder } from "../formats/files.io.ts";
+import { fileError, isMissing, readSmallFile, replaceFile, syncFolder } from "../formats/files.io.ts";
 import { SafetensorsFile, type TensorToWrite, writeSafetensors } from "../formats/io.ts";
 import { readParameters, saveModel } from "../formats/model.io.ts";
 import type { Parameters } from "../model/parameters.ts";
@@ -25,9 +25,11 @@ import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { PACKAGE_VERSION } from "../util/packageRoot.io.ts";
 
 const NAME = /^step(\d+)-tokens(\d+)$/;
-/** Folders that are being written or removed; what a killed process leaves of them is cleared away. */
-const UNFINISHED = /\.(partial|removed)$/;
+/** What is being written or removed; a killed process leaves it, and the next one clears it away. */
+const UNFINISHED = /\.(partial|removed|tmp)$|^\.probe-\d+$/;
 const SUMS = "SHA256SUMS";
+/** Files that every checkpoint has, besides one or several of weights. */
+const FILES = ["config.json", "optimizer.safetensors", "tokenizer.json", "trainer.json"];
 const MAX_JSON_BYTES = 16 * 2 ** 20;
 
 const cursorSchema = z.strictObject({
@@ -40,6 +42,7 @@ const stateSchema = z.strictObject({
   step: z.int().min(0),
   tokens: z.int().min(0),
   cursor: cursorSchema,
+  data: z.record(z.string(), z.string()),
   recipe: recipeSchema,
 });
 
@@ -50,6 +53,8 @@ export interface TrainerState {
   readonly tokens: number;
   /** Where the next batch starts. */
   readonly cursor: LoaderCursor;
+  /** SHA-256 of each file of the prepared data. */
+  readonly data: Readonly<Record<string, string>>;
   /** With all defaults written out. */
   readonly recipe: Recipe;
 }
@@ -60,9 +65,9 @@ export interface Trained {
   readonly optimizer: AdamW;
 }
 
-async function sha256(path: string): Promise<string> {
+async function sha256(path: string, signal?: AbortSignal): Promise<string> {
   const hash = createHash("sha256");
-  await pipeline(createReadStream(path), hash);
+  await pipeline(createReadStream(path), hash, { signal });
   return hash.digest("hex");
 }
 
@@ -122,15 +127,25 @@ export async function writeCheckpoint(
 async function remove(folder: string): Promise<void> {
   try {
     await rename(folder, `${folder}.removed`);
-  } catch {
-    return; // it was not there
+    await rm(`${folder}.removed`, { recursive: true });
+  } catch (error) {
+    if (!isMissing(error)) throw fileError("remove", folder, error);
   }
-  await rm(`${folder}.removed`, { recursive: true, force: true });
+}
+
+/** Names in a folder; an absent one has none. */
+async function namesIn(directory: string): Promise<string[]> {
+  try {
+    return await readdir(directory);
+  } catch (error) {
+    if (isMissing(error)) return [];
+    throw fileError("read", directory, error);
+  }
 }
 
 /** Checkpoints of a run, oldest first. An absent folder has none. */
 export async function listCheckpoints(directory: string): Promise<string[]> {
-  const names = await readdir(directory).catch(() => [] as string[]);
+  const names = await namesIn(directory);
   const step = (name: string) => Number(NAME.exec(name)?.[1]);
   return names
     .filter((name) => NAME.test(name))
@@ -138,26 +153,41 @@ export async function listCheckpoints(directory: string): Promise<string[]> {
     .map((name) => join(directory, name));
 }
 
-/** Clears away what a killed process left half written or half removed. */
+/** Clears away what a killed process left half written or half removed in one folder. */
 export async function clearUnfinished(directory: string): Promise<void> {
-  const names = await readdir(directory).catch(() => [] as string[]);
-  for (const name of names.filter((entry) => UNFINISHED.test(entry))) {
-    await rm(join(directory, name), { recursive: true, force: true });
+  for (const name of (await namesIn(directory)).filter((entry) => UNFINISHED.test(entry))) {
+    const path = join(directory, name);
+    await rm(path, { recursive: true, force: true }).catch((error) => {
+      throw fileError("remove", path, error);
+    });
+  }
+}
+
+/** What is wrong with one file of a checkpoint; undefined for nothing. */
+async function faultOf(path: string, expected: string | undefined, signal?: AbortSignal): Promise<string | undefined> {
+  if (expected === undefined) return `${basename(path)} is not in ${SUMS}`;
+  try {
+    return (await sha256(path, signal)) === expected ? undefined : `${basename(path)} is changed`;
+  } catch (error) {
+    if (isMissing(error)) return `${basename(path)} is missing`;
+    throw fileError("read", path, error);
   }
 }
 
 /** Compares every file with SHA256SUMS. @throws CheckpointError naming the files that are missing or changed. */
-export async function verifyCheckpoint(folder: string): Promise<void> {
+export async function verifyCheckpoint(folder: string, signal?: AbortSignal): Promise<void> {
   const sums = new TextDecoder().decode(await readSmallFile(join(folder, SUMS), MAX_JSON_BYTES));
-  const wrong: string[] = [];
-  for (const line of sums.split("\n").filter(Boolean)) {
-    const [expected, name = ""] = line.split("  ");
-    const actual = await sha256(join(folder, basename(name))).catch(() => "missing");
-    if (actual !== expected) wrong.push(`${name} is ${actual === "missing" ? "missing" : "changed"}`);
+  const expected = new Map(
+    Array.from(sums.matchAll(/^([0-9a-f]{64}) [ *](.+)$/gm), ([, sum = "", name = ""]) => [basename(name), sum]),
+  );
+  const faults: string[] = [];
+  for (const name of new Set([...FILES, ...expected.keys()])) {
+    const fault = await faultOf(join(folder, name), expected.get(name), signal);
+    if (fault !== undefined) faults.push(fault);
   }
-  if (wrong.length > 0) {
-    throw new CheckpointError(`${folder}: damaged, ${wrong.join(", ")}`, {
-      hint: `remove this folder to go on from the checkpoint before it`,
+  if (faults.length > 0) {
+    throw new CheckpointError(`${folder}: damaged, ${faults.join(", ")}`, {
+      hint: "remove this folder: --resume then goes on from the checkpoint before it, or from the start",
     });
   }
 }
@@ -180,26 +210,35 @@ export async function readTrainerState(folder: string): Promise<TrainerState> {
   });
 }
 
-/**
- * Restores model and optimiser, so that training goes on as if it had never stopped: the next loss has the same bits on
- * the same machine.
- * @returns where it stood.
- * @throws CheckpointError naming every damaged file, or every tensor that does not fit the recipe's model.
- */
-export async function readCheckpoint(folder: string, { parameters, optimizer }: Trained): Promise<TrainerState> {
-  await verifyCheckpoint(folder);
-  const state = await readTrainerState(folder);
-  await readParameters(folder, parameters);
+/** Reads AdamW's moments. @throws CheckpointError listing the tensors that do not fit. */
+async function readMoments(folder: string, trained: Trained): Promise<void> {
   const file = await SafetensorsFile.open(join(folder, "optimizer.safetensors"));
   try {
-    for (const [prefix, flat] of Object.entries(optimizer.moments)) {
-      for (const { name, data } of parameters.tensors(flat)) await file.readInto(`${prefix}.${name}`, data);
+    const wanted = [...momentTensors(trained)];
+    const misfits = wanted.filter(({ name, shape }) => file.tensors.get(name)?.shape.join() !== shape.join());
+    if (misfits.length > 0) {
+      const names = misfits.slice(0, 3).map(({ name }) => name);
+      throw new CheckpointError(
+        `${file.path}: ${misfits.length} of ${wanted.length} tensors are missing or of another shape (${names.join(", ")}${misfits.length > 3 ? ", ..." : ""})`,
+        { hint: "the file is of another model: take another checkpoint" },
+      );
     }
+    for (const { name, data } of wanted) await file.readInto(name, data as Float32Array);
   } finally {
     await file.close();
   }
-  optimizer.steps = state.step;
-  return state;
+}
+
+/**
+ * Restores model and optimiser from a verified checkpoint, so that training goes on as if it had never stopped: the next
+ * loss has the same bits on the same machine.
+ * @param step that the checkpoint was written after.
+ * @throws CheckpointError listing the tensors that do not fit the model.
+ */
+export async function readCheckpoint(folder: string, trained: Trained, step: number): Promise<void> {
+  await readParameters(folder, trained.parameters);
+  await readMoments(folder, trained);
+  trained.optimizer.steps = step;
 }
 
 /** Opens a folder for writing, to fail before any work where that is not possible. @throws ResourceError */
