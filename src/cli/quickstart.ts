@@ -1,9 +1,8 @@
 /** `olmoe quickstart`: the main job on real text, from nothing to a trained model and its report. */
-import { readFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import type { Command } from "commander";
 import { readRecipe } from "../config/recipe.io.ts";
-import type { RunSummary } from "../experiments/runReport.io.ts";
+import { readSummary } from "../experiments/summary.io.ts";
 import { PACKAGE_ROOT } from "../util/packageRoot.io.ts";
 import { addBackendOptions, type BackendFlags, openChosenBackend } from "./backendOptions.ts";
 import { type Session, writeJson } from "./common.ts";
@@ -36,23 +35,14 @@ export function register(command: Command, session: Session): void {
     .action((flags: QuickstartFlags) => quickstart(flags, session));
 }
 
-/** The summary of a run that is done already. */
-async function finished(directory: string): Promise<RunSummary | undefined> {
-  try {
-    return JSON.parse(await readFile(join(directory, "summary.json"), "utf8")) as RunSummary;
-  } catch {
-    return undefined;
-  }
-}
-
 async function quickstart(flags: QuickstartFlags, session: Session): Promise<void> {
   const backend = await openChosenBackend(flags, session);
   const overrides = flags.smoke ? SMOKE : backend.name === "native" ? [] : WASM;
   const file = join(PACKAGE_ROOT, "recipes", "quickstart.yaml");
   const recipe = await readRecipe(file, overrides);
   const directory = resolve(flags.out ?? join("runs", recipe.name));
-  const done = await finished(directory);
-  if (done !== undefined) {
+  const done = await readSummary(directory);
+  if (done?.name === recipe.name) {
     session.stderr.write(
       `${recipe.name}: done already, in ${shownPath(directory)}; remove that folder to start over\n`,
     );

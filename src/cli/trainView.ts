@@ -27,7 +27,9 @@ export class TrainView {
   readonly #losses: number[] = [];
   readonly #seconds: number[] = [];
   #stage = "";
-  #lastLine = 0;
+  #lastLine = Number.NEGATIVE_INFINITY;
+  #step = 0;
+  #line = "";
   #drawing = false;
 
   constructor(options: TrainViewOptions) {
@@ -68,7 +70,7 @@ export class TrainView {
   }
 
   #draw(): void {
-    this.#bar?.start(this.#options.steps, 0, { line: "" });
+    this.#bar?.start(this.#options.steps, this.#step, { line: this.#line });
     this.#drawing = this.#bar !== undefined;
   }
 

@@ -3,7 +3,7 @@ import { homedir } from "node:os";
 import { join, relative } from "node:path";
 import type { Backend } from "../backend/backend.ts";
 import type { Recipe } from "../config/recipe.ts";
-import type { RunSummary } from "../experiments/runReport.io.ts";
+import type { RunSummary } from "../experiments/summary.io.ts";
 import { formatCount, formatDuration, table } from "../report/text.ts";
 import { train } from "../train/run.io.ts";
 import { describeBackend } from "./backendOptions.ts";

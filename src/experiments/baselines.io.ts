@@ -1,8 +1,7 @@
 /** What a trained model's held-out loss is held against: the untrained model, a bigram model, a text compressor. */
 import type { Backend } from "../backend/backend.ts";
 import type { Recipe } from "../config/recipe.ts";
-import type { HeldOutText } from "../data/heldOut.ts";
-import { bitsPerByte } from "../data/heldOut.ts";
+import { bitsPerByte, type HeldOutText } from "../data/heldOut.ts";
 import { openTrainingSources } from "../data/open.io.ts";
 import type { PreparedData } from "../data/prepare.io.ts";
 import { brotliBitsPerByte } from "../eval/baselines.io.ts";
@@ -11,13 +10,7 @@ import { Decoder } from "../model/decoder.ts";
 import { Parameters } from "../model/parameters.ts";
 import { type Evaluation, evaluate } from "../train/evaluate.ts";
 import type { TrainOutcome } from "../train/run.io.ts";
-
-/** Bits per byte of one model on each source's held-out text, and over all of it. */
-export interface Comparison {
-  readonly name: string;
-  readonly bySource: readonly number[];
-  readonly all: number;
-}
+import type { Comparison } from "./summary.io.ts";
 
 function weighted(texts: readonly HeldOutText[], bySource: readonly number[]): number {
   const bytes = texts.reduce((sum, { textBytes }) => sum + textBytes, 0);
@@ -29,10 +22,12 @@ function compare(name: string, texts: readonly HeldOutText[], score: (text: Held
   return { name, bySource, all: weighted(texts, bySource) };
 }
 
+/** Held-out loss of the same model before its first step, on as much text as evaluations in between score. */
 async function untrained(
   backend: Backend,
   { decoder, data, heldOut }: TrainOutcome,
   recipe: Recipe,
+  signal: AbortSignal | undefined,
 ): Promise<Evaluation> {
   const parameters = new Parameters(backend, decoder.config, { trainable: false });
   parameters.initialise(recipe.seed);
@@ -43,6 +38,7 @@ async function untrained(
       eosTokenId: data.tokenizer.eosTokenId,
       documentMask: recipe.train.documentMask,
       maxTokens: recipe.train.evalTokens,
+      signal,
     });
   } finally {
     fresh.dispose();
@@ -50,7 +46,7 @@ async function untrained(
   }
 }
 
-/** Tokens of one kind in the bigram model's training text: all there are, which is more than the model saw of most. */
+/** A bigram model of all training tokens, which are more than the trained model has seen of most kinds. */
 async function bigram(data: PreparedData, heldOut: readonly HeldOutText[], recipe: Recipe): Promise<Comparison> {
   const sources = await openTrainingSources(data, recipe.data);
   const model = bigramModel(
@@ -64,16 +60,19 @@ async function bigram(data: PreparedData, heldOut: readonly HeldOutText[], recip
 
 /**
  * The trained model and its baselines: a bigram model, brotli, the same model before training.
- * @param outcome of a finished run, with its evaluation.
+ * @param outcome of a finished run.
+ * @param evaluation of all its held-out text.
+ * @throws the signal's reason when it is aborted.
  */
 export async function compareWithBaselines(
   backend: Backend,
   outcome: TrainOutcome,
   evaluation: Evaluation,
   recipe: Recipe,
+  signal?: AbortSignal,
 ): Promise<Comparison[]> {
   const { heldOut, data } = outcome;
-  const start = await untrained(backend, outcome, recipe);
+  const start = await untrained(backend, outcome, recipe, signal);
   return [
     {
       name: "this model",

@@ -10,25 +10,10 @@ import { htmlReport } from "../report/html.ts";
 import { renderPng, renderSvg } from "../report/render.io.ts";
 import { readMetrics } from "../train/metrics.io.ts";
 import type { TrainOutcome } from "../train/run.io.ts";
-import { type Comparison, compareWithBaselines } from "./baselines.io.ts";
+import { compareWithBaselines } from "./baselines.io.ts";
 import { describeLoads } from "./expertLoad.ts";
-import { expertChart, runReport, type Sample, trainingSeconds } from "./runReport.ts";
-
-/** What a run came to, as it is stored and printed. */
-export interface RunSummary {
-  readonly sources: readonly string[];
-  readonly comparison: readonly Comparison[];
-  readonly samples: readonly Sample[];
-  /** One sentence for each layer. */
-  readonly experts: readonly string[];
-  readonly trainingSeconds: number;
-  readonly tokens: number;
-  /** Newest checkpoint. */
-  readonly checkpoint: string;
-  readonly report: string;
-  /** The experts' heat map; absent for a dense model. */
-  readonly picture: string | undefined;
-}
+import { expertChart, runReport, trainingSeconds } from "./runReport.ts";
+import { type RunSummary, type Sample, writeSummary } from "./summary.io.ts";
 
 export interface ReportOptions {
   readonly backend: Backend;
@@ -44,15 +29,21 @@ const PROMPT_CHARS = 120;
 const SAMPLE_TOKENS = 120;
 const PICTURE_WIDTH = 1800;
 
+/** Start of a document, a few words that take at most half of the model's context. */
+async function promptOf(text: string, { decoder, data: { tokenizer } }: TrainOutcome): Promise<string> {
+  const ids = await tokenizer.encode([...text].slice(0, PROMPT_CHARS).join(""));
+  const start = tokenizer.decode(ids.subarray(0, decoder.config.maxPositionEmbeddings / 2));
+  // Ends between words, so that the model does not have to guess half of one.
+  return start.replace(/\uFFFD+$/, "").replace(/(?<=\S)\s\S*$/, "");
+}
+
 /** Continues the start of a held-out document of each source. The same seed gives the same text. */
 async function writeSamples({ backend, outcome, recipe, signal }: ReportOptions): Promise<Sample[]> {
   const { decoder, data, heldOut } = outcome;
   const samples: Sample[] = [];
   for (const { source, documents } of heldOut) {
     const document = documents.find(({ text }) => text.length > 2 * PROMPT_CHARS) ?? documents[0];
-    const start = (document?.text ?? "").slice(0, PROMPT_CHARS);
-    // Ends between words, so that the model does not have to guess half of one.
-    const prompt = start.slice(0, Math.max(1, start.search(/\s\S*$/)));
+    const prompt = await promptOf(document?.text ?? "", outcome);
     let text = "";
     for await (const piece of generateText(backend, decoder, data.tokenizer, prompt, {
       maxTokens: Math.min(SAMPLE_TOKENS, Math.floor(decoder.config.maxPositionEmbeddings / 2)),
@@ -69,13 +60,13 @@ async function writeSamples({ backend, outcome, recipe, signal }: ReportOptions)
 
 /**
  * Compares a finished run with its baselines, lets the model write, draws and writes everything.
- * @throws ResourceError when a file can not be written.
+ * @throws ResourceError when a file can not be written; the signal's reason when it is aborted.
  */
 export async function writeRunReport(options: ReportOptions): Promise<RunSummary> {
-  const { backend, recipe, directory, outcome } = options;
+  const { backend, recipe, directory, outcome, signal } = options;
   const { evaluation, checkpoint, decoder } = outcome;
   if (evaluation === undefined || checkpoint === undefined) throw new Error("internal: the run is not done");
-  const comparison = await compareWithBaselines(backend, outcome, evaluation, recipe);
+  const comparison = await compareWithBaselines(backend, outcome, evaluation, recipe, signal);
   const samples = await writeSamples(options);
   const metrics = await readMetrics(join(directory, "metrics.jsonl"));
   const shown = relative(process.cwd(), checkpoint) || checkpoint;
@@ -101,6 +92,7 @@ export async function writeRunReport(options: ReportOptions): Promise<RunSummary
     await replaceFile(picture, (file) => file.writeFile(renderPng(svg, { width: PICTURE_WIDTH })));
   }
   const summary: RunSummary = {
+    name: recipe.name,
     sources: evaluation.sources.map(({ source }) => source),
     comparison,
     samples,
@@ -109,8 +101,8 @@ export async function writeRunReport(options: ReportOptions): Promise<RunSummary
     tokens: outcome.tokens,
     checkpoint,
     report,
-    picture,
+    ...(picture === undefined ? {} : { picture }),
   };
-  await replaceFile(join(directory, "summary.json"), (file) => file.writeFile(`${JSON.stringify(summary, null, 2)}\n`));
+  await writeSummary(directory, summary);
   return summary;
 }

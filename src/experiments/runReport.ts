@@ -6,15 +6,8 @@ import type { Block, Report } from "../report/html.ts";
 import { formatCount, formatDuration } from "../report/text.ts";
 import type { Evaluation } from "../train/evaluate.ts";
 import type { EvalMetrics, Metrics, TrainMetrics } from "../train/metrics.io.ts";
-import type { Comparison } from "./baselines.io.ts";
 import { describeLoads, expertLoads } from "./expertLoad.ts";
-
-/** What the model wrote after the start of a held-out document. */
-export interface Sample {
-  readonly source: string;
-  readonly prompt: string;
-  readonly text: string;
-}
+import type { Comparison, Sample } from "./summary.io.ts";
 
 export interface RunFacts {
   readonly recipe: Recipe;
@@ -25,7 +18,7 @@ export interface RunFacts {
   readonly samples: readonly Sample[];
   /** Backend, instruction set, threads: one line. */
   readonly machine: string;
-  /** Newest checkpoint, relative to the run's folder. */
+  /** Newest checkpoint, as it is typed. */
   readonly checkpoint: string;
 }
 

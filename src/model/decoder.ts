@@ -81,6 +81,7 @@ export class Decoder {
    */
   forward(graph: Graph, ids: ArrayLike<number>, options: ForwardOptions): ForwardResult {
     const { cache, observe } = options;
+    if (cache !== undefined && graph.recording) throw new ShapeError("forward: no gradients flow through a cache");
     const layout = this.#layout(graph, ids.length, options);
     const routings: Routing[] = [];
     cache?.begin(options.batch, ids.length / options.batch);

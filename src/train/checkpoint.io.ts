@@ -26,7 +26,8 @@ import { PACKAGE_VERSION } from "../util/packageRoot.io.ts";
 
 const NAME = /^step(\d+)-tokens(\d+)$/;
 /** What is being written or removed; a killed process leaves it, and the next one clears it away. */
-const UNFINISHED = /\.(partial|removed|tmp)$|^\.probe-\d+$/;
+const UNFINISHED =
+  /^(step\d+-tokens\d+\.(partial|removed)|(metrics|recipe|summary|report|experiments)\.[a-z]+\.\d+\.tmp|\.probe-\d+)$/;
 const SUMS = "SHA256SUMS";
 /** Files that every checkpoint has, besides one or several of weights. */
 const FILES = ["config.json", "optimizer.safetensors", "tokenizer.json", "trainer.json"];
@@ -174,12 +175,16 @@ async function faultOf(path: string, expected: string | undefined, signal?: Abor
   }
 }
 
+/** Digests by file name, as SHA256SUMS has them. */
+async function readSums(folder: string): Promise<Map<string, string>> {
+  const sums = new TextDecoder().decode(await readSmallFile(join(folder, SUMS), MAX_JSON_BYTES));
+  const lines = sums.matchAll(/^([0-9a-f]{64}) [ *](.+)$/gm);
+  return new Map(Array.from(lines, ([, sum = "", name = ""]) => [basename(name), sum]));
+}
+
 /** Compares every file with SHA256SUMS. @throws CheckpointError naming the files that are missing or changed. */
 export async function verifyCheckpoint(folder: string, signal?: AbortSignal): Promise<void> {
-  const sums = new TextDecoder().decode(await readSmallFile(join(folder, SUMS), MAX_JSON_BYTES));
-  const expected = new Map(
-    Array.from(sums.matchAll(/^([0-9a-f]{64}) [ *](.+)$/gm), ([, sum = "", name = ""]) => [basename(name), sum]),
-  );
+  const expected = await readSums(folder);
   const faults: string[] = [];
   for (const name of new Set([...FILES, ...expected.keys()])) {
     const fault = await faultOf(join(folder, name), expected.get(name), signal);

@@ -13,7 +13,8 @@ export interface SourceEvaluation {
   /** Tokens scored. */
   readonly tokens: number;
   readonly natsPerToken: number;
-  /** Over the bytes of the scored text; where only some windows are scored, its share of the bytes. */
+  /** UTF-8 bytes of the scored text; where only some windows are scored, their share by tokens. */
+  readonly textBytes: number;
   readonly bitsPerByte: number;
   /** [layer][expert] slots each expert received. */
   readonly expertCounts: readonly Float64Array[];
@@ -67,11 +68,14 @@ export async function evaluateSource(
         batch: windows.length,
         kvStart: documentMask ? gather(all.kvStart) : undefined,
       });
+      // The places after the end of the text hold no token.
+      const mask = graph.take([labels.length]);
+      mask.data.set(labels.map((label) => (label >= 0 ? 1 : 0)));
       const losses = linearCrossEntropy(graph, hidden, decoder.outputWeight, graph.ids(labels), { scale: 0 });
       nats += losses.data.reduce((sum, loss) => sum + loss, 0);
-      tokens += labels.reduce((sum, label) => sum + (label >= 0 ? 1 : 0), 0);
+      tokens += mask.data.reduce((sum, weight) => sum + weight, 0);
       for (const [layer, routing] of routings.entries()) {
-        const { counts: added } = routerStats(graph, routing);
+        const { counts: added } = routerStats(graph, routing, mask);
         const sum = counts[layer];
         counts[layer] = sum === undefined ? added : sum.map((count, e) => count + (added[e] as number));
       }
@@ -80,11 +84,13 @@ export async function evaluateSource(
   } finally {
     arena.dispose();
   }
+  const textBytes = (text.textBytes * tokens) / all.targets;
   return {
     source: text.source,
     tokens,
     natsPerToken: nats / tokens,
-    bitsPerByte: bitsPerByte(nats, (text.textBytes * tokens) / all.targets),
+    textBytes,
+    bitsPerByte: bitsPerByte(nats, textBytes),
     expertCounts: counts,
   };
 }
@@ -96,7 +102,7 @@ export interface Evaluation {
   readonly bitsPerByte: number;
 }
 
-/** Evaluates every source. @throws DOMException "AbortError" when the signal is aborted. */
+/** Evaluates every source. @throws the signal's reason when it is aborted. */
 export async function evaluate(
   backend: Backend,
   decoder: Decoder,
@@ -107,6 +113,6 @@ export async function evaluate(
   for (const text of texts) sources.push(await evaluateSource(backend, decoder, text, options));
   const nats = sources.reduce((sum, { natsPerToken, tokens }) => sum + natsPerToken * tokens, 0);
   const tokens = sources.reduce((sum, source) => sum + source.tokens, 0);
-  const bytes = sources.reduce((sum, s) => sum + (s.natsPerToken * s.tokens) / Math.LN2 / s.bitsPerByte, 0);
+  const bytes = sources.reduce((sum, { textBytes }) => sum + textBytes, 0);
   return { sources, natsPerToken: nats / tokens, bitsPerByte: bitsPerByte(nats, bytes) };
 }

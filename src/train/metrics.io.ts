@@ -1,7 +1,8 @@
 /** metrics.jsonl: one JSON object a line, the source of truth of a run. Keys are in snake_case, units in the names. */
-import { appendFile, readFile, writeFile } from "node:fs/promises";
+import { appendFile, open, readFile } from "node:fs/promises";
 import type { LossRecipe } from "../config/recipe.ts";
-import { fileError, isMissing } from "../formats/files.io.ts";
+import { DataError } from "../errors.ts";
+import { fileError, isMissing, replaceFile } from "../formats/files.io.ts";
 import type { Evaluation } from "./evaluate.ts";
 import { layerHealth } from "./routingHealth.ts";
 import type { StepResult } from "./step.ts";
@@ -66,7 +67,7 @@ export function trainMetrics(
     z_loss_weighted: result.z * weights.z,
     grad_norm: result.gradientNorm,
     lr: result.lr,
-    tokens_per_sec: Math.round(result.tokens / seconds),
+    tokens_per_sec: Number((result.tokens / seconds).toPrecision(4)),
     load_entropy: health.map(({ loadEntropy }) => Number(loadEntropy.toFixed(4))),
     largest_load_share: health.map(({ largestShare }) => Number(largestShare.toFixed(4))),
     dead_experts: health.map(({ deadExperts }) => deadExperts),
@@ -91,7 +92,20 @@ export function evalMetrics(step: number, tokens: number, evaluation: Evaluation
   };
 }
 
-/** Reads metrics, without a last line that a killed process left half written. An absent file has none. */
+/** A line as metrics, or undefined for anything else. */
+function parseLine(line: string): Metrics | undefined {
+  try {
+    const value: Metrics | null = JSON.parse(line);
+    return value?.type === "train" || value?.type === "eval" ? value : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * Reads metrics, without a last line that a killed process left half written. An absent file has none.
+ * @throws DataError naming the first line that is not metrics.
+ */
 export async function readMetrics(path: string): Promise<Metrics[]> {
   let text: string;
   try {
@@ -100,16 +114,14 @@ export async function readMetrics(path: string): Promise<Metrics[]> {
     if (isMissing(error)) return [];
     throw fileError("read", path, error);
   }
-  return text
-    .split("\n")
-    .slice(0, -1)
-    .flatMap((line) => {
-      try {
-        return [JSON.parse(line) as Metrics];
-      } catch {
-        return [];
-      }
-    });
+  const lines = text.split("\n").slice(0, -1);
+  return lines.map((line, index) => {
+    const metrics = parseLine(line);
+    if (metrics === undefined) {
+      throw new DataError(`${path}:${index + 1}: not a line of metrics`, { hint: "remove this line" });
+    }
+    return metrics;
+  });
 }
 
 /** Appends to a run's metrics. */
@@ -127,12 +139,19 @@ export class MetricsFile {
   async rewindTo(step: number): Promise<Metrics[]> {
     const lines = await readMetrics(this.#path);
     const kept = lines.filter((line) => line.step <= step && !(line.type === "eval" && line.complete));
+    const text = kept.map((line) => `${JSON.stringify(line)}\n`).join("");
+    await replaceFile(this.#path, (file) => file.writeFile(text));
+    return kept;
+  }
+
+  /** Makes what was appended last through a power cut. @throws ResourceError when the disk does not take it. */
+  async flush(): Promise<void> {
     try {
-      await writeFile(this.#path, kept.map((line) => `${JSON.stringify(line)}\n`).join(""));
+      const file = await open(this.#path, "a");
+      await file.sync().finally(() => file.close());
     } catch (error) {
       throw fileError("write", this.#path, error);
     }
-    return kept;
   }
 
   /** @throws ResourceError when the disk is full. */

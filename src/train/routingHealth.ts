@@ -9,9 +9,11 @@ export interface LayerHealth {
   readonly deadExperts: number;
 }
 
+const sumOf = (counts: Float64Array) => counts.reduce((sum, count) => sum + count, 0);
+
 /** @param counts [E] slots each expert received. */
 export function layerHealth(counts: Float64Array): LayerHealth {
-  const total = counts.reduce((sum, count) => sum + count, 0);
+  const total = sumOf(counts);
   const shares = counts.map((count) => (total === 0 ? 0 : count / total));
   const entropy = shares.reduce((sum, share) => (share > 0 ? sum - share * Math.log(share) : sum), 0);
   return {
@@ -23,6 +25,9 @@ export function layerHealth(counts: Float64Array): LayerHealth {
 
 /** An expert that serves this share of all tokens has taken over its layer. */
 const COLLAPSE_SHARE = 0.9;
+/** A window is judged once an even share is this many slots an expert: before, silence may be chance. */
+const LEAST_SHARE_SLOTS = 100;
+const ADVICE = "a larger train.loss.balance spreads the load";
 
 /**
  * Watches loads over windows of steps and describes trouble when it appears: experts that received nothing all window
@@ -33,6 +38,7 @@ export class RoutingWatch {
   readonly #reported = new Set<string>();
   #window: Float64Array[] = [];
 
+  /** @param topK experts of each token. */
   constructor(topK: number) {
     this.#topK = topK;
   }
@@ -42,37 +48,35 @@ export class RoutingWatch {
     this.#window = counts.map((layer, index) => layer.map((count, e) => count + (this.#window[index]?.[e] ?? 0)));
   }
 
-  /** Ends the window. @returns one sentence for each new fault. */
+  /** Ends the window, or goes on with one that is too short. @returns one sentence for each new fault. */
   close(): string[] {
-    const messages: string[] = [];
-    for (const [layer, counts] of this.#window.entries()) {
-      const { deadExperts, largestShare } = layerHealth(counts);
-      // A dense layer, or one where every expert serves every token, has nothing to balance.
-      if (counts.length <= this.#topK) continue;
-      if (deadExperts > 0) {
-        this.#report(
-          messages,
-          `dead/${layer}/${deadExperts}`,
-          `layer ${layer}: ${deadExperts} of ${counts.length} experts received no token`,
-        );
-      }
-      const served = largestShare * this.#topK;
-      if (served > COLLAPSE_SHARE) {
-        const tokens = (100 * Math.min(1, served)).toFixed(0);
-        this.#report(
-          messages,
-          `collapse/${layer}`,
-          `layer ${layer}: expert ${counts.indexOf(counts.reduce((most, count) => Math.max(most, count), 0))} serves ${tokens} % of the tokens`,
-        );
-      }
-    }
+    const [first] = this.#window;
+    if (first === undefined || sumOf(first) / first.length < LEAST_SHARE_SLOTS) return [];
+    // A layer where every expert serves every token has nothing to balance.
+    const faults = this.#window.flatMap((counts, layer) =>
+      counts.length > this.#topK ? this.#faults(counts, layer) : [],
+    );
     this.#window = [];
-    return messages;
+    return faults.flatMap(({ key, message }) => {
+      if (this.#reported.has(key)) return [];
+      this.#reported.add(key);
+      return [`${message}; ${ADVICE}`];
+    });
   }
 
-  #report(messages: string[], key: string, message: string): void {
-    if (this.#reported.has(key)) return;
-    this.#reported.add(key);
-    messages.push(`${message}; a larger train.loss.balance spreads the load`);
+  #faults(counts: Float64Array, layer: number): { key: string; message: string }[] {
+    const { deadExperts, largestShare } = layerHealth(counts);
+    const faults = [];
+    if (deadExperts > 0) {
+      const message = `layer ${layer}: ${deadExperts} of ${counts.length} experts received no token`;
+      faults.push({ key: `dead/${layer}`, message });
+    }
+    const served = largestShare * this.#topK;
+    if (served > COLLAPSE_SHARE) {
+      const expert = counts.indexOf(counts.reduce((most, count) => Math.max(most, count)));
+      const message = `layer ${layer}: expert ${expert} serves ${(100 * served).toFixed(0)} % of the tokens`;
+      faults.push({ key: `collapse/${layer}`, message });
+    }
+    return faults;
   }
 }

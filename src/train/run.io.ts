@@ -13,29 +13,16 @@ import type { HeldOutText } from "../data/heldOut.ts";
 import { TokenLoader } from "../data/loader.ts";
 import { openHeldOut, openTrainingSources } from "../data/open.io.ts";
 import { type PreparedData, type PrepareProgress, prepareData } from "../data/prepare.io.ts";
-import { CheckpointError, ConfigError } from "../errors.ts";
+import { CheckpointError } from "../errors.ts";
 import { replaceFile } from "../formats/files.io.ts";
 import { Decoder } from "../model/decoder.ts";
-import { Parameters } from "../model/parameters.ts";
+import { Parameters, parameterSpecs } from "../model/parameters.ts";
+import { matchNames } from "../optim/patterns.ts";
 import { learningRate } from "../optim/schedule.ts";
-import {
-  checkWritable,
-  clearUnfinished,
-  listCheckpoints,
-  readCheckpoint,
-  readTrainerState,
-  type TrainerState,
-  writeCheckpoint,
-} from "./checkpoint.io.ts";
+import { checkWritable, listCheckpoints, readCheckpoint, writeCheckpoint } from "./checkpoint.io.ts";
 import { type Evaluation, evaluate } from "./evaluate.ts";
-import {
-  type EvalMetrics,
-  evalMetrics,
-  type Metrics,
-  MetricsFile,
-  type TrainMetrics,
-  trainMetrics,
-} from "./metrics.io.ts";
+import { type EvalMetrics, evalMetrics, MetricsFile, type TrainMetrics, trainMetrics } from "./metrics.io.ts";
+import { checkData, checkpointsOf, digestsOf, findStart, type Start } from "./resume.io.ts";
 import { RoutingWatch } from "./routingHealth.ts";
 import { TrainStep } from "./step.ts";
 
@@ -74,41 +61,16 @@ export interface TrainOutcome {
   readonly heldOut: readonly HeldOutText[];
   /** Of all held-out text; absent when interrupted. */
   readonly evaluation: Evaluation | undefined;
-  /** Newest checkpoint. */
+  /** Newest checkpoint; absent when interrupted before the first step. */
   readonly checkpoint: string | undefined;
 }
 
-const checkpointsOf = (directory: string) => join(directory, "checkpoints");
-
-/** Newest checkpoint to go on from, after checks that cost nothing. */
-async function findResume({ recipe, directory, resume }: TrainOptions): Promise<string | undefined> {
-  const folder = checkpointsOf(directory);
-  await clearUnfinished(folder);
-  const newest = (await listCheckpoints(folder)).at(-1);
-  if (newest === undefined) return undefined;
-  if (!resume) {
-    throw new ConfigError(`${directory}: holds a run already (${newest})`, {
-      hint: "add --resume to go on with it, or choose another folder with --out",
-    });
-  }
-  const { recipe: stored } = await readTrainerState(newest);
-  const changed = changedKeys(stored, recipe);
-  if (changed.length > 0) {
-    throw new ConfigError(`${newest}: was trained with another recipe: ${changed.join(", ")} differ`, {
-      hint: "resume with the recipe in trainer.json, or start a new run with --out",
-    });
-  }
-  return newest;
-}
-
-/** Paths at which two recipes differ. */
-function changedKeys(a: unknown, b: unknown, path = ""): string[] {
-  if (JSON.stringify(a) === JSON.stringify(b)) return [];
-  const plain = (value: unknown) => typeof value === "object" && value !== null && !Array.isArray(value);
-  if (!plain(a) || !plain(b)) return [path];
-  const [left, right] = [a as Record<string, unknown>, b as Record<string, unknown>];
-  const keys = new Set([...Object.keys(left), ...Object.keys(right)]);
-  return [...keys].flatMap((key) => changedKeys(left[key], right[key], path === "" ? key : `${path}.${key}`));
+/** Faults of the recipe that only the names of the model's parameters show; found before the data takes its time. */
+function checkPatterns({ model, train }: Recipe): void {
+  // The names do not depend on the vocabulary, whose size is not known yet.
+  const specs = parameterSpecs(resolveModel({ ...model, vocabSize: Number.MAX_SAFE_INTEGER }));
+  const names = specs.flatMap(({ slices }) => slices.map(({ name }) => name));
+  matchNames(train.optimizer.noDecay, names, "train.optimizer.noDecay");
 }
 
 /** Everything a run works with. */
@@ -123,22 +85,15 @@ class Run {
   readonly #metrics: MetricsFile;
   readonly #watch: RoutingWatch;
   #tokens = 0;
+  /** Newest checkpoint, and the step it is of. */
+  #saved: { readonly step: number; readonly path: string } | undefined;
+  /** Step of the newest evaluation. */
+  #evaluated = 0;
 
   constructor(options: TrainOptions, data: PreparedData, heldOut: readonly HeldOutText[], loader: TokenLoader) {
     const { recipe, backend, directory } = options;
     const { train } = recipe;
     const config = resolveModel(recipe.model, data.tokenizer);
-    if (config.vocabSize < data.tokenizer.vocabSize) {
-      throw new ConfigError(
-        `model.vocabSize: ${config.vocabSize}, the tokenizer has ${data.tokenizer.vocabSize} entries`,
-      );
-    }
-    if (train.sequenceLength > config.maxPositionEmbeddings) {
-      throw new ConfigError(
-        `train.sequenceLength: ${train.sequenceLength}, the model holds ${config.maxPositionEmbeddings} positions`,
-        { hint: "raise model.maxPositionEmbeddings or lower train.sequenceLength" },
-      );
-    }
     this.#options = options;
     this.#data = data;
     this.#heldOut = heldOut;
@@ -159,37 +114,48 @@ class Run {
     return this.#step.optimizer.steps;
   }
 
-  async start(checkpoint: string | undefined): Promise<readonly Metrics[]> {
-    if (checkpoint === undefined) this.#parameters.initialise(this.#options.recipe.seed);
+  /** New weights, or those of a checkpoint. */
+  async start(from: Start | undefined): Promise<void> {
+    if (from === undefined) this.#parameters.initialise(this.#options.recipe.seed);
     else {
-      const trained = { parameters: this.#parameters, optimizer: this.#step.optimizer };
-      const state = await readCheckpoint(checkpoint, trained);
-      this.#loader.seek(state.cursor);
-      this.#tokens = state.tokens;
+      const { step, tokens, cursor } = from.state;
+      await readCheckpoint(from.folder, { parameters: this.#parameters, optimizer: this.#step.optimizer }, step);
+      this.#loader.seek(cursor);
+      this.#tokens = tokens;
+      this.#saved = { step, path: from.folder };
     }
     const earlier = await this.#metrics.rewindTo(this.#done);
+    this.#evaluated = earlier.findLast(({ type }) => type === "eval")?.step ?? 0;
     this.#emit({ type: "ready", data: this.#data, decoder: this.#decoder, resumedFrom: this.#done });
-    return earlier;
   }
 
   async train(): Promise<TrainOutcome> {
     const { recipe, signal } = this.#options;
-    const { steps, saveEvery, evalEvery } = recipe.train;
-    let checkpoint = (await listCheckpoints(checkpointsOf(this.#options.directory))).at(-1);
-    while (this.#done < steps) {
-      if (signal?.aborted) {
-        checkpoint = await this.#save();
-        return this.#outcome("interrupted", undefined, checkpoint);
+    const { steps, saveEvery, evalEvery, evalTokens } = recipe.train;
+    try {
+      for (;;) {
+        signal?.throwIfAborted();
+        const step = this.#done;
+        if (step === steps) return this.#outcome("done", await this.#evaluate(undefined));
+        // After the checkpoint: a run that is stopped here goes on from it, and evaluates then.
+        if (step % evalEvery === 0 && step > this.#evaluated) await this.#evaluate(evalTokens);
+        await this.#oneStep();
+        if (this.#done % saveEvery === 0 || this.#done === steps) await this.#save();
+        // Lets signals and timers through between steps.
+        await new Promise((resolve) => setImmediate(resolve));
       }
-      await this.#oneStep();
-      const step = this.#done;
-      if (step % evalEvery === 0 && step < steps) await this.#evaluate(recipe.train.evalTokens);
-      if (step % saveEvery === 0 || step === steps) checkpoint = await this.#save();
-      // Lets signals and timers through between steps.
-      await new Promise((resolve) => setImmediate(resolve));
+    } catch (error) {
+      if (signal?.aborted !== true || error !== signal.reason) throw error;
+      await this.#save();
+      return this.#outcome("interrupted", undefined);
     }
-    const evaluation = await this.#evaluate(undefined);
-    return this.#outcome("done", evaluation, checkpoint);
+  }
+
+  /** Gives all memory back. */
+  dispose(): void {
+    this.#step.dispose();
+    this.#decoder.dispose();
+    this.#parameters.dispose();
   }
 
   async #oneStep(): Promise<void> {
@@ -208,41 +174,44 @@ class Run {
     this.#emit({ type: "step", metrics, epochs: batch.epochs });
   }
 
+  /** @param maxTokens of each source; undefined for the last evaluation, of all held-out text. */
   async #evaluate(maxTokens: number | undefined): Promise<Evaluation> {
-    const { recipe, backend } = this.#options;
+    const { recipe, backend, signal } = this.#options;
+    this.#step.checkFinite();
     const evaluation = await evaluate(backend, this.#decoder, this.#heldOut, {
       sequenceLength: recipe.train.sequenceLength,
       eosTokenId: this.#data.tokenizer.eosTokenId,
       documentMask: recipe.train.documentMask,
       maxTokens,
+      signal,
     });
     const metrics = evalMetrics(this.#done, this.#tokens, evaluation, maxTokens === undefined);
     await this.#metrics.append(metrics);
+    this.#evaluated = this.#done;
     this.#emit({ type: "evaluation", metrics });
     for (const message of this.#watch.close()) this.#emit({ type: "warning", message });
     return evaluation;
   }
 
-  async #save(): Promise<string> {
+  /** Writes a checkpoint, unless the newest one is of this step already. */
+  async #save(): Promise<void> {
+    const step = this.#done;
+    if (step === (this.#saved?.step ?? 0)) return;
+    this.#step.checkFinite();
+    await this.#metrics.flush();
     const { recipe, directory } = this.#options;
-    const state: TrainerState = { step: this.#done, tokens: this.#tokens, cursor: this.#loader.cursor(), recipe };
-    const trained = { parameters: this.#parameters, optimizer: this.#step.optimizer };
     const path = await writeCheckpoint(
       checkpointsOf(directory),
-      trained,
+      { parameters: this.#parameters, optimizer: this.#step.optimizer },
       this.#data.tokenizer,
-      state,
+      { step, tokens: this.#tokens, cursor: this.#loader.cursor(), data: digestsOf(this.#data), recipe },
       recipe.train.keep,
     );
+    this.#saved = { step, path };
     this.#emit({ type: "checkpoint", path });
-    return path;
   }
 
-  #outcome(
-    status: TrainOutcome["status"],
-    evaluation: Evaluation | undefined,
-    checkpoint: string | undefined,
-  ): TrainOutcome {
+  #outcome(status: TrainOutcome["status"], evaluation: Evaluation | undefined): TrainOutcome {
     this.#step.dispose();
     return {
       status,
@@ -252,7 +221,7 @@ class Run {
       data: this.#data,
       heldOut: this.#heldOut,
       evaluation,
-      checkpoint,
+      checkpoint: this.#saved?.path,
     };
   }
 
@@ -264,14 +233,17 @@ class Run {
 /**
  * Trains a recipe from the start or from the newest checkpoint of its folder.
  *
- * @returns when all steps are done, or early, with a checkpoint written, when the signal is aborted.
- * @throws ConfigError, DataError before any work; TrainingError for a loss that is not finite, ResourceError for a full
- *   disk: the last checkpoint is then still whole.
+ * @returns when all steps are done, or early, with a checkpoint written, when the signal is aborted. The caller disposes
+ *   of the decoder and its parameters.
+ * @throws ConfigError, CheckpointError, DataError or ResourceError for what can not be used, before the first step;
+ *   TrainingError for a loss or weight that is not finite, ResourceError for a full disk: the last checkpoint is then
+ *   still whole; the signal's reason when it is aborted while the data is prepared.
  */
 export async function train(options: TrainOptions): Promise<TrainOutcome> {
   const { recipe, directory, signal } = options;
   await checkWritable(directory);
-  const checkpoint = await findResume(options);
+  checkPatterns(recipe);
+  const start = await findStart(options);
   const data = await prepareData({
     recipe: recipe.data,
     tokenizer: recipe.tokenizer,
@@ -282,6 +254,7 @@ export async function train(options: TrainOptions): Promise<TrainOutcome> {
     ...(signal === undefined ? {} : { signal }),
     onProgress: (progress) => options.onEvent?.({ type: "data", progress }),
   });
+  if (start !== undefined) checkData(start, data);
   const loader = new TokenLoader({
     sources: await openTrainingSources(data, recipe.data),
     sequenceLength: recipe.train.sequenceLength,
@@ -290,12 +263,17 @@ export async function train(options: TrainOptions): Promise<TrainOutcome> {
     eosTokenId: data.tokenizer.eosTokenId,
   });
   const run = new Run(options, data, await openHeldOut(data), loader);
-  if (checkpoint === undefined) {
-    const json = JSON.stringify(recipe, null, 2);
-    await replaceFile(join(directory, "recipe.json"), (file) => file.writeFile(`${json}\n`));
+  try {
+    if (start === undefined) {
+      const json = JSON.stringify(recipe, null, 2);
+      await replaceFile(join(directory, "recipe.json"), (file) => file.writeFile(`${json}\n`));
+    }
+    await run.start(start);
+    return await run.train();
+  } catch (error) {
+    run.dispose();
+    throw error;
   }
-  await run.start(checkpoint);
-  return run.train();
 }
 
 /** Newest checkpoint of a run's folder. @throws CheckpointError where there is none. */

@@ -47,6 +47,9 @@ export interface StepResult {
   readonly chosenProbability: number;
 }
 
+const DIVERGED =
+  "go on from the last checkpoint with a lower train.optimizer.lr, more warmupSteps or a smaller clipNorm";
+
 interface MicroBatchResult {
   readonly crossEntropySum: number;
   readonly losses: RouterLosses;
@@ -89,6 +92,19 @@ export class TrainStep {
       if (grads) this.#backend.kernels.fill(grads.pointer, grads.size, 0);
       throw error;
     }
+  }
+
+  /** @throws TrainingError naming the first weight, or AdamW's moment of it, that is NaN or infinite. */
+  checkFinite(): void {
+    const { moments, steps } = this.optimizer;
+    const names = {
+      "": this.#nonfinite(this.#decoder.parameters.values),
+      "the first moment of ": this.#nonfinite(moments.m),
+      "the second moment of ": this.#nonfinite(moments.v),
+    };
+    const [culprit] = Object.entries(names).filter(([, name]) => name !== undefined);
+    if (culprit === undefined) return;
+    throw new TrainingError(`step ${steps}: ${culprit.join("")} is not finite after it`, { hint: DIVERGED });
   }
 
   /** Gives activations and moments back. */
@@ -151,21 +167,23 @@ export class TrainStep {
   /** Names the first weight, or else the first gradient, that is not finite. */
   #fail(loss: number, gradientNorm: number): never {
     const { parameters } = this.#decoder;
-    const { kernels } = this.#backend;
-    const nameIn = (flat: Tensor | undefined) =>
-      parameters
-        .ranges()
-        .find(({ start, size }) => flat && kernels.firstNonfinite(flat.slice(start, [size]).pointer, size) >= 0)?.name;
-    const weight = nameIn(parameters.values);
-    const gradient = nameIn(parameters.grads);
+    const weight = this.#nonfinite(parameters.values);
+    const gradient = this.#nonfinite(parameters.grads);
     const culprit = weight ?? (gradient && `the gradient of ${gradient}`);
     throw new TrainingError(
       `step ${this.optimizer.steps + 1}: loss ${loss}, gradient norm ${gradientNorm}` +
         (culprit === undefined ? "" : `; ${culprit} is not finite`),
-      {
-        hint: "go on from the last checkpoint with a lower train.optimizer.lr, more warmupSteps or a smaller clipNorm",
-      },
+      { hint: DIVERGED },
     );
+  }
+
+  /** Name of the first parameter with a NaN or infinite element in one of the flat blocks. */
+  #nonfinite(flat: Tensor | undefined): string | undefined {
+    if (flat === undefined || this.#backend.kernels.firstNonfinite(flat.pointer, flat.size) < 0) return undefined;
+    return this.#decoder.parameters
+      .ranges()
+      .find(({ start, size }) => this.#backend.kernels.firstNonfinite(flat.slice(start, [size]).pointer, size) >= 0)
+      ?.name;
   }
 }
 
