@@ -6,7 +6,7 @@
 #pragma once
 #include <type_traits>
 
-#include "pool.h"
+#include "blocks.h"
 
 #if defined(__AVX512F__)
 constexpr int MR = 12, NV = 2;  // 24 accumulators, 2 of B, of 32 registers
@@ -181,45 +181,64 @@ static void multiply_columns(isize m, isize n, isize k, RowA row_a, Factor facto
   }
 }
 
-// One block of rows of the dense product against packed panels of B.
-static void multiply_block(bool transpose_a, const f32* a, isize lda, isize i0, isize m, isize p, isize depth,
-                           const f32* packed_b, isize n, f32* c, isize ldc, bool add) {
-  isize row_panels = (m + MR - 1) / MR;
-  f32* packed_a = scratch(SLOT_A, row_panels * MR * depth);
-  for (isize i = 0; i < m; i += MR) {
-    isize rows = minimum(MR, m - i);
-    f32* panel = packed_a + i * depth;
-    if (transpose_a) pack_columns([&](isize r) { return a + (p + r) * lda + i0 + i; }, Unscaled{}, depth, rows, panel);
-    else pack_transposed(a + (i0 + i) * lda + p, lda, depth, rows, panel, MR);
+// A dense product C[m, n] (+)= op(A) op(B) with the columns of B that are packed at a time: panel q of block p of k lies
+// at packed_b + (p * panels + q * depth) * NR.
+struct DenseProduct {
+  bool transpose_a, accumulate;
+  isize k;
+  const f32* a;
+  isize lda;
+  const f32* packed_b;
+  isize n, panels;
+  f32* c;
+  isize ldc;
+};
+
+// Rows begin .. end of it: they stay in the cache while the blocks of k are added up.
+static void multiply_block(const DenseProduct& product, isize begin, isize end) {
+  isize m = end - begin, row_panels = (m + MR - 1) / MR;
+  f32* packed_a = scratch(SLOT_A, row_panels * MR * KC);
+  f32* c = product.c + begin * product.ldc;
+  for (isize p = 0; p < product.k; p += KC) {
+    isize depth = minimum(KC, product.k - p), lda = product.lda;
+    for (isize i = 0; i < m; i += MR) {
+      isize rows = minimum(MR, m - i), first = begin + i;
+      f32* panel = packed_a + i * depth;
+      if (product.transpose_a)
+        pack_columns([&](isize r) { return product.a + (p + r) * lda + first; }, Unscaled{}, depth, rows, panel);
+      else pack_transposed(product.a + first * lda + p, lda, depth, rows, panel, MR);
+    }
+    for (isize q = 0; q < product.panels; q++)
+      for (isize i = 0; i < m; i += MR)
+        run_tile(PanelOfA{packed_a + i * depth}, product.packed_b + (p * product.panels + q * depth) * NR, depth,
+                 c + i * product.ldc + q * NR, product.ldc, minimum(MR, m - i), minimum(NR, product.n - q * NR),
+                 product.accumulate || p > 0);
   }
-  for (isize j = 0; j < n; j += NR)
-    for (isize i = 0; i < m; i += MR)
-      run_tile(PanelOfA{packed_a + i * depth}, packed_b + j * depth, depth, c + (i0 + i) * ldc + j, ldc,
-               minimum(MR, m - i), minimum(NR, n - j), add);
 }
 
 OLMOE_API void olmoe_gemm(isize transpose_a, isize transpose_b, isize m, isize n, isize k, const f32* a, isize lda,
                           const f32* b, isize ldb, f32* c, isize ldc, isize accumulate) {
-  constexpr isize NC = 4096 / NR * NR;  // columns of B that are packed at a time: at most 4 MB
-  isize mc = m >= 16 * MR * thread_count ? 8 * MR : round_up(m / (2 * thread_count) + 1, MR);
-  if (mc > 16 * MR) mc = 16 * MR;
-  if (k == 0 && !accumulate)
-    for (isize i = 0; i < m; i++) memset(c + i * ldc, 0, (size_t)n * sizeof(f32));
-  for (isize j = 0; j < n; j += NC) {
-    isize cols = minimum(NC, n - j);
-    isize panels = (cols + NR - 1) / NR;
-    f32* packed_b = scratch(SLOT_SHARED, KC * panels * NR);
-    for (isize p = 0; p < k; p += KC) {
-      isize depth = minimum(KC, k - p);
-      SourceOfB source{b, ldb, transpose_b != 0};
-      parallel_blocks(panels, 4, [&](isize begin, isize end) {
-        for (isize q = begin; q < end; q++)
-          SourceOfB::pack(source, p, depth, j + q * NR, minimum(NR, cols - q * NR), packed_b + q * NR * depth);
-      });
-      parallel_blocks(m, mc, [&](isize begin, isize end) {
-        multiply_block(transpose_a != 0, a, lda, begin, end - begin, p, depth, packed_b, cols, c + j, ldc,
-                       accumulate || p > 0);
-      });
-    }
+  constexpr isize PACKED = 4 << 20;  // floats of B that are packed at a time
+  if (k == 0) {
+    for (isize i = 0; i < m && !accumulate; i++) memset(c + i * ldc, 0, (size_t)n * sizeof(f32));
+    return;
+  }
+  // Blocks of at most eight tiles' rows, as equal as can be, the same number for each thread.
+  isize tiles = (m + MR - 1) / MR, blocks = thread_count * ((tiles + 8 * thread_count - 1) / (8 * thread_count));
+  auto border = [=](isize block) { return minimum(block * tiles / blocks * MR, m); };
+  isize columns = maximum(PACKED / k / NR, 1) * NR;
+  for (isize j = 0; j < n; j += columns) {
+    isize cols = minimum(columns, n - j), panels = (cols + NR - 1) / NR;
+    f32* packed_b = scratch(SLOT_SHARED, panels * NR * k);
+    SourceOfB source{b, ldb, transpose_b != 0};
+    constexpr isize GROUP = 4;  // panels of one task
+    isize groups = (panels + GROUP - 1) / GROUP;
+    parallel_for(groups * ((k + KC - 1) / KC), [&](isize task) {
+      isize p = task / groups * KC, first = task % groups * GROUP, depth = minimum(KC, k - p);
+      for (isize q = first; q < minimum(first + GROUP, panels); q++)
+        SourceOfB::pack(source, p, depth, j + q * NR, minimum(NR, cols - q * NR), packed_b + (p * panels + q * depth) * NR);
+    });
+    DenseProduct product{transpose_a != 0, accumulate != 0, k, a, lda, packed_b, cols, panels, c + j, ldc};
+    parallel_for(blocks, [&](isize i) { multiply_block(product, border(i), border(i + 1)); });
   }
 }

@@ -28,7 +28,7 @@ export class TrainView {
   readonly #seconds: number[] = [];
   #stage = "";
   #lastLine = Number.NEGATIVE_INFINITY;
-  #step = 0;
+  #done = 0;
   #line = "";
   #drawing = false;
 
@@ -70,7 +70,7 @@ export class TrainView {
   }
 
   #draw(): void {
-    this.#bar?.start(this.#options.steps, this.#step, { line: this.#line });
+    this.#bar?.start(this.#options.steps, this.#done, { line: this.#line });
     this.#drawing = this.#bar !== undefined;
   }
 
@@ -91,25 +91,29 @@ export class TrainView {
         );
       }
     }
-    if (resumedFrom > 0) this.#print(`  going on from step ${resumedFrom} of ${this.#options.steps}`);
+    const { steps } = this.#options;
+    if (resumedFrom === steps) this.#print(`  all ${steps} steps are done already`);
+    else if (resumedFrom > 0) this.#print(`  going on from step ${resumedFrom} of ${steps}`);
+    this.#done = resumedFrom;
     this.#draw();
   }
 
   #step({ metrics }: Extract<TrainEvent, { type: "step" }>): void {
     const { step, cross_entropy: loss, tokens_per_sec: rate } = metrics;
-    const stepTokens = step === 0 ? 0 : metrics.tokens / step;
+    const stepTokens = metrics.tokens / step;
     this.#losses.push(loss);
     this.#seconds.push(stepTokens / rate);
     if (this.#seconds.length > RATE_STEPS) this.#seconds.shift();
     const mean = this.#seconds.reduce((sum, seconds) => sum + seconds, 0) / this.#seconds.length;
     const left = formatDuration((this.#options.steps - step) * mean);
-    const line =
+    this.#done = step;
+    this.#line =
       `step ${step}/${this.#options.steps}  loss ${loss.toFixed(3)} ${sparkline(this.#losses, SPARK_WIDTH)}  ` +
       `${formatRate(stepTokens / mean, "tokens")}  ${left} left`;
-    if (this.#bar !== undefined) this.#bar.update(step, { line });
+    if (this.#bar !== undefined) this.#bar.update(step, { line: this.#line });
     else if (performance.now() - this.#lastLine > QUIET_INTERVAL_MS || step === this.#options.steps) {
       this.#lastLine = performance.now();
-      this.#options.print(`  ${line}`);
+      this.#options.print(`  ${this.#line}`);
     }
   }
 

@@ -39,25 +39,39 @@ function show(value: unknown): string {
   return text.length > 60 ? `${text.slice(0, 57)}...` : text;
 }
 
+/** The nearest of several names, where it is within `most` changes. */
+function suggestion(name: string, known: readonly string[], most: number): string {
+  const near = known.length > 0 ? closest(name, [...known]) : undefined;
+  return near !== undefined && distance(name, near) <= Math.max(most, name.length / 3)
+    ? `, did you mean "${near}"?`
+    : "";
+}
+
+/** What is wrong with the value at an issue's path. */
+function describe(issue: z.core.$ZodIssue, found: unknown): string {
+  if (issue.code === "custom") return issue.message;
+  const message = issue.message
+    .replace(/^(Invalid input|Invalid option|Invalid string|Too small|Too big): /, "")
+    .replace(/, received (undefined|NaN|-?Infinity)$/, "");
+  const allowed = issue.code === "invalid_value" ? issue.values.filter((value) => typeof value === "string") : [];
+  const near = typeof found === "string" ? suggestion(found, allowed, 1) : "";
+  return `${found === undefined ? "missing" : show(found)}, ${message}${near}`;
+}
+
+/** One sentence for each place, with the first fault found there. */
 function faultsOf(schema: z.ZodType, value: unknown, issues: readonly z.core.$ZodIssue[]): string[] {
-  return issues.flatMap((issue) => {
-    const path = issue.path.map(String).join(".");
+  const faults = new Map<string, string>();
+  const add = (path: readonly PropertyKey[], fault: string) => {
+    const place = path.map(String).join(".") || "(root)";
+    if (!faults.has(place)) faults.set(place, fault);
+  };
+  for (const issue of issues) {
     if (issue.code === "unrecognized_keys") {
       const known = knownKeys(schema, issue.path);
-      return issue.keys.map((key) => {
-        const near = known.length > 0 ? closest(key, known) : undefined;
-        const suggestion =
-          near !== undefined && distance(key, near) <= Math.max(2, key.length / 3) ? `, did you mean "${near}"?` : "";
-        return `${[path, key].filter(Boolean).join(".")}: unknown key${suggestion}`;
-      });
-    }
-    if (issue.code === "custom") return [`${path || "(root)"}: ${issue.message}`];
-    const found = valueAt(value, issue.path);
-    const message = issue.message
-      .replace(/^(Invalid input|Invalid option|Invalid string|Too small|Too big): /, "")
-      .replace(/, received undefined$/, "");
-    return [`${path || "(root)"}: ${found === undefined ? "missing" : show(found)}, ${message}`];
-  });
+      for (const key of issue.keys) add([...issue.path, key], `unknown key${suggestion(key, known, 2)}`);
+    } else add(issue.path, describe(issue, valueAt(value, issue.path)));
+  }
+  return Array.from(faults, ([place, fault]) => `${place}: ${fault}`);
 }
 
 /**

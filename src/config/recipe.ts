@@ -9,6 +9,11 @@ import { PRESETS, type PresetName, presetNames } from "./presets.ts";
 
 const positive = z.number().positive();
 const share = z.number().min(0).max(1);
+const beta = z.number().min(0).lt(1);
+/** Tokens of one optimiser step; the paper's have 4 M. */
+const MAX_STEP_TOKENS = 2 ** 26;
+/** Experts of all layers together: each is a few tensors with names of their own. */
+const MAX_EXPERTS = 2 ** 18;
 
 /** Where text comes from: exactly one of `npm` and `path`. */
 const sourceSchema = z
@@ -42,9 +47,10 @@ export const dataSchema = z.strictObject({
     .array(sourceSchema)
     .min(1)
     .superRefine((sources, context) => {
-      const names = sources.map(({ name }) => name);
-      for (const name of new Set(names.filter((one, index) => names.indexOf(one) !== index))) {
-        context.addIssue({ code: "custom", path: [], message: `two sources are named "${name}"` });
+      for (const [index, { name }] of sources.entries()) {
+        const first = sources.findIndex((source) => source.name === name);
+        const message = `"${name}", is the name of source ${first} already`;
+        if (first < index) context.addIssue({ code: "custom", path: [index, "name"], message });
       }
     }),
   /** Bytes of whole documents of each source that are kept apart for the held-out loss. */
@@ -77,8 +83,8 @@ export const scheduleSchema = z.strictObject({
 
 export const optimizerSchema = z.strictObject({
   lr: positive.default(4e-4),
-  beta1: share.default(0.9),
-  beta2: share.default(0.95),
+  beta1: beta.default(0.9),
+  beta2: beta.default(0.95),
   eps: positive.default(1e-8),
   /** Decoupled; on every parameter except those `noDecay` names. */
   weightDecay: z.number().min(0).default(0.1),
@@ -123,10 +129,16 @@ const TRAIN_FIELDS = {
   keep: z.int().min(1).default(2),
 };
 
-export const trainSchema = z.strictObject(TRAIN_FIELDS).superRefine(({ batchSize, microBatchSize }, context) => {
-  if (microBatchSize === undefined || batchSize % microBatchSize === 0) return;
-  const message = `${microBatchSize}, must divide batchSize (${batchSize})`;
-  context.addIssue({ code: "custom", path: ["microBatchSize"], message });
+export const trainSchema = z.strictObject(TRAIN_FIELDS).superRefine((train, context) => {
+  const { batchSize, microBatchSize, sequenceLength } = train;
+  const fault = (key: keyof typeof train, message: string) =>
+    context.addIssue({ code: "custom", path: [key], message });
+  if (microBatchSize !== undefined && batchSize % microBatchSize !== 0) {
+    fault("microBatchSize", `${microBatchSize}, must divide batchSize (${batchSize})`);
+  }
+  const most = Math.floor(MAX_STEP_TOKENS / sequenceLength);
+  if (batchSize > most)
+    fault("batchSize", `${batchSize}, must be at most ${most} sequences of ${sequenceLength} tokens`);
 });
 
 /** Fields of a model config that may all be left out, without their defaults: those would hide the preset's values. */
@@ -148,7 +160,12 @@ function checkModel({ preset, ...changes }: Readonly<Record<string, unknown>> & 
 const modelSchema = z
   .strictObject({ ...MODEL_FIELDS, preset: z.enum(presetNames).exactOptional() })
   .superRefine((model, context) => {
-    for (const issue of checkModel(model).error?.issues ?? []) context.addIssue({ ...issue });
+    const { data: config, error } = checkModel(model);
+    for (const issue of error?.issues ?? []) context.addIssue({ ...issue });
+    if (config !== undefined && config.numHiddenLayers * config.numExperts > MAX_EXPERTS) {
+      const message = `${config.numExperts}, in ${config.numHiddenLayers} layers; at most ${MAX_EXPERTS} in all`;
+      context.addIssue({ code: "custom", path: ["numExperts"], message });
+    }
   });
 
 export const recipeSchema = z

@@ -8,16 +8,18 @@
  *     SHA256SUMS                                       of all the others, as sha256sum -c reads it
  */
 import { createHash } from "node:crypto";
-import { createReadStream } from "node:fs";
+import { createReadStream, existsSync } from "node:fs";
 import { mkdir, open, readdir, rename, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { z } from "zod";
+import { parseConfig } from "../config/check.ts";
 import { type Recipe, recipeSchema } from "../config/recipe.ts";
 import type { LoaderCursor } from "../data/loader.ts";
-import { CheckpointError, OlmoeError } from "../errors.ts";
+import { CheckpointError } from "../errors.ts";
 import { fileError, isMissing, readSmallFile, replaceFile, syncFolder } from "../formats/files.io.ts";
 import { SafetensorsFile, type TensorToWrite, writeSafetensors } from "../formats/io.ts";
+import { parseJson } from "../formats/json.ts";
 import { readParameters, saveModel } from "../formats/model.io.ts";
 import type { Parameters } from "../model/parameters.ts";
 import type { AdamW } from "../optim/adamw.ts";
@@ -175,9 +177,17 @@ async function faultOf(path: string, expected: string | undefined, signal?: Abor
   }
 }
 
+function damaged(folder: string, faults: readonly string[]): CheckpointError {
+  return new CheckpointError(`${folder}: damaged, ${faults.join(", ")}`, {
+    hint: "remove this folder: --resume then goes on from the checkpoint before it, or from the start",
+  });
+}
+
 /** Digests by file name, as SHA256SUMS has them. */
 async function readSums(folder: string): Promise<Map<string, string>> {
-  const sums = new TextDecoder().decode(await readSmallFile(join(folder, SUMS), MAX_JSON_BYTES));
+  const path = join(folder, SUMS);
+  if (!existsSync(path)) throw damaged(folder, [`${SUMS} is missing`]);
+  const sums = new TextDecoder().decode(await readSmallFile(path, MAX_JSON_BYTES));
   const lines = sums.matchAll(/^([0-9a-f]{64}) [ *](.+)$/gm);
   return new Map(Array.from(lines, ([, sum = "", name = ""]) => [basename(name), sum]));
 }
@@ -190,29 +200,22 @@ export async function verifyCheckpoint(folder: string, signal?: AbortSignal): Pr
     const fault = await faultOf(join(folder, name), expected.get(name), signal);
     if (fault !== undefined) faults.push(fault);
   }
-  if (faults.length > 0) {
-    throw new CheckpointError(`${folder}: damaged, ${faults.join(", ")}`, {
-      hint: "remove this folder: --resume then goes on from the checkpoint before it, or from the start",
-    });
-  }
+  if (faults.length > 0) throw damaged(folder, faults);
 }
 
-/** Reads `trainer.json`. @throws CheckpointError where it is missing or not one. */
+/** Reads `trainer.json`. @throws CheckpointError where it is missing or listing what is wrong with it. */
 export async function readTrainerState(folder: string): Promise<TrainerState> {
   const path = join(folder, "trainer.json");
-  let value: unknown;
+  const json = parseJson(await readSmallFile(path, MAX_JSON_BYTES), { maxDepth: 32 });
+  if ("fault" in json) throw new CheckpointError(`${path}: ${json.fault}`);
   try {
-    value = JSON.parse(new TextDecoder().decode(await readSmallFile(path, MAX_JSON_BYTES)));
-  } catch (error) {
-    if (error instanceof OlmoeError) throw error;
-    throw new CheckpointError(`${path}: not JSON`, { cause: error });
+    return parseConfig(stateSchema, json.value, path);
+  } catch (cause) {
+    throw new CheckpointError((cause as Error).message, {
+      hint: "the checkpoint is of another version of this package, or damaged",
+      cause,
+    });
   }
-  const result = stateSchema.safeParse(value);
-  if (result.success) return result.data;
-  const [issue] = result.error.issues;
-  throw new CheckpointError(`${path}: ${issue?.path.join(".")}: ${issue?.message}`, {
-    hint: "the checkpoint is of another version of this package, or damaged",
-  });
 }
 
 /** Reads AdamW's moments. @throws CheckpointError listing the tensors that do not fit. */
