@@ -4,9 +4,10 @@ import type { Command } from "commander";
 import { readRecipe } from "../config/recipe.io.ts";
 import { readSummary } from "../experiments/summary.io.ts";
 import { PACKAGE_ROOT } from "../util/packageRoot.io.ts";
+import { shownPath } from "../util/shownPath.io.ts";
 import { addBackendOptions, type BackendFlags, openChosenBackend } from "./backendOptions.ts";
 import { type Session, writeJson } from "./common.ts";
-import { printSummary, runTraining, shownPath } from "./training.ts";
+import { printSummary, runTraining } from "./training.ts";
 
 interface QuickstartFlags extends BackendFlags {
   readonly smoke?: boolean;

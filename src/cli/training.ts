@@ -1,11 +1,12 @@
 /** What `train` and `quickstart` share: a run on the terminal from its recipe to its report. */
 import { homedir } from "node:os";
-import { join, relative } from "node:path";
+import { join } from "node:path";
 import type { Backend } from "../backend/backend.ts";
 import type { Recipe } from "../config/recipe.ts";
 import type { RunSummary } from "../experiments/summary.io.ts";
 import { formatCount, formatDuration, table } from "../report/text.ts";
 import { train } from "../train/run.io.ts";
+import { shownPath } from "../util/shownPath.io.ts";
 import { describeBackend } from "./backendOptions.ts";
 import { type Session, writeJson } from "./common.ts";
 import { TrainView } from "./trainView.ts";
@@ -21,12 +22,6 @@ export interface TrainingOptions {
   readonly resume: boolean;
   readonly json: boolean;
   readonly backend: Backend;
-}
-
-/** A path as the user would type it. */
-export function shownPath(path: string): string {
-  const short = relative(process.cwd(), path);
-  return short === "" || short.startsWith("..") ? path : short;
 }
 
 /** Prints a run's results: the table, samples, what the experts serve, and where things are. */

@@ -52,7 +52,7 @@ function describe(issue: z.core.$ZodIssue, found: unknown): string {
   if (issue.code === "custom") return issue.message;
   const message = issue.message
     .replace(/^(Invalid input|Invalid option|Invalid string|Too small|Too big): /, "")
-    .replace(/, received (undefined|NaN|-?Infinity)$/, "");
+    .replace(/, received undefined$/, "");
   const allowed = issue.code === "invalid_value" ? issue.values.filter((value) => typeof value === "string") : [];
   const near = typeof found === "string" ? suggestion(found, allowed, 1) : "";
   return `${found === undefined ? "missing" : show(found)}, ${message}${near}`;

@@ -63,7 +63,9 @@ describe("readRecipe", () => {
     expect(await set("constructor.x=3")).toBe(`DIR/whole.yaml: constructor: unknown key ${docs}`);
     expect(await set("name.x=3")).toBe(`DIR/whole.yaml: name: {"x":3}, expected string, received object ${docs}`);
     expect(await set("train.steps=")).toBe(`DIR/whole.yaml: train.steps: null, expected number, received null ${docs}`);
-    expect(await set("train.steps=.inf")).toBe(`DIR/whole.yaml: train.steps: Infinity, expected number ${docs}`);
+    expect(await set("train.steps=.inf")).toBe(
+      `DIR/whole.yaml: train.steps: Infinity, expected number, received Infinity ${docs}`,
+    );
     for (const index of ["4", "name", "-1", "999999999999"]) {
       expect(await set(`data.sources.${index}.weight=2`)).toBe(
         `--set data.sources.${index}.weight=2: data.sources has entries 0 to 3`,
@@ -114,6 +116,6 @@ describe("readRecipe", () => {
     expect(await refusal(write(laughs.join("\n")))).toBe(
       "DIR/my.yaml: not YAML, Excessive alias count indicates a resource exhaustion attack",
     );
-    expect(await refusal(write("[".repeat(200_000)))).toMatch(/^DIR\/my.yaml: not YAML, /);
+    expect(await refusal(write("[".repeat(20_000)))).toMatch(/^DIR\/my.yaml: not YAML, /);
   });
 });

@@ -1,6 +1,6 @@
 /** Writes the report of a finished run: report.html, the experts' heat map as a picture, and summary.json. */
 import { mkdir } from "node:fs/promises";
-import { join, relative } from "node:path";
+import { join } from "node:path";
 import type { Backend } from "../backend/backend.ts";
 import type { Recipe } from "../config/recipe.ts";
 import { replaceFile } from "../formats/files.io.ts";
@@ -10,6 +10,7 @@ import { htmlReport } from "../report/html.ts";
 import { renderPng, renderSvg } from "../report/render.io.ts";
 import { readMetrics } from "../train/metrics.io.ts";
 import type { TrainOutcome } from "../train/run.io.ts";
+import { shownPath } from "../util/shownPath.io.ts";
 import { compareWithBaselines } from "./baselines.io.ts";
 import { describeLoads } from "./expertLoad.ts";
 import { expertChart, runReport, trainingSeconds } from "./runReport.ts";
@@ -69,7 +70,6 @@ export async function writeRunReport(options: ReportOptions): Promise<RunSummary
   const comparison = await compareWithBaselines(backend, outcome, evaluation, recipe, signal);
   const samples = await writeSamples(options);
   const metrics = await readMetrics(join(directory, "metrics.jsonl"));
-  const shown = relative(process.cwd(), checkpoint) || checkpoint;
   const facts = {
     recipe,
     counts: countParameters(decoder.config),
@@ -78,7 +78,7 @@ export async function writeRunReport(options: ReportOptions): Promise<RunSummary
     comparison,
     samples,
     machine: `${backend.name} ${backend.isa}, ${backend.threads} ${backend.threads === 1 ? "thread" : "threads"}`,
-    checkpoint: shown,
+    checkpoint: shownPath(checkpoint),
   };
   await mkdir(directory, { recursive: true });
   const report = join(directory, "report.html");

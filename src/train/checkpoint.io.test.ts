@@ -296,7 +296,7 @@ describe("a damaged checkpoint", () => {
   it("of another model lists the tensors that do not fit", async () => {
     const other = trained({ numExperts: 4 });
     await expect(readCheckpoint(path, other, 3)).rejects.toThrow(
-      /^.*step3-tokens384: .*model.layers.0.mlp.gate.weight/,
+      "2 tensors of another shape (model.layers.0.mlp.gate.weight [8, 32], expected [4, 32], model.layers.1.mlp.gate.weight [8, 32], expected [4, 32])",
     );
     const elsewhere = await writeCheckpoint(join(folder, "other"), other, tokenizer, stateOf(3), 2);
     renameSync(join(elsewhere, "optimizer.safetensors"), join(path, "optimizer.safetensors"));
@@ -305,7 +305,7 @@ describe("a damaged checkpoint", () => {
       "m.model.layers.0.mlp.gate.weight, m.model.layers.0.mlp.experts.4.gate_proj.weight, m.model.layers.0.mlp.experts.4.up_proj.weight";
     await expect(readCheckpoint(path, trained(), 3)).rejects.toThrow(
       new CheckpointError(
-        `${join(path, "optimizer.safetensors")}: 52 of 140 tensors are missing or of another shape (${names}, ...)`,
+        `${join(path, "optimizer.safetensors")}: 52 of 138 tensors are missing or of another shape (${names}, ...)`,
         { hint: "the file is of another model: take another checkpoint" },
       ),
     );

@@ -134,7 +134,8 @@ describe.each(gradientBackends)("TrainStep on %s", (_, backend) => {
     expect(losses.at(-1)).toBeLessThan(0.5 * (losses[0] as number));
   });
 
-  const HINT = "go on from the last checkpoint with a lower train.optimizer.lr, more warmupSteps or a smaller clipNorm";
+  const HINT =
+    "start again with a lower train.optimizer.lr, more train.schedule.warmupSteps or a smaller train.optimizer.clipNorm";
 
   /** Runs a step that must fail after `spoil`, undoes it, and proves that nothing else has changed. */
   function failing(spoil: (weights: Float32Array) => void, name: string, error: Error): void {
@@ -173,6 +174,25 @@ describe.each(gradientBackends)("TrainStep on %s", (_, backend) => {
         { hint: HINT },
       ),
     );
+  });
+
+  it("says whether a weight or a moment became NaN or infinite, for a check before a checkpoint", () => {
+    const { decoder, trainer, nextBatch } = setup(backend);
+    trainer.run(nextBatch(), 1e-2);
+    expect(() => trainer.checkFinite()).not.toThrow();
+    const { values } = decoder.parameters;
+    const { m, v } = trainer.optimizer.moments;
+    const { start } = decoder.parameters.ranges().find(({ name }) => name === "model.norm.weight")!;
+    for (const [flat, value, what] of [
+      [v, Number.NaN, "the second moment of "],
+      [m, Number.NEGATIVE_INFINITY, "the first moment of "],
+      [values, Number.POSITIVE_INFINITY, ""],
+    ] as const) {
+      flat.data[start + 3] = value;
+      expect(() => trainer.checkFinite()).toThrow(
+        new TrainingError(`step 1: ${what}model.norm.weight is not finite after it`, { hint: HINT }),
+      );
+    }
   });
 
   it("leaves no part of a gradient behind when a later micro-batch is refused", () => {

@@ -48,7 +48,7 @@ export interface StepResult {
 }
 
 const DIVERGED =
-  "go on from the last checkpoint with a lower train.optimizer.lr, more warmupSteps or a smaller clipNorm";
+  "start again with a lower train.optimizer.lr, more train.schedule.warmupSteps or a smaller train.optimizer.clipNorm";
 
 interface MicroBatchResult {
   readonly crossEntropySum: number;

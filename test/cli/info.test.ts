@@ -49,7 +49,7 @@ training      no training state in this folder
       train: { steps: 500, batchSize: 2, sequenceLength: 32 },
     });
     const cursor = { sequenceLength: 32, sources: [{ name: "text", chunks: 9, taken: 4 }] };
-    const state = { version: "0.1.0", step: 40, tokens: 20_480, cursor, recipe };
+    const state = { version: "0.1.0", step: 40, tokens: 20_480, cursor, data: {}, recipe };
     await writeFile(join(folder, "trainer.json"), JSON.stringify(state));
     await rm(join(folder, "tokenizer.json"));
     await rm(join(folder, "model.safetensors"));
