@@ -33,8 +33,8 @@ const PRODUCTS: readonly Product[] = [
   { m: 768, n: 256, k: 2048, ...weightGradient },
 ];
 
-/** Work of one timing, so that small products are repeated and the clock's grain does not matter. */
-const FLOPS_PER_RUN = 4e9;
+/** Work of one timing: long enough that waking up, after the rest between two timings, does not count. */
+const FLOPS_PER_RUN = 30e9;
 const GIGA = 1e9;
 
 function flopsOf({ m, n, k }: Product): number {

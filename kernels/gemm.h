@@ -19,12 +19,19 @@ constexpr int MR = 4, NV = 2;  // 8 accumulators of 16
 #endif
 constexpr int NR = NV * LANES;
 constexpr isize KC = 256;
+constexpr isize IN_PLACE_PANELS = 768 / NR;
 
 // A as MR separate rows: element (i, k) is row[i][k]. Gathered rows need no copy.
 struct RowsOfA {
   const f32* row[MR];
   INLINE f32 at(const RowsOfA& a, int i, isize k) { return a.row[i][k]; }
 };
+// MR rows of a matrix; rows beyond `rows` repeat the first, and their results are not stored.
+INLINE RowsOfA rows_of(const f32* a, isize lda, isize rows) {
+  RowsOfA tile;
+  for (int r = 0; r < MR; r++) tile.row[r] = a + (r < rows ? r : 0) * lda;
+  return tile;
+}
 // A packed k by k: element (i, k) is data[k * MR + i].
 struct PanelOfA {
   const f32* data;
@@ -194,14 +201,15 @@ struct DenseProduct {
   isize ldc;
 };
 
-// Rows begin .. end of it: they stay in the cache while the blocks of k are added up.
+// Rows begin .. end of it: they stay in the cache while the blocks of k are added up. Where A is stored by rows and few
+// panels of B use it, it is read in place; otherwise it is packed first.
 static void multiply_block(const DenseProduct& product, isize begin, isize end) {
-  isize m = end - begin, row_panels = (m + MR - 1) / MR;
-  f32* packed_a = scratch(SLOT_A, row_panels * MR * KC);
-  f32* c = product.c + begin * product.ldc;
+  isize m = end - begin, lda = product.lda;
+  bool in_place = !product.transpose_a && product.panels <= IN_PLACE_PANELS;
+  f32* packed_a = in_place ? nullptr : scratch(SLOT_A, round_up(m, MR) * KC);
   for (isize p = 0; p < product.k; p += KC) {
-    isize depth = minimum(KC, product.k - p), lda = product.lda;
-    for (isize i = 0; i < m; i += MR) {
+    isize depth = minimum(KC, product.k - p);
+    for (isize i = 0; i < m && !in_place; i += MR) {
       isize rows = minimum(MR, m - i), first = begin + i;
       f32* panel = packed_a + i * depth;
       if (product.transpose_a)
@@ -209,10 +217,14 @@ static void multiply_block(const DenseProduct& product, isize begin, isize end) 
       else pack_transposed(product.a + first * lda + p, lda, depth, rows, panel, MR);
     }
     for (isize q = 0; q < product.panels; q++)
-      for (isize i = 0; i < m; i += MR)
-        run_tile(PanelOfA{packed_a + i * depth}, product.packed_b + (p * product.panels + q * depth) * NR, depth,
-                 c + i * product.ldc + q * NR, product.ldc, minimum(MR, m - i), minimum(NR, product.n - q * NR),
-                 product.accumulate || p > 0);
+      for (isize i = 0; i < m; i += MR) {
+        isize rows = minimum(MR, m - i), cols = minimum(NR, product.n - q * NR);
+        const f32* panel = product.packed_b + (p * product.panels + q * depth) * NR;
+        f32* c = product.c + (begin + i) * product.ldc + q * NR;
+        bool add = product.accumulate || p > 0;
+        if (in_place) run_tile(rows_of(product.a + (begin + i) * lda + p, lda, rows), panel, depth, c, product.ldc, rows, cols, add);
+        else run_tile(PanelOfA{packed_a + i * depth}, panel, depth, c, product.ldc, rows, cols, add);
+      }
   }
 }
 
