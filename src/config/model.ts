@@ -1,12 +1,13 @@
 /**
- * Model configuration. Keys are Hugging Face's, camelCased (docs/architecture.md has the table of names); on disk they
- * keep their snake_case (config/huggingface.ts).
+ * Model configuration. Keys are Hugging Face's, camelCased; on disk they keep their snake_case (config/huggingface.ts).
  */
 import { z } from "zod";
 import { parseConfig } from "./check.ts";
 
 const count = z.int().min(1);
 const ratio = z.number().positive();
+/** Experts of all layers together: each is a few tensors with names of their own. */
+const MAX_EXPERTS = 2 ** 18;
 
 /** Every field of a model; those with a default may be left out. */
 export const modelConfigSchema = z
@@ -44,6 +45,9 @@ export const modelConfigSchema = z
       context.addIssue({ code: "custom", path: [path], message });
     if (config.numExpertsPerTok > config.numExperts) {
       fault("numExpertsPerTok", `${config.numExpertsPerTok}, must be at most numExperts (${config.numExperts})`);
+    }
+    if (config.numHiddenLayers * config.numExperts > MAX_EXPERTS) {
+      fault("numExperts", `${config.numExperts}, in ${config.numHiddenLayers} layers; at most ${MAX_EXPERTS} in all`);
     }
     if (config.mlpType === "dense" && config.numExperts !== 1) {
       fault("numExperts", `${config.numExperts}, must be 1 where mlpType is "dense"`);

@@ -22,7 +22,7 @@ function compare(name: string, texts: readonly HeldOutText[], score: (text: Held
   return { name, bySource, all: weighted(texts, bySource) };
 }
 
-/** Held-out loss of the same model before its first step, on as much text as evaluations in between score. */
+/** Held-out loss of the same model before its first step. */
 async function untrained(
   backend: Backend,
   { decoder, data, heldOut }: TrainOutcome,
@@ -37,7 +37,6 @@ async function untrained(
       sequenceLength: recipe.train.sequenceLength,
       eosTokenId: data.tokenizer.eosTokenId,
       documentMask: recipe.train.documentMask,
-      maxTokens: recipe.train.evalTokens,
       signal,
     });
   } finally {

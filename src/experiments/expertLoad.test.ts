@@ -49,8 +49,8 @@ describe("describeLoads", () => {
   it("names the most one-sided expert of each layer by its id", () => {
     const sources = [source("prose", [2, 8, 2, 4], [1, 1, 1, 1]), source("code", [0, 0, 16, 0], [0, 3, 1, 0])];
     expect(describeLoads(sources)).toEqual([
-      "layer 0: expert 2 serves code 4.0 times its even share",
-      "layer 1: expert 1 serves code 3.0 times its even share",
+      "layer 0: code goes to expert 2 4.0 times as often as an even share",
+      "layer 1: code goes to expert 1 3.0 times as often as an even share",
     ]);
     expect(describeLoads([source("a")])).toEqual([]);
   });

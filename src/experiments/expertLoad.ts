@@ -35,6 +35,6 @@ export function describeLoads(sources: readonly SourceEvaluation[]): string[] {
     for (const [r, values] of relative.entries()) {
       for (const [c, value] of values.entries()) if (value > best) [best, row, column] = [value, r, c];
     }
-    return `layer ${layer}: expert ${experts[column]} serves ${sources[row]?.source} ${best.toFixed(1)} times its even share`;
+    return `layer ${layer}: ${sources[row]?.source} goes to expert ${experts[column]} ${best.toFixed(1)} times as often as an even share`;
   });
 }

@@ -25,7 +25,7 @@ const SUMMARY: RunSummary = {
     { name: "brotli 11", bySource: [2.5, 2], all: 2.25 },
   ],
   samples: [{ source: "novel", prompt: "Call me", text: " Ishmael.\nSome\tyears \x1b[31mago" }],
-  experts: ["layer 0: expert 3 serves code 4.2 times its even share"],
+  experts: ["layer 0: code goes to expert 3 4.2 times as often as an even share"],
   trainingSeconds: 125,
   tokens: 491_520,
   checkpoint: "/runs/quickstart/checkpoints/step120-tokens491520",
@@ -46,7 +46,7 @@ What it writes:
   novel: Call me| Ishmael. Some years [31mago
 
 Which experts fire:
-  layer 0: expert 3 serves code 4.2 times its even share
+  layer 0: code goes to expert 3 4.2 times as often as an even share
 
 report      /runs/quickstart/report.html
 picture     /runs/quickstart/experts.png
