@@ -77,6 +77,7 @@ describe("the comparison of a finished run", () => {
     const values = decoder.parameters.values.data;
     const trained = values.slice();
     decoder.parameters.initialise(7);
+    const options = { sequenceLength: 32, eosTokenId: data.tokenizer.eosTokenId, documentMask: false };
     const start = await evaluate(backend, decoder, heldOut, options);
     decoder.parameters.values.data.set(trained);
     expect(rowOf("the untrained model")?.bySource).toEqual(start.sources.map((source) => source.bitsPerByte));
