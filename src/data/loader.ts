@@ -3,7 +3,7 @@
  * mixed by weight. Everything follows from the seed and the number of sequences taken, so a cursor is a few numbers.
  */
 import { DataError } from "../errors.ts";
-import { shuffledOrder } from "./random.ts";
+import { createRandom, shuffledOrder } from "../util/random.ts";
 import { documentStarts, NO_LABEL, type TokenArray } from "./tokenFile.ts";
 
 /** Training tokens of one source. */
@@ -82,7 +82,7 @@ class SourceChunks {
   at(taken: number): TokenArray {
     const epoch = Math.floor(taken / this.count);
     if (epoch !== this.#epoch) {
-      this.#order = shuffledOrder(this.count, this.#seed + epoch, `epoch/${this.name}`);
+      this.#order = shuffledOrder(this.count, createRandom(this.#seed + epoch, `epoch/${this.name}`));
       this.#epoch = epoch;
     }
     return this.#chunk(this.#order[taken % this.count] as number);

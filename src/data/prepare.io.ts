@@ -15,9 +15,9 @@ import type { DataRecipe, SourceRecipe, TokenizerRecipe } from "../config/recipe
 import { DataError } from "../errors.ts";
 import { loadTokenizer, trainTokenizer } from "../tokenizer/io.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
+import { createRandom, shuffledOrder } from "../util/random.ts";
 import { type Document, utf8Bytes } from "./document.ts";
 import { type Manifest, type ManifestFile, parseManifest } from "./manifest.ts";
-import { shuffledOrder } from "./random.ts";
 import { fileError, readWholeFile } from "./readFile.io.ts";
 import { newSourceReport, readSource, type SourceReport, sourceFiles } from "./sources.io.ts";
 import { type Split, splitHeldOut } from "./split.ts";
@@ -123,7 +123,7 @@ function* tokenizerTexts(sources: readonly ReadSource[], options: PrepareOptions
   let documents = 0;
   for (const { source, split } of sources) {
     let bytes = 0;
-    for (const index of shuffledOrder(split.training.length, options.seed, `tokenizer/${source.name}`)) {
+    for (const index of shuffledOrder(split.training.length, createRandom(options.seed, `tokenizer/${source.name}`))) {
       const { text } = split.training[index] as Document;
       if (bytes >= options.tokenizer.trainBytes) break;
       bytes += utf8Bytes(text);

@@ -1,7 +1,7 @@
 /** Which documents of a source are kept out of training. */
 import { DataError } from "../errors.ts";
+import { createRandom, shuffledOrder } from "../util/random.ts";
 import { type Document, utf8Bytes } from "./document.ts";
-import { shuffledOrder } from "./random.ts";
 
 /** Most of a source that may be held out. */
 const MAX_HELD_OUT_SHARE = 0.2;
@@ -56,7 +56,7 @@ export function splitHeldOut(
   const units = splitUnits(documents, target / MIN_PLACES);
   const chosen = new Set<Document>();
   let bytes = 0;
-  for (const index of shuffledOrder(units.length, options.seed, `held-out/${options.source}`)) {
+  for (const index of shuffledOrder(units.length, createRandom(options.seed, `held-out/${options.source}`))) {
     const unit = units[index] as Unit;
     if (bytes >= target) break;
     if (bytes + unit.bytes > most) continue;
