@@ -54,7 +54,7 @@ export function printSummary(summary: RunSummary, session: Session): void {
   print(`report      ${shownPath(summary.report)}`);
   if (summary.picture !== undefined) print(`picture     ${shownPath(summary.picture)}`);
   print(`checkpoint  ${shownPath(summary.checkpoint)}`);
-  print(`\nNext: olmoe run ${shownPath(summary.checkpoint)} -p "Call me"`);
+  print(`\nNext: npx olmoe run ${shownPath(summary.checkpoint)} -p "Call me"`);
 }
 
 /**

@@ -162,9 +162,9 @@ export async function runReport(facts: RunFacts, renderSvg: RenderSvg): Promise<
           {
             kind: "list",
             items: [
-              `Let it write: olmoe run ${facts.checkpoint} -p "Call me"`,
-              `Look at it: olmoe info ${facts.checkpoint}`,
-              "Train on your own text: copy recipes/quickstart.yaml, set a source's path, and run olmoe train RECIPE",
+              `Let it write: npx olmoe run ${facts.checkpoint} -p "Call me"`,
+              `Look at it: npx olmoe info ${facts.checkpoint}`,
+              "Train on your own text: copy recipes/quickstart.yaml, set a source's path, and run npx olmoe train RECIPE",
               "Change one choice of the paper, such as train.loss.balance or model.numExpertsPerTok, and compare the curves",
               `Load it in transformers: AutoModelForCausalLM.from_pretrained("${facts.checkpoint}")`,
             ],

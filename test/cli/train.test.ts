@@ -52,7 +52,7 @@ report      /runs/quickstart/report.html
 picture     /runs/quickstart/experts.png
 checkpoint  /runs/quickstart/checkpoints/step120-tokens491520
 
-Next: olmoe run /runs/quickstart/checkpoints/step120-tokens491520 -p "Call me"
+Next: npx olmoe run /runs/quickstart/checkpoints/step120-tokens491520 -p "Call me"
 `;
 
 describe("olmoe train", () => {
