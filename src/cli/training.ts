@@ -84,7 +84,9 @@ export async function runTraining(options: TrainingOptions, session: Session): P
     view.stop();
   }
   if (outcome.status === "interrupted") {
-    print(`stopped after step ${outcome.step} of ${recipe.train.steps}; the same command with --resume goes on`);
+    print(
+      `stopped after step ${outcome.step} of ${recipe.train.steps}; the same command ${options.resume ? "" : "with --resume "}goes on`,
+    );
     return undefined;
   }
   print("  comparing with baselines, writing the report");
