@@ -132,6 +132,14 @@ INLINE void pack_columns(Row row, const Factor& factor, isize k, isize rows, f32
   }
 }
 
+// All panels of m columns at once, one after another: row by row, because rows may be pages apart.
+template <class Row>
+INLINE void pack_block(Row row, isize k, isize m, f32* panels) {
+  for (isize p = 0; p < k; p++)
+    for (isize i = 0; i < m; i += MR)
+      pack_columns([&](isize) { return row(p) + i; }, Unscaled{}, 1, minimum(MR, m - i), panels + i * k + p * MR);
+}
+
 // B of a product as the source of its panels: stored [k, n], or [n, k] when transposed.
 struct SourceOfB {
   const f32* data;
@@ -209,12 +217,11 @@ static void multiply_block(const DenseProduct& product, isize begin, isize end) 
   f32* packed_a = in_place ? nullptr : scratch(SLOT_A, round_up(m, MR) * KC);
   for (isize p = 0; p < product.k; p += KC) {
     isize depth = minimum(KC, product.k - p);
-    for (isize i = 0; i < m && !in_place; i += MR) {
-      isize rows = minimum(MR, m - i), first = begin + i;
-      f32* panel = packed_a + i * depth;
-      if (product.transpose_a)
-        pack_columns([&](isize r) { return product.a + (p + r) * lda + first; }, Unscaled{}, depth, rows, panel);
-      else pack_transposed(product.a + first * lda + p, lda, depth, rows, panel, MR);
+    if (product.transpose_a) {
+      pack_block([&](isize r) { return product.a + (p + r) * lda + begin; }, depth, m, packed_a);
+    } else if (!in_place) {
+      for (isize i = 0; i < m; i += MR)
+        pack_transposed(product.a + (begin + i) * lda + p, lda, depth, minimum(MR, m - i), packed_a + i * depth, MR);
     }
     for (isize q = 0; q < product.panels; q++)
       for (isize i = 0; i < m; i += MR) {
