@@ -1,6 +1,6 @@
 /** The attention part of a layer: projections, QK-norm, rotary positions, attention, output. */
 import type { Graph, Variable } from "../autograd/graph.ts";
-import { attention, cachedAttention, type RotaryTable, rope } from "../autograd/ops/attention.ts";
+import { attention, type CachedKeys, cachedAttention, type RotaryTable, rope } from "../autograd/ops/attention.ts";
 import { clamp, linear, rmsNorm } from "../autograd/ops/basic.ts";
 import type { ModelConfig } from "../config/model.ts";
 import type { Tensor } from "../tensor/tensor.ts";
@@ -28,10 +28,7 @@ export interface SequenceLayout {
 }
 
 /** A layer's keys and values from earlier passes; `store` adds this pass's and returns how many positions there are. */
-export interface LayerCache {
-  readonly keys: Tensor;
-  readonly values: Tensor;
-  readonly capacity: number;
+export interface LayerCache extends CachedKeys {
   store(k: Tensor, v: Tensor): number;
 }
 

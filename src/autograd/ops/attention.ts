@@ -68,6 +68,48 @@ export interface AttentionOptions {
   readonly kvStart?: Tensor<"i32"> | undefined;
 }
 
+/** Keys and values of each sequence: [batch, capacity, KV * C], of which the first positions are filled. */
+export interface CachedKeys {
+  readonly keys: Tensor;
+  readonly values: Tensor;
+  readonly capacity: number;
+}
+
+/** Runs the forward kernel for queries that are the last of `length` positions. @param lse absent: not wanted. */
+function attend(
+  graph: Graph,
+  q: Tensor,
+  { keys, values, capacity }: CachedKeys,
+  length: number,
+  { batch, heads, kvHeads, kvStart }: AttentionOptions,
+  lse?: Tensor,
+): Tensor {
+  const [width, kvWidth] = [q.dim(1), keys.dim(-1)];
+  const channels = width / heads;
+  const out = graph.take(q.shape);
+  graph.kernels.attentionForward(
+    q.pointer,
+    width,
+    keys.pointer,
+    kvWidth,
+    values.pointer,
+    kvWidth,
+    out.pointer,
+    width,
+    lse?.pointer ?? 0,
+    kvStart?.pointer ?? 0,
+    batch,
+    q.dim(0) / batch,
+    length,
+    capacity,
+    heads,
+    kvHeads,
+    channels,
+    1 / Math.sqrt(channels),
+  );
+  return out;
+}
+
 /**
  * Causal attention of sequences with themselves, softmax(q k^T / sqrt(C)) v; query heads share key/value heads in
  * groups. Memory is linear in the length.
@@ -79,29 +121,8 @@ export function attention(graph: Graph, q: Variable, k: Variable, v: Variable, o
   const { batch, heads, kvHeads, kvStart } = options;
   const [tokens, width, kvWidth] = [q.value.dim(0), q.value.dim(1), k.value.dim(1)];
   const [length, channels] = [tokens / batch, width / heads];
-  const scale = 1 / Math.sqrt(channels);
-  const out = graph.take(q.value.shape);
   const lse = graph.take([batch, heads, length]);
-  kernels.attentionForward(
-    q.value.pointer,
-    width,
-    k.value.pointer,
-    kvWidth,
-    v.value.pointer,
-    kvWidth,
-    out.pointer,
-    width,
-    lse.pointer,
-    kvStart?.pointer ?? 0,
-    batch,
-    length,
-    length,
-    length,
-    heads,
-    kvHeads,
-    channels,
-    scale,
-  );
+  const out = attend(graph, q.value, { keys: k.value, values: v.value, capacity: length }, length, options, lse);
   return graph.node(out, [q, k, v], [lse], (dout) => {
     const [dq, dk, dv] = [graph.take(q.value.shape), graph.take(k.value.shape), graph.take(v.value.shape)];
     kernels.attentionBackward(
@@ -128,20 +149,13 @@ export function attention(graph: Graph, q: Variable, k: Variable, v: Variable, o
       heads,
       kvHeads,
       channels,
-      scale,
+      1 / Math.sqrt(channels),
     );
     graph.release(dout);
     graph.give(q, dq);
     graph.give(k, dk);
     graph.give(v, dv);
   });
-}
-
-/** Keys and values of a layer that were computed before: [batch, capacity, KV * C] each. */
-export interface CachedKeys {
-  readonly keys: Tensor;
-  readonly values: Tensor;
-  readonly capacity: number;
 }
 
 /**
@@ -151,33 +165,9 @@ export interface CachedKeys {
 export function cachedAttention(
   graph: Graph,
   q: Variable,
-  { keys, values, capacity }: CachedKeys,
+  cache: CachedKeys,
   length: number,
   options: AttentionOptions,
 ): Variable {
-  const { batch, heads, kvHeads, kvStart } = options;
-  const [width, kvWidth] = [q.value.dim(1), keys.dim(-1)];
-  const channels = width / heads;
-  const out = graph.take(q.value.shape);
-  graph.kernels.attentionForward(
-    q.value.pointer,
-    width,
-    keys.pointer,
-    kvWidth,
-    values.pointer,
-    kvWidth,
-    out.pointer,
-    width,
-    0,
-    kvStart?.pointer ?? 0,
-    batch,
-    q.value.dim(0) / batch,
-    length,
-    capacity,
-    heads,
-    kvHeads,
-    channels,
-    1 / Math.sqrt(channels),
-  );
-  return graph.constant(out);
+  return graph.constant(attend(graph, q.value, cache, length, options));
 }
