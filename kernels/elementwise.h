@@ -6,10 +6,6 @@ OLMOE_API void olmoe_fill(f32* x, isize count, f32 value) {
   parallel_vectors(count, [=](isize i, isize n) INLINE_LAMBDA { store_n(x + i, splat(value), n); });
 }
 
-OLMOE_API void olmoe_scale(f32* x, isize count, f32 factor) {
-  parallel_vectors(count, [=](isize i, isize n) INLINE_LAMBDA { store_n(x + i, load_n(x + i, n) * splat(factor), n); });
-}
-
 OLMOE_API void olmoe_add(const f32* a, const f32* b, f32* out, isize count) {
   parallel_vectors(count, [=](isize i, isize n) INLINE_LAMBDA {
     store_n(out + i, load_n(a + i, n) + load_n(b + i, n), n);

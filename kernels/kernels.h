@@ -40,7 +40,6 @@ OLMOE_API f64 olmoe_read_burst(const f32* x, isize count, isize repeats);
 // ---- elementwise ---------------------------------------------------------------------------------------------------
 
 OLMOE_API void olmoe_fill(f32* x, isize count, f32 value);
-OLMOE_API void olmoe_scale(f32* x, isize count, f32 factor);
 // out = a + b; out may be a or b.
 OLMOE_API void olmoe_add(const f32* a, const f32* b, f32* out, isize count);
 // y = min(max(x, -limit), limit) over `rows` rows of `cols`; y may be x.
@@ -164,7 +163,6 @@ OLMOE_API void olmoe_adamw(f32* param, f32* grad, f32* m, f32* v, isize count, f
   X(fma_burst)                \
   X(read_burst)               \
   X(fill)                     \
-  X(scale)                    \
   X(add)                      \
   X(clamp_forward)            \
   X(clamp_backward)           \

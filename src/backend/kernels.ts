@@ -14,7 +14,6 @@ export interface Kernels {
   readBurst(x: Pointer, count: number, repeats: number): number;
 
   fill(x: Pointer, count: number, value: number): void;
-  scale(x: Pointer, count: number, factor: number): void;
   add(a: Pointer, b: Pointer, out: Pointer, count: number): void;
   clampForward(x: Pointer, ldx: number, y: Pointer, ldy: number, rows: number, cols: number, limit: number): void;
   clampBackward(
@@ -256,7 +255,6 @@ export const KERNEL_NAMES = [
   "fmaBurst",
   "readBurst",
   "fill",
-  "scale",
   "add",
   "clampForward",
   "clampBackward",

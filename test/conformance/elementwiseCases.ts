@@ -19,11 +19,6 @@ export function fillCase(count: number): KernelCase {
   return kernelCase("fill", `of ${count}`, operands, (kernels, at) => kernels.fill(at.x, count, 0.1));
 }
 
-export function scaleCase(count: number): KernelCase {
-  const operands = { x: updated(draw.floats(count, 5), EXACT) };
-  return kernelCase("scale", `of ${count}`, operands, (kernels, at) => kernels.scale(at.x, count, 0.1));
-}
-
 export function addCase(count: number, target: "out" | "a" | "b" = "out"): KernelCase {
   const values = (name: string) => (name === target ? updated(draw.floats(count), EXACT) : input(draw.floats(count)));
   const out = target === "out" ? overwritten({ rows: 1, cols: count }, EXACT) : null;
@@ -150,7 +145,6 @@ const shapes = SIZES.map((size) => [draw.pick([1, 2, 5]), size] as const).concat
 export const elementwiseCases: readonly KernelCase[] = [
   ...COUNTS.flatMap((count) => [
     fillCase(count),
-    scaleCase(count),
     addCase(count),
     addCase(count, "a"),
     addCase(count, "b"),

@@ -10,7 +10,6 @@ import {
   embeddingForwardCase,
   fillCase,
   firstNonfiniteCase,
-  scaleCase,
   sumSquaresCase,
 } from "./elementwiseCases.ts";
 import { gemmCase } from "./gemmCases.ts";
@@ -32,7 +31,6 @@ const attention = { batch: 2, queries: 150, heads: 4, kvHeads: 2, documents: tru
 
 export const threadCases: readonly KernelCase[] = [
   fillCase(COUNT),
-  scaleCase(COUNT),
   addCase(COUNT),
   clampForwardCase(1001, 200, false),
   clampBackwardCase(1001, 200, true),

@@ -7,7 +7,7 @@ import type { Kernels } from "../kernels.ts";
 import { adamw } from "./adamw.ts";
 import { attentionBackward, attentionForward } from "./attention.ts";
 import { crossEntropy } from "./crossEntropy.ts";
-import { add, clampBackward, clampForward, fill, firstNonfinite, scale, sumSquares } from "./elementwise.ts";
+import { add, clampBackward, clampForward, fill, firstNonfinite, sumSquares } from "./elementwise.ts";
 import { embeddingBackward, embeddingForward } from "./embedding.ts";
 import { gemm } from "./gemm.ts";
 import { Heap, type Memory } from "./heap.ts";
@@ -38,7 +38,6 @@ export function referenceKernels(memory: Memory): Kernels {
     fmaBurst: fmaBurst(),
     readBurst: readBurst(memory),
     fill: fill(memory),
-    scale: scale(memory),
     add: add(memory),
     clampForward: clampForward(memory),
     clampBackward: clampBackward(memory),

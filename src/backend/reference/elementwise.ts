@@ -9,14 +9,6 @@ export function fill(memory: Memory): Kernels["fill"] {
   };
 }
 
-export function scale(memory: Memory): Kernels["scale"] {
-  return (xAt, count, factor) => {
-    const x = memory.f32(xAt);
-    factor = Math.fround(factor);
-    for (let i = 0; i < count; i++) x[i] = x[i]! * factor;
-  };
-}
-
 export function add(memory: Memory): Kernels["add"] {
   return (aAt, bAt, outAt, count) => {
     const a = memory.f32(aAt);
