@@ -14,7 +14,7 @@ const USAGE = `usage: npx tsx bench/main.ts NAME [options]
   --no-peers         do not install or run the peers
   --repetitions N    timed rounds; default 7 for gemm, 5 for train
   --backend NAME     native or wasm only
-  --isa NAME         instruction set of the native kernels: avx512, avx2, x86-64 or neon
+  --isa NAME         instruction set of the native kernels: amx, avx512, avx2, x86-64 or neon
   --threads N        threads of every contender
   --size NAME        preset to train: ${TRAIN_SIZES.join(", ")}; default small
 
@@ -69,7 +69,7 @@ async function main(signal: AbortSignal): Promise<void> {
     repetitions: repetitions === undefined ? (name === "gemm" ? 7 : 5) : positiveInteger("repetitions", repetitions),
     peers: !values["no-peers"],
     ...(backend === undefined ? {} : { backend: oneOf("--backend", backend, ["native", "wasm"]) }),
-    ...(isa === undefined ? {} : { isa: oneOf("--isa", isa, ["avx512", "avx2", "x86-64", "neon"]) }),
+    ...(isa === undefined ? {} : { isa: oneOf("--isa", isa, ["amx", "avx512", "avx2", "x86-64", "neon"]) }),
     ...(threads === undefined ? {} : { threads: positiveInteger("threads", threads) }),
     signal,
     notice: (text) => console.error(text),

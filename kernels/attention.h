@@ -28,13 +28,8 @@ static f32* pack_tile(Slot slot, const f32* source, isize ld, isize count, isize
 // C[m, n] (+)= A packed B, with A by rows of stride lda.
 static void multiply_packed(isize m, isize n, isize k, const f32* a, isize lda, const f32* packed, f32* c, isize ldc,
                             bool add) {
-  for (isize j = 0; j < n; j += NR)
-    for (isize i = 0; i < m; i += MR) {
-      isize rows = minimum(MR, m - i);
-      RowsOfA tile;
-      for (int r = 0; r < MR; r++) tile.row[r] = a + (i + (r < rows ? r : 0)) * lda;
-      run_tile(tile, packed + j * k, k, c + i * ldc + j, ldc, rows, minimum(NR, n - j), add);
-    }
+  multiply_panels(
+      m, n, k, [=](isize i, isize rows) { return rows_of(a + i * lda, lda, rows); }, {packed, k * NR, NR}, c, ldc, add);
 }
 
 INLINE void scale_row(f32* x, isize count, f32 factor) {
@@ -181,11 +176,11 @@ OLMOE_API void olmoe_attention_backward(const f32* q, isize ldq, const f32* k, i
                                            lse + (b * heads + kv_head * group + h) * length + i, delta + h * length + i,
                                            kv_start, row0 + i, i, j, m, count, channels, scale);
           multiply_packed(m, channels, count, tile.dscores, KEY_TILE, key_rows, dq + (row0 + i) * lddq + column, lddq, true);
-          multiply_columns(
-              count, channels, m, [&](isize r) { return tile.probs + r * KEY_TILE; }, Unscaled{},
+          tile_products::multiply_columns(
+              count, channels, m, [&](isize r) { return tile.probs + r * KEY_TILE; },
               [&](isize r) { return dquery + r * lddo; }, dvalue, lddv);
-          multiply_columns(
-              count, channels, m, [&](isize r) { return tile.dscores + r * KEY_TILE; }, Unscaled{},
+          tile_products::multiply_columns(
+              count, channels, m, [&](isize r) { return tile.dscores + r * KEY_TILE; },
               [&](isize r) { return query + r * ldq; }, dkey, lddk);
         }
     }

@@ -2,9 +2,28 @@
 #pragma once
 #if defined(__linux__)
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+#if defined(__x86_64__)
+#include <cpuid.h>
 #endif
 
 #include "blocks.h"
+
+// Whether AMX tiles for bf16 are there, and the system lets this process use them.
+static bool tiles_allowed(void) {
+#if defined(__linux__) && defined(__x86_64__)
+  constexpr unsigned TILES = 1u << 24 | 1u << 22;  // leaf 7, edx: AMX-TILE and AMX-BF16
+  constexpr int REQUEST_PERMISSION = 0x1023, TILE_DATA = 18;
+  unsigned a, b, c, d;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & TILES) != TILES) return false;
+  return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+#else
+  return false;
+#endif
+}
 
 OLMOE_API isize olmoe_cpu_features(void) {
   isize features = 0;
@@ -16,6 +35,7 @@ OLMOE_API isize olmoe_cpu_features(void) {
     features |= 2;
   if (__builtin_cpu_supports("avx512bf16")) features |= 4;
   if (__builtin_cpu_supports("avx512vnni")) features |= 8;
+  if ((features & 6) == 6 && tiles_allowed()) features |= 64;
 #elif defined(__ARM_NEON)
   features |= 16;
 #elif defined(__wasm_simd128__)

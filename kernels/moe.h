@@ -21,31 +21,40 @@ OLMOE_API void olmoe_moe_plan(const i32* expert_ids, i32* offsets, i32* row_slot
   offsets[0] = 0;
 }
 
-// Rows of one task: enough to pay for packing the expert's weights.
+// Rows of an expert that are worked on together: enough to pay for packing its weights, few enough to stay near.
 constexpr isize EXPERT_BLOCK = 512;
+// From this many experts on, a task is an expert with all its rows.
+constexpr isize MANY_EXPERTS = 8;
 
 // One task: rows begin .. end of one expert.
 struct ExpertRows {
   isize expert, begin, end;
 };
 
-// Splits every expert's rows in blocks of at most `block`; returns how many there are.
-static isize expert_blocks(const i32* offsets, isize experts, isize block, ExpertRows* out) {
-  isize count = 0;
+// Calls task(rows, next) for every expert's rows, in blocks of EXPERT_BLOCK where `split`. The largest come first, so that no
+// thread is left with a long one at the end; `next` is what the thread is likely to get afterwards.
+template <class F>
+static void each_expert(const i32* offsets, isize experts, bool split, F task) {
+  isize most = experts + (split ? offsets[experts] / EXPERT_BLOCK : 0), count = 0;
+  ExpertRows* list = (ExpertRows*)scratch(SLOT_SHARED, maximum(most, 1) * (isize)(sizeof(ExpertRows) / sizeof(f32)));
+  auto rows = [](const ExpertRows& one) { return one.end - one.begin; };
   for (isize e = 0; e < experts; e++)
-    for (isize begin = offsets[e]; begin < offsets[e + 1]; begin += block) {
-      if (out) out[count] = {e, begin, minimum(begin + block, offsets[e + 1])};
-      count++;
+    for (isize begin = offsets[e]; begin < offsets[e + 1];) {
+      isize end = split ? minimum(begin + EXPERT_BLOCK, offsets[e + 1]) : offsets[e + 1];
+      ExpertRows next{e, begin, end};
+      isize place = count++;
+      for (; place > 0 && rows(list[place - 1]) < rows(next); place--) list[place] = list[place - 1];
+      list[place] = next;
+      begin = end;
     }
-  return count;
+  parallel_for(count, [&](isize i) { task(list[i], list[minimum(i + thread_count, count - 1)]); });
 }
 
-template <class F>
-static void each_expert_block(const i32* offsets, isize experts, isize block, F task) {
-  isize count = expert_blocks(offsets, experts, block, nullptr);
-  ExpertRows* blocks = (ExpertRows*)scratch(SLOT_SHARED, count * (isize)(sizeof(ExpertRows) / sizeof(f32)));
-  expert_blocks(offsets, experts, block, blocks);
-  parallel_for(count, [&](isize i) { task(blocks[i]); });
+// The weights of an expert.
+static Ahead weights_ahead(const f32* gate_up, const f32* down, isize expert, isize width, isize inner) {
+  isize size = width * inner;
+  const f32 *first = gate_up + expert * 2 * size, *second = down + expert * size;
+  return {(const char*)first, (const char*)(first + 2 * size), (const char*)second, (const char*)(second + size)};
 }
 
 constexpr isize POINTER_FLOATS = sizeof(void*) / sizeof(f32);
@@ -87,32 +96,35 @@ INLINE void swiglu_row(const f32* products, f32* activation, isize inner) {
 OLMOE_API void olmoe_moe_forward(const f32* x, const f32* gate_up, const f32* down, const f32* weights, const i32* offsets,
                                  const i32* row_slot, const i32* slot_row, f32* hidden, f32* rows, f32* out, isize tokens,
                                  isize experts, isize top_k, isize width, isize inner) {
-  each_expert_block(offsets, experts, EXPERT_BLOCK, [&](ExpertRows block) {
+  each_expert(offsets, experts, true, [&](ExpertRows block, ExpertRows next) {
+    Ahead ahead = weights_ahead(gate_up, down, next.expert, width, inner);
     isize count = block.end - block.begin;
     f32* products = hidden + block.begin * 2 * inner;
     const f32** tokens_of = token_rows(SLOT_E, x, row_slot, block.begin, count, top_k, width);
     SourceOfB up{gate_up + block.expert * 2 * inner * width, width, true};
-    multiply_rows(count, 2 * inner, width, [=](isize r) { return tokens_of[r]; }, up, products, 2 * inner, false);
+    products::multiply_rows(count, 2 * inner, width, [=](isize r) { return tokens_of[r]; }, up, products, 2 * inner, false,
+                            &ahead);
 
     f32* activation = scratch(SLOT_C, count * inner);
     for (isize r = 0; r < count; r++) swiglu_row(products + r * 2 * inner, activation + r * inner, inner);
     SourceOfB back{down + block.expert * width * inner, inner, true};
-    multiply_rows(count, width, inner, [&](isize r) { return activation + r * inner; }, back, rows + block.begin * width,
-                  width, false);
+    products::multiply_rows(count, width, inner, [&](isize r) { return activation + r * inner; }, back,
+                            rows + block.begin * width, width, false, &ahead);
   });
   gather_sum(rows, slot_row, weights, out, tokens, top_k, width);
 }
 
 // One row of the backward pass through the activation. `dactivation` is the gradient of the row's output before its
-// routing weight; the products become their own gradients; returns the gradient of the routing weight, which is the
-// output's gradient times the output: the same sum taken over the inner width.
+// routing weight; the products become their own gradients, the activation is stored times the weight, as ddown needs it.
+// Returns the gradient of the routing weight, which is the output's gradient times the output: the same sum taken over the
+// inner width.
 INLINE f32 swiglu_row_backward(f32* products, const f32* dactivation, f32 weight, f32* activation, isize inner) {
   vf dweight = splat(0.0f);
   each_vector(inner, [&](isize j, isize n) {
     vf gate = load_n(products + j, n), up = load_n(products + inner + j, n), dy = load_n(dactivation + j, n);
     vf sigmoid = sigmoid_vector(gate);
     vf silu = gate * sigmoid, value = silu * up;
-    store_n(activation + j, value, n);
+    store_n(activation + j, value * splat(weight), n);
     dweight += dy * value;
     dy *= splat(weight);
     store_n(products + j, dy * up * (sigmoid + silu * (splat(1.0f) - sigmoid)), n);
@@ -121,34 +133,56 @@ INLINE f32 swiglu_row_backward(f32* products, const f32* dactivation, f32 weight
   return sum_lanes(dweight);
 }
 
-// dgate_up[e] += dhidden^T x and ddown[e] += (weight * dout)^T activation, over the rows of each expert. A task is some
-// of the output rows of one expert: more than one where experts are few, so that no thread is left without work.
-static void expert_weight_gradients(const f32* x, const f32* weights, const i32* offsets, const i32* row_slot, const f32* dout,
-                                    const f32* dhidden, const f32* activation, f32* dgate_up, f32* ddown, isize experts,
-                                    isize top_k, isize width, isize inner) {
-  isize parts = experts >= 8 ? 1 : (8 + experts - 1) / experts;
-  parallel_for(experts * parts, [&](isize task) {
-    isize e = task / parts, part = task % parts;
-    isize begin = offsets[e], count = offsets[e + 1] - begin;
-    if (count == 0) return;
-    auto share = [&](isize n, isize& from) {
-      isize size = round_up((n + parts - 1) / parts, MR);
-      from = minimum(part * size, n);
-      return minimum(size, n - from);
-    };
-    const f32** x_rows = token_rows(SLOT_D, x, row_slot, begin, count, top_k, width);
-    const f32** dout_rows = token_rows(SLOT_E, dout, row_slot, begin, count, top_k, width);
-    isize from, m;
-    if (dgate_up && (m = share(2 * inner, from)) > 0)
-      multiply_columns(
-          m, width, count, [=](isize r) { return dhidden + (begin + r) * 2 * inner + from; }, Unscaled{},
-          [=](isize r) { return x_rows[r]; }, dgate_up + (e * 2 * inner + from) * width, width);
-    if (ddown && (m = share(width, from)) > 0)
-      multiply_columns(
-          m, inner, count, [=](isize r) { return dout_rows[r] + from; },
-          [=](isize r) { return weights[row_slot[begin + r]]; },
-          [=](isize r) { return activation + (begin + r) * inner; }, ddown + (e * width + from) * inner, inner);
-  });
+// What the backward pass of one expert reads and writes; offsets are those of the rows in question.
+struct ExpertBackward {
+  const f32 *x, *gate_up, *down, *weights;
+  const i32* row_slot;
+  const f32* dout;
+  f32 *hidden, *rows, *activation, *dweights, *dgate_up, *ddown;
+  isize top_k, width, inner;
+};
+
+// Gradients of the rows themselves: of their routing weights, of the products before the activation (in place of the
+// products) and of their inputs. Leaves the weighted activation for ddown.
+static void expert_row_gradients(const ExpertBackward& job, ExpertRows block, Ahead* ahead) {
+  isize count = block.end - block.begin, inner = job.inner, width = job.width;
+  f32* dactivation = scratch(SLOT_C, count * inner);
+  SourceOfB back{job.down + block.expert * width * inner, inner, false};
+  const f32** dout_rows = token_rows(SLOT_E, job.dout, job.row_slot, block.begin, count, job.top_k, width);
+  products::multiply_rows(count, inner, width, [=](isize r) { return dout_rows[r]; }, back, dactivation, inner, false,
+                          ahead);
+  f32* dhidden = job.hidden + block.begin * 2 * inner;
+  for (isize r = 0; r < count; r++) {
+    isize slot = job.row_slot[block.begin + r];
+    job.dweights[slot] = swiglu_row_backward(dhidden + r * 2 * inner, dactivation + r * inner, job.weights[slot],
+                                             job.activation + (block.begin + r) * inner, inner);
+  }
+  SourceOfB up{job.gate_up + block.expert * 2 * inner * width, width, false};
+  products::multiply_rows(count, width, 2 * inner, [=](isize r) { return dhidden + r * 2 * inner; }, up,
+                          job.rows + block.begin * width, width, false, ahead);
+}
+
+// dgate_up[e] += dhidden^T x and ddown[e] += dout^T (weighted activation), over rows of one expert; of the outputs' rows,
+// part number `part` of `parts`.
+static void expert_weight_gradients(const ExpertBackward& job, ExpertRows block, isize part, isize parts) {
+  isize begin = block.begin, count = block.end - begin, inner = job.inner, width = job.width;
+  auto share = [&](isize n, isize& from) {
+    isize size = round_up((n + parts - 1) / parts, 16);
+    from = minimum(part * size, n);
+    return minimum(size, n - from);
+  };
+  const f32** x_rows = token_rows(SLOT_D, job.x, job.row_slot, begin, count, job.top_k, width);
+  const f32** dout_rows = token_rows(SLOT_E, job.dout, job.row_slot, begin, count, job.top_k, width);
+  isize from, m;
+  if (job.dgate_up && (m = share(2 * inner, from)) > 0)
+    products::multiply_columns(
+        m, width, count, [=](isize r) { return job.hidden + (begin + r) * 2 * inner + from; },
+        [=](isize r) { return x_rows[r]; }, job.dgate_up + (block.expert * 2 * inner + from) * width, width);
+  if (job.ddown && (m = share(width, from)) > 0)
+    products::multiply_columns(
+        m, inner, count, [=](isize r) { return dout_rows[r] + from; },
+        [=](isize r) { return job.activation + (begin + r) * inner; },
+        job.ddown + (block.expert * width + from) * inner, inner);
 }
 
 OLMOE_API void olmoe_moe_backward(const f32* x, const f32* gate_up, const f32* down, const f32* weights, const i32* offsets,
@@ -156,24 +190,25 @@ OLMOE_API void olmoe_moe_backward(const f32* x, const f32* gate_up, const f32* d
                                   f32* activation, f32* dx, f32* dweights, f32* dgate_up, f32* ddown, isize tokens,
                                   isize experts, isize top_k, isize width, isize inner) {
   memset(dweights, 0, (size_t)(tokens * top_k) * sizeof(f32));  // a slot without a row has no gradient
-  each_expert_block(offsets, experts, EXPERT_BLOCK, [&](ExpertRows block) {
-    isize count = block.end - block.begin;
-    auto slot = [&](isize r) { return (isize)row_slot[block.begin + r]; };
-    f32* dactivation = scratch(SLOT_C, count * inner);
-    SourceOfB back{down + block.expert * width * inner, inner, false};
-    const f32** dout_rows = token_rows(SLOT_E, dout, row_slot, block.begin, count, top_k, width);
-    multiply_rows(count, inner, width, [=](isize r) { return dout_rows[r]; }, back, dactivation, inner, false);
-    for (isize r = 0; r < count; r++) {
-      isize row = block.begin + r;
-      dweights[slot(r)] = swiglu_row_backward(hidden + row * 2 * inner, dactivation + r * inner, weights[slot(r)],
-                                              activation + row * inner, inner);
+  ExpertBackward job{x,    gate_up, down,       weights,  row_slot, dout,  hidden,
+                     rows, activation, dweights, dgate_up, ddown, top_k, width, inner};
+  bool many = experts >= MANY_EXPERTS;
+  // With many experts one task does all of an expert while its rows are near; with few, threads share an expert: its rows
+  // first, and then parts of its weights. Sums over rows run in the same blocks either way.
+  each_expert(offsets, experts, !many, [&](ExpertRows all, ExpertRows next) {
+    Ahead ahead = weights_ahead(gate_up, down, next.expert, width, inner);
+    for (isize begin = all.begin; begin < all.end; begin += EXPERT_BLOCK) {
+      ExpertRows block{all.expert, begin, minimum(begin + EXPERT_BLOCK, all.end)};
+      expert_row_gradients(job, block, &ahead);
+      if (many) expert_weight_gradients(job, block, 0, 1);
     }
-    SourceOfB up{gate_up + block.expert * 2 * inner * width, width, false};
-    multiply_rows(count, width, 2 * inner, [&](isize r) { return hidden + (block.begin + r) * 2 * inner; }, up,
-                  rows + block.begin * width, width, false);
   });
-  if (dgate_up || ddown)
-    expert_weight_gradients(x, weights, offsets, row_slot, dout, hidden, activation, dgate_up, ddown, experts, top_k, width,
-                            inner);
+  if (!many && (dgate_up || ddown)) {
+    isize parts = (MANY_EXPERTS + experts - 1) / experts;
+    parallel_for(experts * parts, [&](isize task) {
+      isize e = task / parts;
+      expert_weight_gradients(job, {e, offsets[e], offsets[e + 1]}, task % parts, parts);
+    });
+  }
   gather_sum(rows, slot_row, nullptr, dx, tokens, top_k, width);
 }

@@ -5,7 +5,7 @@ import type { Kernels } from "./kernels.ts";
 export type BackendName = "native" | "wasm" | "reference";
 
 /** Instruction sets a backend may be built for. */
-export type InstructionSet = "avx512" | "avx2" | "x86-64" | "neon" | "simd128" | "typescript";
+export type InstructionSet = "amx" | "avx512" | "avx2" | "x86-64" | "neon" | "simd128" | "typescript";
 
 export interface Backend extends Allocator {
   readonly name: BackendName;

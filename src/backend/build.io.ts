@@ -29,17 +29,20 @@ const COMMON_FLAGS = [
   "-fvisibility=hidden",
 ];
 
+const AVX512_FLAGS = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mtune=skylake-avx512"];
+
 /** Flags of each native instruction set. */
 const NATIVE_FLAGS: Partial<Record<InstructionSet, readonly string[]>> = {
   "x86-64": [],
   avx2: ["-mavx2", "-mfma", "-mf16c", "-mtune=haswell"],
-  avx512: ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mtune=skylake-avx512"],
+  avx512: AVX512_FLAGS,
+  amx: [...AVX512_FLAGS, "-mavx512bf16", "-mamx-tile", "-mamx-bf16"],
   neon: [],
 };
 
 /** Instruction sets that are built for this kind of processor, plainest first. */
 export const NATIVE_VARIANTS: readonly InstructionSet[] =
-  process.arch === "x64" ? ["x86-64", "avx2", "avx512"] : process.arch === "arm64" ? ["neon"] : [];
+  process.arch === "x64" ? ["x86-64", "avx2", "avx512", "amx"] : process.arch === "arm64" ? ["neon"] : [];
 
 async function sourceDigest(extra: readonly string[]): Promise<string> {
   const hash = createHash("sha256");

@@ -20,7 +20,7 @@ export interface BackendOptions {
 }
 
 /** Bit of `cpuFeatures` that an instruction set needs. */
-const FEATURE_BIT: Partial<Record<InstructionSet, number>> = { avx2: 1, avx512: 2 };
+const FEATURE_BIT: Partial<Record<InstructionSet, number>> = { avx2: 1, avx512: 2, amx: 64 };
 
 /** Native instruction sets that this processor runs, best last. */
 export async function nativeInstructionSets(): Promise<InstructionSet[]> {

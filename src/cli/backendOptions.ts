@@ -24,6 +24,7 @@ export function addBackendOptions(command: Command): Command {
       new Option("--isa <name>", "instruction set of the native kernels (default: the best there is)").choices([
         "x86-64",
         "avx2",
+        "amx",
         "avx512",
         "neon",
       ] satisfies InstructionSet[]),

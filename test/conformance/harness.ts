@@ -212,10 +212,12 @@ export function expected(kernelCase: KernelCase): Outcome {
 export function faultsOf(backend: Backend, kernelCase: KernelCase): string[] {
   const actual = run(backend, kernelCase);
   const right = expected(kernelCase);
+  // Products of the parts of an infinity add up to NaN: the row is lost either way.
+  const infinities = backend.isa === "amx" && kernelCase.kernel === "gemm" ? "not finite" : "same";
   const faults = actual.broken.map((name) => `something was written before ${name}`);
   if (typeof right.result === "number") {
     const results = { actual: [actual.result as number], right: [right.result] };
-    if (differsAt(results.actual, results.right, kernelCase.resultTolerance, (i) => i, 1) >= 0) {
+    if (differsAt(results.actual, results.right, kernelCase.resultTolerance, (i) => i, 1, infinities) >= 0) {
       faults.push(`result is ${actual.result}, expected ${right.result}`);
     }
   }
@@ -228,7 +230,7 @@ export function faultsOf(backend: Backend, kernelCase: KernelCase): string[] {
     const { rows, cols, stride, tolerance } = operand;
     const place = (i: number) => Math.floor(i / cols) * stride + (i % cols);
     const values = right.operands[name]!;
-    const wrong = differsAt(content, values, tolerance, place, rows * cols);
+    const wrong = differsAt(content, values, tolerance, place, rows * cols, infinities);
     if (wrong >= 0) faults.push(`${name}[${wrong}] is ${content[wrong]}, expected ${values[wrong]}`);
   }
   return faults.map((fault) => `${kernelCase.name}: ${fault}`);
@@ -247,13 +249,14 @@ function strayWrite({ values, role, rows, cols, stride, freeTail }: Operand, con
   return -1;
 }
 
-/** Place of the first of `count` elements that is not close, or -1. Infinities and NaN must be the same. */
+/** Place of the first of `count` elements that is not close, or -1. Infinities and NaN are the same, or just not finite. */
 function differsAt(
   actual: ArrayLike<number>,
   right: ArrayLike<number>,
   { relative = 0, ofLargest = 0, absolute = 0 }: Tolerance,
   place: (i: number) => number,
   count: number,
+  infinities: "same" | "not finite",
 ): number {
   let largest = 0;
   for (let i = 0; i < count; i++) {
@@ -264,6 +267,7 @@ function differsAt(
     const a = actual[place(i)]!;
     const e = right[place(i)]!;
     if (a === e || (Number.isNaN(a) && Number.isNaN(e))) continue;
+    if (infinities === "not finite" && !Number.isFinite(e) && !Number.isFinite(a)) continue;
     const allowed = relative * Math.abs(e) + ofLargest * largest + absolute;
     if (!Number.isFinite(e) || !(Math.abs(a - e) <= allowed)) return place(i);
   }

@@ -1,0 +1,304 @@
+// Matrix products in f32 registers: a tile of MR rows by NR columns, fed from panels of B, in the manner of BLIS. The tile is
+// all that needs tuning; the dense product, the experts' grouped products and attention are loops around it.
+//
+// Each output is the sum over k in rising order, in blocks of KC, whatever tile, task or neighbour it is computed
+// with: a row's bits do not depend on the other rows in the call.
+#pragma once
+#include <type_traits>
+
+#include "blocks.h"
+
+// Loads slow multiply-adds down even where ports are free, so a tile wants few of them: MR + NV for MR * NV.
+#if defined(__AVX512F__)
+constexpr int MR = 6, NV = 4;  // 24 accumulators, 4 of B, of 32 registers
+constexpr isize KC = 512;
+#elif defined(__AVX2__)
+constexpr int MR = 6, NV = 2;  // 12 accumulators of 16
+constexpr isize KC = 256;
+#elif defined(__aarch64__)
+constexpr int MR = 8, NV = 2;  // 16 accumulators of 32
+constexpr isize KC = 256;
+#else
+constexpr int MR = 4, NV = 2;  // 8 accumulators of 16
+constexpr isize KC = 256;
+#endif
+constexpr int NR = NV * LANES;
+
+// Floats of B that a loop over rows runs through again and again: they stay in the second cache.
+constexpr isize NEAR = 192 * 1024;
+// Longest row, in floats, of a matrix whose columns are read in place: the rows of a longer one push each other out of
+// the first cache.
+constexpr isize SHORT_ROW = 512;
+// Columns of a transposed A that are packed side by side.
+constexpr isize STRIPE = 8 * MR;
+
+// Memory that the next task of this thread will read: its lines are asked for, a few at a time, while this one computes.
+struct Ahead {
+  const char *place = nullptr, *end = nullptr, *place2 = nullptr, *end2 = nullptr;
+  INLINE void take(Ahead& ahead, isize lines) {
+    for (; lines > 0 && ahead.place < ahead.end; lines--, ahead.place += 64) __builtin_prefetch(ahead.place, 0, 2);
+    if (ahead.place >= ahead.end && ahead.place2) {
+      ahead.place = ahead.place2, ahead.end = ahead.end2;
+      ahead.place2 = nullptr;
+    }
+  }
+};
+
+// A as MR separate rows: element (i, k) is row[i][k]. Gathered rows need no copy.
+struct RowsOfA {
+  const f32* row[MR];
+  INLINE f32 at(const RowsOfA& a, int i, isize k) { return a.row[i][k]; }
+};
+// A transposed: element (i, k) is data[k * ld + i].
+struct ColumnsOfA {
+  const f32* data;
+  isize ld;
+  INLINE f32 at(const ColumnsOfA& a, int i, isize k) { return a.data[k * a.ld + i]; }
+};
+
+// B as panels of NR columns: element (k, j) of panel q is data[q * step + k * ld + j].
+struct PanelsOfB {
+  const f32* data;
+  isize step, ld;
+};
+
+// tile[i] += sum over k of A[i, k] * b[k, :], rows of b ldb apart.
+template <class A>
+INLINE void multiply_tile(const A& a, const f32* b, isize ldb, isize k, vf (&tile)[MR][NV]) {
+#pragma GCC unroll 2
+  for (isize p = 0; p < k; p++) {
+    vf x[NV];
+    for (int v = 0; v < NV; v++) x[v] = load(b + p * ldb + v * LANES);
+#pragma GCC unroll 16
+    for (int i = 0; i < MR; i++) {
+      vf y = splat(A::at(a, i, p));
+#pragma GCC unroll 4
+      for (int v = 0; v < NV; v++) tile[i][v] += y * x[v];
+    }
+  }
+}
+
+// Writes or adds the tile's first `rows` x `cols` values.
+INLINE void store_tile(const vf (&tile)[MR][NV], f32* c, isize ldc, isize rows, isize cols, bool add) {
+  if (cols == NR) {
+#pragma GCC unroll 16
+    for (int i = 0; i < MR; i++) {
+      if (i >= rows) return;
+#pragma GCC unroll 4
+      for (int v = 0; v < NV; v++) {
+        f32* place = c + i * ldc + v * LANES;
+        store(place, add ? load(place) + tile[i][v] : tile[i][v]);
+      }
+    }
+    return;
+  }
+  f32 values[NR];
+  for (isize i = 0; i < rows; i++) {
+    for (int v = 0; v < NV; v++) store(values + v * LANES, tile[i][v]);
+    for (isize j = 0; j < cols; j++) c[i * ldc + j] = add ? c[i * ldc + j] + values[j] : values[j];
+  }
+}
+
+template <class A>
+static void run_tile(const A& a, const f32* b, isize ldb, isize k, f32* c, isize ldc, isize rows, isize cols, bool add) {
+  for (isize i = 0; i < rows; i++)  // C comes from far away: ask for it before the arithmetic, not after
+    for (isize j = 0; j < cols; j += 16) __builtin_prefetch(c + i * ldc + j, 1);
+  vf tile[MR][NV] = {};
+  multiply_tile(a, b, ldb, k, tile);
+  store_tile(tile, c, ldc, rows, cols, add);
+}
+
+// C[m, n] (+)= A B for one block of k. tile(i, rows) gives A's rows i .. i + rows; rows beyond them may repeat others. All
+// panels of B run past one tile of A, so that A stays in the first cache and C is written along its rows.
+template <class TileOfA>
+static void multiply_panels(isize m, isize n, isize k, TileOfA tile, const PanelsOfB& b, f32* c, isize ldc, bool add,
+                            Ahead* ahead = nullptr) {
+  for (isize i = 0; i < m; i += MR) {
+    isize rows = minimum(MR, m - i);
+    auto a = tile(i, rows);
+    for (isize j = 0, q = 0; j < n; j += NR, q++) {
+      if (ahead) Ahead::take(*ahead, k / 16);
+      run_tile(a, b.data + q * b.step, b.ld, k, c + i * ldc + j, ldc, rows, minimum(NR, n - j), add);
+    }
+  }
+}
+
+// MR rows of a matrix; rows beyond `rows` repeat the first, and their results are not stored.
+INLINE RowsOfA rows_of(const f32* a, isize lda, isize rows) {
+  RowsOfA tile;
+  for (int r = 0; r < MR; r++) tile.row[r] = a + (r < rows ? r : 0) * lda;
+  return tile;
+}
+
+// panel[k][j] = row(k)[j] for up to NR columns of a row-major B; columns beyond `cols` are zero.
+template <class Row>
+INLINE void pack_rows(Row row, isize k, isize cols, f32* panel) {
+  for (isize p = 0; p < k; p++) {
+    const f32* source = row(p);
+    if (cols == NR) {
+      for (int v = 0; v < NV; v++) store(panel + p * NR + v * LANES, load(source + v * LANES));
+    } else {
+      for (isize j = 0; j < NR; j++) panel[p * NR + j] = j < cols ? source[j] : 0.0f;
+    }
+  }
+}
+
+// panel[k][j] = source[j][k], the first `cols` of NR columns. A few cache lines of each row at a time: rows are often a
+// multiple of 4 KB apart and would push each other out of the cache.
+INLINE void pack_transposed(const f32* source, isize ld, isize k, isize cols, f32* panel) {
+  constexpr isize STEP = 32;
+  for (isize p0 = 0; p0 < k; p0 += STEP) {
+    isize end = minimum(p0 + STEP, k), j = 0;
+    for (; j + 4 <= cols; j += 4) {
+      isize p = p0;
+      for (; p + 4 <= end; p += 4) transpose4(source + j * ld + p, ld, panel + p * NR + j, NR);
+      for (; p < end; p++)
+        for (isize i = 0; i < 4; i++) panel[p * NR + j + i] = source[(j + i) * ld + p];
+    }
+    for (; j < NR; j++)
+      for (isize p = p0; p < end; p++) panel[p * NR + j] = j < cols ? source[j * ld + p] : 0.0f;
+  }
+}
+
+// B as it is stored: [k, n], or [n, k] when transposed.
+struct SourceOfB {
+  const f32* data;
+  isize ld;
+  bool transposed;
+  INLINE void pack(const SourceOfB& b, isize p, isize k, isize j, isize cols, f32* panel) {
+    if (b.transposed) pack_transposed(b.data + j * b.ld + p, b.ld, k, cols, panel);
+    else pack_rows([&](isize r) { return b.data + (p + r) * b.ld + j; }, k, cols, panel);
+  }
+};
+
+// Whether n columns of a row-major matrix can be used where they are, as full panels.
+INLINE bool in_place(isize n, isize ld) { return ld <= SHORT_ROW && n % NR == 0; }
+
+// Rows p .. p + k of B, columns j .. j + n of it, as panels: packed in `slot`, or where they lie.
+static PanelsOfB panels_of(const SourceOfB& b, isize p, isize k, isize j, isize n, Slot slot) {
+  if (!b.transposed && in_place(n, b.ld)) return {b.data + p * b.ld + j, NR, b.ld};
+  f32* packed = scratch(slot, round_up(n, NR) * k);
+  for (isize q = 0; q < n; q += NR) SourceOfB::pack(b, p, k, j + q, minimum(NR, n - q), packed + q * k);
+  return {packed, k * NR, NR};
+}
+
+// A dense product C[m, n] (+)= op(A) op(B).
+struct DenseProduct {
+  bool transpose_a, accumulate;
+  isize m, n, k;
+  const f32* a;
+  isize lda;
+  SourceOfB b;
+  f32* c;
+  isize ldc;
+};
+
+// task(begin, end) over blocks of at most `most` rows, whole units of `unit`: as equal as can be, the same number for each
+// thread.
+template <class F>
+static void each_row_block(isize m, isize unit, isize most, F task) {
+  isize units = (m + unit - 1) / unit, share = most / unit * thread_count;
+  isize blocks = thread_count * ((units + share - 1) / share);
+  auto border = [=](isize block) { return minimum(block * units / blocks * unit, m); };
+  parallel_for(blocks, [&](isize i) { task(border(i), border(i + 1)); });
+}
+
+namespace tile_products {
+
+// C[m, n] (+)= A B on the calling thread, A given by a pointer to each row. B is packed for this call alone: right where m
+// is large against the cost of packing.
+template <class Row>
+static void multiply_rows(isize m, isize n, isize k, Row row, const SourceOfB& b, f32* c, isize ldc, bool add,
+                          Ahead* ahead = nullptr) {
+  isize columns = maximum(NEAR / minimum(k, KC) / NR, 1) * NR;
+  for (isize j = 0; j < n; j += columns) {
+    isize cols = minimum(columns, n - j);
+    for (isize p = 0; p < k; p += KC) {
+      isize depth = minimum(KC, k - p);
+      auto tile = [&](isize i, isize rows) {
+        RowsOfA a;
+        for (int r = 0; r < MR; r++) a.row[r] = row(i + (r < rows ? r : 0)) + p;
+        return a;
+      };
+      multiply_panels(m, cols, depth, tile, panels_of(b, p, depth, j, cols, SLOT_B), c + j, ldc, add || p > 0, ahead);
+    }
+  }
+  if (k == 0 && !add)
+    for (isize i = 0; i < m; i++) memset(c + i * ldc, 0, (size_t)n * sizeof(f32));
+}
+
+// stripes[i / STRIPE][k][i % STRIPE] = row(k)[i] for m columns of A transposed, which are then close to each other. What lies
+// beyond m is undefined: its products are not stored.
+template <class Row>
+static f32* pack_stripes(Row row, isize k, isize m, Slot slot) {
+  f32* stripes = scratch(slot, round_up(m, STRIPE) * k);
+  for (isize p = 0; p < k; p++) {
+    const f32* source = row(p);
+    isize i = 0;
+    for (; i + STRIPE <= m; i += STRIPE) memcpy(stripes + i * k + p * STRIPE, source + i, STRIPE * sizeof(f32));
+    if (i < m) memcpy(stripes + i * k + p * STRIPE, source + i, (size_t)(m - i) * sizeof(f32));
+  }
+  return stripes;
+}
+INLINE ColumnsOfA stripe_tile(const f32* stripes, isize k, isize i) {
+  return {stripes + i / STRIPE * STRIPE * k + i % STRIPE, STRIPE};
+}
+
+// C[m, n] += A^T B on the calling thread, both given by their rows: A's row k holds m values, B's row k holds n.
+template <class RowA, class RowB>
+static void multiply_columns(isize m, isize n, isize k, RowA row_a, RowB row_b, f32* c, isize ldc) {
+  for (isize p = 0; p < k; p += KC) {
+    isize depth = minimum(KC, k - p);
+    f32* packed_b = scratch(SLOT_B, round_up(n, NR) * depth);
+    for (isize j = 0; j < n; j += NR)
+      pack_rows([&](isize r) { return row_b(p + r) + j; }, depth, minimum(NR, n - j), packed_b + j * depth);
+    f32* stripes = pack_stripes([&](isize r) { return row_a(p + r); }, depth, m, SLOT_A);
+    auto tile = [&](isize i, isize) { return stripe_tile(stripes, depth, i); };
+    multiply_panels(m, n, depth, tile, {packed_b, depth * NR, NR}, c, ldc, true);
+  }
+}
+
+// Rows begin .. end of a dense product, in parts of n whose panels stay near. Panels of block p of k begin at
+// packed + p * round_up(n, NR); where packed is null, B is used where it is.
+static void multiply_block(const DenseProduct& product, const f32* packed, isize begin, isize end) {
+  isize m = end - begin, lda = product.lda, width = round_up(product.n, NR);
+  isize columns = maximum(NEAR / minimum(product.k, KC) / NR, 1) * NR;
+  for (isize j = 0; j < product.n; j += columns)
+    for (isize p = 0; p < product.k; p += KC) {
+      isize depth = minimum(KC, product.k - p), cols = minimum(columns, product.n - j);
+      PanelsOfB b{packed + p * width + j * depth, depth * NR, NR};
+      if (!packed) b = {product.b.data + p * product.b.ld + j, NR, product.b.ld};
+      f32* c = product.c + begin * product.ldc + j;
+      bool add = product.accumulate || p > 0;
+      if (!product.transpose_a) {
+        auto tile = [&](isize i, isize rows) { return rows_of(product.a + (begin + i) * lda + p, lda, rows); };
+        multiply_panels(m, cols, depth, tile, b, c, product.ldc, add);
+      } else if (lda <= SHORT_ROW && m % MR == 0) {
+        auto tile = [&](isize i, isize) { return ColumnsOfA{product.a + p * lda + begin + i, lda}; };
+        multiply_panels(m, cols, depth, tile, b, c, product.ldc, add);
+      } else {
+        f32* stripes = pack_stripes([&](isize r) { return product.a + (p + r) * lda + begin; }, depth, m, SLOT_A);
+        auto tile = [&](isize i, isize) { return stripe_tile(stripes, depth, i); };
+        multiply_panels(m, cols, depth, tile, b, c, product.ldc, add);
+      }
+    }
+}
+
+static void multiply_dense(const DenseProduct& product) {
+  constexpr isize GROUP = 16;  // panels of one task
+  const SourceOfB& b = product.b;
+  isize n = product.n, k = product.k, panels = (n + NR - 1) / NR, groups = (panels + GROUP - 1) / GROUP;
+  f32* packed = nullptr;
+  if (b.transposed || !in_place(n, b.ld)) {
+    packed = scratch(SLOT_SHARED, panels * NR * k);
+    parallel_for(groups * ((k + KC - 1) / KC), [&](isize task) {
+      isize p = task / groups * KC, first = task % groups * GROUP, depth = minimum(KC, k - p);
+      for (isize q = first; q < minimum(first + GROUP, panels); q++)
+        SourceOfB::pack(b, p, depth, q * NR, minimum(NR, n - q * NR), packed + (p * panels + q * depth) * NR);
+    });
+  }
+  constexpr isize BLOCK = 40 * MR;  // rows of one task, at most
+  each_row_block(product.m, MR, BLOCK, [&](isize begin, isize end) { multiply_block(product, packed, begin, end); });
+}
+
+}  // namespace tile_products
