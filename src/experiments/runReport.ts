@@ -104,6 +104,13 @@ function comparisonTable(comparison: readonly Comparison[], sources: readonly st
   };
 }
 
+function samplesSection(samples: readonly Sample[]): Report["sections"][number] {
+  return {
+    heading: "What it writes",
+    body: samples.map(({ source, prompt, text }): Block => ({ kind: "sample", title: source, prompt, text })),
+  };
+}
+
 /** Puts the report together. */
 export async function runReport(facts: RunFacts, renderSvg: RenderSvg): Promise<Report> {
   const { recipe, counts, metrics, evaluation, comparison, samples } = facts;
@@ -152,17 +159,14 @@ export async function runReport(facts: RunFacts, renderSvg: RenderSvg): Promise<
               ],
             },
           ]),
-      {
-        heading: "What it writes",
-        body: samples.map(({ source, prompt, text }): Block => ({ kind: "sample", title: source, prompt, text })),
-      },
+      ...(samples.length === 0 ? [] : [samplesSection(samples)]),
       {
         heading: "What to try next",
         body: [
           {
             kind: "list",
             items: [
-              `Let it write: npx olmoe run ${facts.checkpoint} -p "Call me"`,
+              ...(samples.length === 0 ? [] : [`Let it write: npx olmoe run ${facts.checkpoint} -p "Call me"`]),
               `Look at it: npx olmoe info ${facts.checkpoint}`,
               "Train on your own text: copy recipes/quickstart.yaml, set a source's path, and run npx olmoe train RECIPE",
               "Change one choice of the paper, such as train.loss.balance or model.numExpertsPerTok, and compare the curves",
