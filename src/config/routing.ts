@@ -41,7 +41,7 @@ export function routingFaults(config: RoutingConfig): RoutingFault[] {
   if (config.mlpType === "dense") {
     for (const key of Object.keys(ROUTING_DEFAULTS) as (keyof typeof ROUTING_DEFAULTS)[]) {
       if (config[key] !== ROUTING_DEFAULTS[key])
-        fault(key, `${config[key]}, a model whose mlpType is "dense" has no router`);
+        fault(key, `${JSON.stringify(config[key])}, a model whose mlpType is "dense" has no router`);
     }
   } else if (routing === "expert_choice") {
     const because = 'where routing is "expert_choice":';
