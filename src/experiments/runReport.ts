@@ -15,6 +15,7 @@ export interface RunFacts {
   readonly metrics: readonly Metrics[];
   readonly evaluation: Evaluation;
   readonly comparison: readonly Comparison[];
+  /** None of a model that can not write: one whose experts choose their tokens. */
   readonly samples: readonly Sample[];
   /** Backend, instruction set, threads: one line. */
   readonly machine: string;
@@ -104,6 +105,14 @@ function comparisonTable(comparison: readonly Comparison[], sources: readonly st
   };
 }
 
+/** Stands where a model has written nothing, because its experts choose their tokens. */
+const NOT_CAUSAL: Block = {
+  kind: "text",
+  text:
+    "Experts choose their tokens in this model, so that what it makes of a token depends on the text after it. It can not " +
+    "write, and its scores are not to be compared with those of models that see the past alone.",
+};
+
 function samplesSection(samples: readonly Sample[]): Report["sections"][number] {
   return {
     heading: "What it writes",
@@ -145,6 +154,7 @@ export async function runReport(facts: RunFacts, renderSvg: RenderSvg): Promise<
             ],
           },
           comparisonTable(comparison, sources),
+          ...(samples.length === 0 ? [NOT_CAUSAL] : []),
           ...curves,
         ],
       },
