@@ -43,6 +43,8 @@ export interface RouterOptions {
   readonly normTopkProb: boolean;
   /** [T] 1 for tokens that count in the router losses; absent: all. */
   readonly tokenMask?: Tensor | undefined;
+  /** The place for the losses' gradient where an earlier run of the same router has made it; absent: a new one. */
+  readonly lossGradient?: RouterLossGradient | undefined;
 }
 
 /**
@@ -84,9 +86,8 @@ export function recordChoice(
   logits: Variable,
   { probs, lse, chosenIds, weights }: RouterChoice,
   rows: number,
-  { topK, normTopkProb, tokenMask }: RouterOptions,
+  { topK, normTopkProb, tokenMask, lossGradient = { probGrad: undefined, zCoef: 0 } }: RouterOptions,
 ): Routing {
-  const lossGradient: RouterLossGradient = { probGrad: undefined, zCoef: 0 };
   // Experts and losses read them after this node is made, so it must not give them back where it has no way back.
   const saved = graph.recording && logits.trainable ? [probs, lse, chosenIds] : [];
   const expertWeights = graph.node(weights, [logits], saved, (dweights) => {

@@ -1,18 +1,14 @@
 /** Routing beside the plain top-k: experts that choose tokens, and experts that are full. Letters as in moe.ts. */
 import { ShapeError } from "../../errors.ts";
-import type { Tensor } from "../../tensor/tensor.ts";
 import type { Graph, Variable } from "../graph.ts";
-import { type Routing, recordChoice } from "./moe.ts";
+import { type RouterOptions, type Routing, recordChoice } from "./moe.ts";
 
-export interface ExpertChoiceOptions {
-  /** C, the capacity factor: experts that a token has on average. */
-  readonly topK: number;
+/** `topK` is C, the capacity factor: experts that a token has on average. */
+export interface ExpertChoiceOptions extends Omit<RouterOptions, "normTopkProb"> {
   /** Runs of tokens of equal length, in order: an expert chooses within each of them. */
   readonly groups: number;
   /** Tokens of a group that each expert takes; at most all. */
   readonly capacity: number;
-  /** [T] 1 for tokens that count in the router losses; absent: all. */
-  readonly tokenMask?: Tensor | undefined;
 }
 
 /**
