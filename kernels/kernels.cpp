@@ -3,6 +3,7 @@
 
 #include "adamw.h"
 #include "attention.h"
+#include "choice.h"
 #include "elementwise.h"
 #include "embedding.h"
 #include "gemm.h"

@@ -12,7 +12,7 @@
 //     split in chunks of a fixed size that are added in order.
 //
 // Letters: T tokens (rows), D width, E experts, K experts per token, F expert inner width, V vocabulary,
-// R = T*K routed rows, H heads, C channels of one head.
+// R routed rows (at most T*K), H heads, C channels of one head.
 #pragma once
 #include <stdint.h>
 
@@ -110,7 +110,8 @@ OLMOE_API void olmoe_swiglu_backward(const f32* gate_up, const f32* dy, f32* dga
 // ---- router --------------------------------------------------------------------------------------------------------
 
 // probs = softmax(logits) over E, lse[t] = logsumexp(logits[t]); expert_ids[T, K] the K most probable, most probable
-// first, ties to the lower id; expert_weights their probabilities, divided by their sum when `normalise`.
+// first, ties to the lower id; expert_weights their probabilities, divided by their sum when `normalise`. With K = 0 it is
+// the softmax alone, and both may be null.
 OLMOE_API void olmoe_router_forward(const f32* logits, f32* probs, f32* lse, i32* expert_ids, f32* expert_weights,
                                     isize tokens, isize experts, isize top_k, isize normalise);
 // dlogits[T, E] from the gradient of the chosen weights and of the two router losses:
@@ -124,6 +125,20 @@ OLMOE_API void olmoe_router_backward(const f32* probs, const f32* lse, const i32
 // for nothing.
 OLMOE_API void olmoe_router_stats(const f32* probs, const f32* lse, const i32* expert_ids, const f32* token_mask,
                                   f64* stats, isize tokens, isize experts, isize top_k);
+
+// ---- routing choices ------------------------------------------------------------------------------------------------
+
+// Expert choice: in each of `groups` runs of `length` tokens, each expert takes the `capacity` (at most length) tokens
+// with its largest probs[T, E], ties to the earlier token; T = groups * length. Slot t * E + e is of token t and expert e:
+// expert_ids holds e and expert_weights the probability where the expert took the token, -1 and 0 elsewhere.
+OLMOE_API void olmoe_expert_choice(const f32* probs, i32* expert_ids, f32* expert_weights, isize groups, isize length,
+                                   isize experts, isize capacity);
+// Copies chosen_ids[T, K] to expert_ids with -1 in the slots that find their expert full: each expert keeps the first
+// `capacity` slots in the order of t * K + k. Ids below 0 take no room. Returns how many slots were dropped.
+OLMOE_API isize olmoe_drop_overflow(const i32* chosen_ids, i32* expert_ids, isize tokens, isize experts, isize top_k,
+                                    isize capacity);
+// y = x, and 0 in the slots whose id is below 0; y may be x.
+OLMOE_API void olmoe_mask_slots(const i32* expert_ids, const f32* x, f32* y, isize slots);
 
 // ---- mixture of experts --------------------------------------------------------------------------------------------
 
@@ -182,6 +197,9 @@ OLMOE_API void olmoe_adamw(f32* param, f32* grad, f32* m, f32* v, isize count, f
   X(router_forward)           \
   X(router_backward)          \
   X(router_stats)             \
+  X(expert_choice)            \
+  X(drop_overflow)            \
+  X(mask_slots)               \
   X(moe_plan)                 \
   X(moe_forward)              \
   X(moe_backward)             \

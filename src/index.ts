@@ -2,6 +2,7 @@
 
 // Models: open, build, run forward with the routing in view, save.
 export { Graph, type Variable } from "./autograd/graph.ts";
+export type { Routing } from "./autograd/ops/moe.ts";
 
 // Backends: kernels and the memory they work on.
 export type { Backend, BackendName, InstructionSet } from "./backend/backend.ts";

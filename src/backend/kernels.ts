@@ -173,6 +173,25 @@ export interface Kernels {
     topK: number,
   ): void;
 
+  expertChoice(
+    probs: Pointer,
+    expertIds: Pointer,
+    expertWeights: Pointer,
+    groups: number,
+    length: number,
+    experts: number,
+    capacity: number,
+  ): void;
+  dropOverflow(
+    chosenIds: Pointer,
+    expertIds: Pointer,
+    tokens: number,
+    experts: number,
+    topK: number,
+    capacity: number,
+  ): number;
+  maskSlots(expertIds: Pointer, x: Pointer, y: Pointer, slots: number): void;
+
   moePlan(
     expertIds: Pointer,
     offsets: Pointer,
@@ -273,6 +292,9 @@ export const KERNEL_NAMES = [
   "routerForward",
   "routerBackward",
   "routerStats",
+  "expertChoice",
+  "dropOverflow",
+  "maskSlots",
   "moePlan",
   "moeForward",
   "moeBackward",

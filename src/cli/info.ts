@@ -101,7 +101,7 @@ function describe({ folder, config, parameters, weights, tokenizer, training }: 
   const experts =
     config.mlpType === "dense"
       ? `none: dense, one MLP of width ${count(inner)}`
-      : `${config.numExperts}, ${config.numExpertsPerTok} for each token, of width ${count(inner)}`;
+      : `${config.numExperts}, ${config.numExpertsPerTok} for each token${config.routing === "expert_choice" ? " on average, which they choose" : ""}, of width ${count(inner)}`;
   return [
     ["folder", folder],
     ["architecture", config.mlpType === "dense" ? "OLMoE decoder, dense twin" : "OLMoE, mixture of experts"],

@@ -43,7 +43,7 @@ export function printSummary(summary: RunSummary, session: Session): void {
       .map((line) => `  ${line}`)
       .join("\n"),
   );
-  print("\nWhat it writes:");
+  if (samples.length > 0) print("\nWhat it writes:");
   for (const { source, prompt, text } of samples) {
     const oneLine = `${prompt}|${text}`.replace(/\s+/g, " ").replace(/\p{Cc}/gu, "");
     print(`\n  ${source}: ${oneLine.slice(0, 400)}`);
@@ -54,7 +54,7 @@ export function printSummary(summary: RunSummary, session: Session): void {
   print(`report      ${shownPath(summary.report)}`);
   if (summary.picture !== undefined) print(`picture     ${shownPath(summary.picture)}`);
   print(`checkpoint  ${shownPath(summary.checkpoint)}`);
-  print(`\nNext: npx olmoe run ${shownPath(summary.checkpoint)} -p "Call me"`);
+  if (samples.length > 0) print(`\nNext: npx olmoe run ${shownPath(summary.checkpoint)} -p "Call me"`);
 }
 
 /**

@@ -6,6 +6,7 @@
 import { z } from "zod";
 import { parseConfig } from "./check.ts";
 import { type ModelConfig, type ModelConfigInput, modelConfigSchema, parseModelConfig } from "./model.ts";
+import { ROUTING_DEFAULTS } from "./routing.ts";
 
 const HINT =
   'readable are configs of model_type "olmoe" with silu, default rotary positions, no biases and no quantised weights';
@@ -53,6 +54,10 @@ const huggingFaceSchema = z
     // Additions of this library; transformers keeps them.
     mlp_type: fields.mlpType,
     initializer_cutoff_factor: fields.initializerCutoffFactor,
+    routing: fields.routing,
+    expert_choice_scope: fields.expertChoiceScope,
+    expert_capacity_factor: fields.expertCapacityFactor,
+    softmax_after_topk: fields.softmaxAfterTopk,
     // Parts of transformers' class that are not computed here.
     hidden_act: z.literal("silu").default("silu"),
     attention_bias: z.literal(false).default(false),
@@ -112,7 +117,12 @@ function toModel(hf: HuggingFaceConfig): ModelConfigInput {
     mlpType: hf.mlp_type,
     numExperts: hf.num_experts,
     numExpertsPerTok: hf.num_experts_per_tok,
-    normTopkProb: hf.norm_topk_prob,
+    // transformers' name for the same function.
+    normTopkProb: hf.norm_topk_prob && !hf.softmax_after_topk,
+    routing: hf.routing,
+    expertChoiceScope: hf.expert_choice_scope,
+    expertCapacityFactor: hf.expert_capacity_factor,
+    softmaxAfterTopk: hf.softmax_after_topk,
     clipQkv: hf.clip_qkv,
     maxPositionEmbeddings: hf.max_position_embeddings,
     ropeTheta: hf.rope_parameters?.rope_theta ?? hf.rope_scaling?.rope_theta ?? hf.rope_theta ?? 10_000,
@@ -146,7 +156,10 @@ export type TorchDType = "float32" | "float16" | "bfloat16";
  * computes the same function. The extra key `mlp_type` tells it apart when it is read back.
  */
 export function configToHuggingFace(config: ModelConfig, torchDType: TorchDType = "float32"): Record<string, unknown> {
-  const own = Object.entries(config).map(([key, value]) => [snakeCase(key), value] as const);
+  const usual = Object.entries(ROUTING_DEFAULTS).filter(([key, value]) => config[key as keyof ModelConfig] === value);
+  const own = Object.entries({ ...config, normTopkProb: config.normTopkProb || config.softmaxAfterTopk })
+    .filter(([key]) => !usual.some(([left]) => left === key))
+    .map(([key, value]) => [snakeCase(key), value] as const);
   return {
     architectures: ["OlmoeForCausalLM"],
     model_type: "olmoe",

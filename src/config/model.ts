@@ -3,6 +3,7 @@
  */
 import { z } from "zod";
 import { parseConfig } from "./check.ts";
+import { ROUTING_FIELDS, routingFaults } from "./routing.ts";
 
 const count = z.int().min(1);
 const ratio = z.number().positive();
@@ -26,6 +27,7 @@ export const modelConfigSchema = z
     numExpertsPerTok: z.int().min(1).default(1),
     /** Divide the chosen experts' probabilities by their sum. The released models do not. */
     normTopkProb: z.boolean().default(false),
+    ...ROUTING_FIELDS,
     /** Bound on q, k and v, applied after the QK-norm as transformers does; null for none. */
     clipQkv: ratio.nullable().default(null),
     maxPositionEmbeddings: count.default(4096),
@@ -52,6 +54,7 @@ export const modelConfigSchema = z
     if (config.mlpType === "dense" && config.numExperts !== 1) {
       fault("numExperts", `${config.numExperts}, must be 1 where mlpType is "dense"`);
     }
+    for (const { key, message } of routingFaults(config)) fault(key, message);
     if (config.hiddenSize % config.numAttentionHeads !== 0) {
       fault(
         "hiddenSize",

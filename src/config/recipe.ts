@@ -6,6 +6,7 @@ import { z } from "zod";
 import { parseConfig } from "./check.ts";
 import { modelConfigSchema } from "./model.ts";
 import { PRESETS, type PresetName, presetNames } from "./presets.ts";
+import { routingRunFaults } from "./routing.ts";
 
 const positive = z.number().positive();
 const share = z.number().min(0).max(1);
@@ -171,7 +172,8 @@ export const recipeSchema = z
     train: trainSchema,
   })
   .superRefine(({ model, tokenizer, train }, context) => {
-    const fault = (path: string[], message: string) => context.addIssue({ code: "custom", path, message });
+    const fault = (path: readonly string[], message: string) =>
+      context.addIssue({ code: "custom", path: [...path], message });
     const { data: config } = checkModel(model);
     if (config === undefined) return;
     if ("vocabSize" in model && config.vocabSize < (tokenizer.vocabSize ?? 0)) {
@@ -181,6 +183,10 @@ export const recipeSchema = z
     if (train.sequenceLength > config.maxPositionEmbeddings) {
       const positions = `model.maxPositionEmbeddings (${config.maxPositionEmbeddings})`;
       fault(["train", "sequenceLength"], `${train.sequenceLength}, must be at most ${positions}`);
+    }
+    const { sequenceLength, batchSize, microBatchSize: sequences = batchSize, loss } = train;
+    for (const { path, message } of routingRunFaults(config, { balance: loss.balance, sequenceLength, sequences })) {
+      fault(path, message);
     }
   });
 

@@ -152,6 +152,17 @@ describe("the report of a finished run", () => {
     expect(existsSync(join(folder, "dense", "experts.png"))).toBe(false);
     expect(readFileSync(join(folder, "dense", "report.html"), "utf8")).not.toContain("Which experts fire");
   });
+
+  it("says of a model whose experts choose that it can not write, and why", async () => {
+    const changes = { model: { routing: "expert_choice" }, train: { steps: 2, loss: { balance: 0 } } };
+    const choosing = await trainTiny(folder, "choosing", backend, { changes });
+    const options = { backend, recipe: parsedRecipe(changes), directory: join(folder, "choosing"), outcome: choosing };
+    const { samples, experts } = await writeRunReport(options);
+    expect([samples, experts.length]).toEqual([[], 2]);
+    const page = readFileSync(join(folder, "choosing", "report.html"), "utf8");
+    expect(page).toContain("It can not write, and its scores are not to be compared");
+    expect(page).not.toMatch(/What it writes|olmoe run/);
+  });
 });
 
 describe("a summary", () => {

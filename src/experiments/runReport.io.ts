@@ -38,10 +38,12 @@ async function promptOf(text: string, { decoder, data: { tokenizer } }: TrainOut
   return start.replace(/\uFFFD+$/, "").replace(/(?<=\S)\s\S*$/, "");
 }
 
-/** Continues the start of a held-out document of each source. The same seed gives the same text. */
+/** Continues the start of a held-out document of each source. The same seed gives the same text; none can be had of a
+ * model whose experts choose their tokens. */
 async function writeSamples({ backend, outcome, recipe, signal }: ReportOptions): Promise<Sample[]> {
   const { decoder, data, heldOut } = outcome;
   const samples: Sample[] = [];
+  if (decoder.config.routing === "expert_choice") return samples;
   for (const { source, documents } of heldOut) {
     const document = documents.find(({ text }) => text.length > 2 * PROMPT_CHARS) ?? documents[0];
     const prompt = await promptOf(document?.text ?? "", outcome);

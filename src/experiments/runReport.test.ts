@@ -21,6 +21,8 @@ function trained(step: number, crossEntropy: number, rate = 100): TrainMetrics {
     largest_load_share: [0.5],
     dead_experts: [0],
     chosen_probability: 1,
+    dropped_slots: [0],
+    dropped_share: 0,
   };
 }
 

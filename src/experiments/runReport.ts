@@ -15,6 +15,7 @@ export interface RunFacts {
   readonly metrics: readonly Metrics[];
   readonly evaluation: Evaluation;
   readonly comparison: readonly Comparison[];
+  /** None of a model that can not write: one whose experts choose their tokens. */
   readonly samples: readonly Sample[];
   /** Backend, instruction set, threads: one line. */
   readonly machine: string;
@@ -104,6 +105,21 @@ function comparisonTable(comparison: readonly Comparison[], sources: readonly st
   };
 }
 
+/** Stands where a model has written nothing, because its experts choose their tokens. */
+const NOT_CAUSAL: Block = {
+  kind: "text",
+  text:
+    "Experts choose their tokens in this model, so that what it makes of a token depends on the text after it. It can not " +
+    "write, and its scores are not to be compared with those of models that see the past alone.",
+};
+
+function samplesSection(samples: readonly Sample[]): Report["sections"][number] {
+  return {
+    heading: "What it writes",
+    body: samples.map(({ source, prompt, text }): Block => ({ kind: "sample", title: source, prompt, text })),
+  };
+}
+
 /** Puts the report together. */
 export async function runReport(facts: RunFacts, renderSvg: RenderSvg): Promise<Report> {
   const { recipe, counts, metrics, evaluation, comparison, samples } = facts;
@@ -138,6 +154,7 @@ export async function runReport(facts: RunFacts, renderSvg: RenderSvg): Promise<
             ],
           },
           comparisonTable(comparison, sources),
+          ...(samples.length === 0 ? [NOT_CAUSAL] : []),
           ...curves,
         ],
       },
@@ -152,17 +169,14 @@ export async function runReport(facts: RunFacts, renderSvg: RenderSvg): Promise<
               ],
             },
           ]),
-      {
-        heading: "What it writes",
-        body: samples.map(({ source, prompt, text }): Block => ({ kind: "sample", title: source, prompt, text })),
-      },
+      ...(samples.length === 0 ? [] : [samplesSection(samples)]),
       {
         heading: "What to try next",
         body: [
           {
             kind: "list",
             items: [
-              `Let it write: npx olmoe run ${facts.checkpoint} -p "Call me"`,
+              ...(samples.length === 0 ? [] : [`Let it write: npx olmoe run ${facts.checkpoint} -p "Call me"`]),
               `Look at it: npx olmoe info ${facts.checkpoint}`,
               "Train on your own text: copy recipes/quickstart.yaml, set a source's path, and run npx olmoe train RECIPE",
               "Change one choice of the paper, such as train.loss.balance or model.numExpertsPerTok, and compare the curves",

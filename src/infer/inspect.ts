@@ -76,7 +76,8 @@ function recorder(results: InspectedTensor[], batch: number): Observer {
 
 /**
  * Runs the model once and returns everything. The loss is transformers': the mean cross-entropy of the targets plus
- * `routerAuxLossCoef` times the pooled balance loss, both without padding.
+ * `routerAuxLossCoef` times the pooled balance loss (0 times, where experts choose), both without padding. No slot is
+ * dropped.
  * @throws ShapeError for inputs that do not fit together.
  */
 export function inspectForward(backend: Backend, decoder: Decoder, input: InspectInput): InspectedTensor[] {
@@ -106,10 +107,11 @@ export function inspectForward(backend: Backend, decoder: Decoder, input: Inspec
     const scale = 1 / Math.max(1, count);
     const losses = linearCrossEntropy(graph, hidden, decoder.outputWeight, graph.ids(targets), { scale });
     const ce = losses.data.reduce((sum, loss) => sum + loss, 0) * scale;
-    const { routerAuxLossCoef } = decoder.config;
-    const weights = { balance: routerAuxLossCoef, balanceScale: "huggingface", z: 0 } as const;
+    // Experts that choose are in balance by themselves: that loss has no part in theirs.
+    const coefficient = decoder.config.routing === "expert_choice" ? 0 : decoder.config.routerAuxLossCoef;
+    const weights = { balance: coefficient, balanceScale: "huggingface", z: 0 } as const;
     const aux = applyRouterLosses(graph, routings, weights, 1, tokenMask).balance;
-    const scalars = { ce, aux, total: ce + routerAuxLossCoef * aux };
+    const scalars = { ce, aux, total: ce + coefficient * aux };
     for (const [name, value] of Object.entries(scalars)) {
       results.push({ name: `loss.${name}`, shape: [1], dtype: "F32", data: Float32Array.of(value) });
     }

@@ -1,7 +1,7 @@
 /** Keys and values of the positions that a model has already read, so that each new token costs one position. */
 import type { ModelConfig } from "../config/model.ts";
 import { headDim } from "../config/model.ts";
-import { ShapeError } from "../errors.ts";
+import { ConfigError, ShapeError } from "../errors.ts";
 import type { LayerCache } from "../nn/attention.ts";
 import { type Allocator, type Block, Tensor } from "../tensor/tensor.ts";
 
@@ -15,8 +15,18 @@ export class KeyValueCache {
   #length = 0;
   #pending = 0;
 
-  /** @throws ResourceError when there is no memory: 8 bytes for each layer, position and key/value channel. */
+  /**
+   * @throws ConfigError for a model whose experts choose their tokens; ResourceError when there is no memory: 8 bytes for
+   *   each layer, position and key/value channel.
+   */
   constructor(allocator: Allocator, config: ModelConfig, batch: number, capacity: number) {
+    if (config.routing === "expert_choice") {
+      throw new ConfigError(
+        'cache: a model whose routing is "expert_choice" can not read token by token: which experts serve a token ' +
+          "depends on those after it",
+        { hint: 'score whole sequences with it; to generate, train with model.routing "token_choice"' },
+      );
+    }
     this.batch = batch;
     this.capacity = capacity;
     const width = config.numKeyValueHeads * headDim(config);

@@ -26,7 +26,7 @@ export interface Observer {
   attentionOutput?(layer: number, output: Tensor): void;
   /** What the experts (or the dense MLP) add to the stream, [T, D]. */
   mlpOutput?(layer: number, output: Tensor): void;
-  /** Router logits and probabilities [T, E], chosen experts and their weights [T, K]. */
+  /** Router logits and probabilities [T, E], and in each token's slots the experts that serve it, -1 for none. */
   routing?(layer: number, routing: Routing): void;
   /** After the last norm, [T, D]. */
   finalNorm?(hidden: Tensor): void;
@@ -41,6 +41,8 @@ export interface ForwardOptions {
   readonly kvStart?: ArrayLike<number> | undefined;
   /** 1 for each token that counts in the router losses, 0 for padding; default: all count. */
   readonly tokenMask?: Tensor | undefined;
+  /** Apply the config's `expertCapacityFactor`, as training does; default: dropless. */
+  readonly dropTokens?: boolean | undefined;
   /** Continue from these keys and values and add to them. Not with a recording graph. */
   readonly cache?: KeyValueCache | undefined;
   readonly observe?: Observer | undefined;
@@ -146,7 +148,7 @@ export class Decoder {
     index: number,
     stream: Variable,
     layout: SequenceLayout,
-    { cache, observe, tokenMask }: ForwardOptions,
+    { batch, cache, observe, tokenMask, dropTokens }: ForwardOptions,
     routings: Routing[],
   ): Variable {
     const { config } = this;
@@ -170,9 +172,9 @@ export class Decoder {
     let output: Variable;
     if (config.mlpType === "dense") output = denseMlp(graph, mlpInput, get("gateUp"), get("down"));
     else {
-      const { numExpertsPerTok: topK, normTopkProb } = config;
+      const pass = { sequences: batch, tokenMask, dropTokens };
       const parameters = { router: get("router"), gateUp: get("gateUp"), down: get("down") };
-      const { out, routing } = mixtureOfExperts(graph, mlpInput, parameters, { topK, normTopkProb, tokenMask });
+      const { out, routing } = mixtureOfExperts(graph, mlpInput, parameters, config, pass);
       routings.push(routing);
       observe?.routing?.(index, routing);
       output = out;

@@ -19,6 +19,7 @@ function layer(topK: number, counts: number[], meanProbs: number[], meanSquaredL
     probSums: Float64Array.from(meanProbs, (p) => p * tokens),
     squaredLseSum: meanSquaredLse * tokens,
     chosenProbSum: 0,
+    dropped: 0,
   };
 }
 

@@ -11,7 +11,7 @@ export interface RouterStats {
   /** T: tokens that count. */
   readonly tokens: number;
   readonly topK: number;
-  /** [E] slots sent to each expert. */
+  /** [E] slots sent to each expert, those that were dropped among them. */
   readonly counts: Float64Array;
   /** [E] sum over tokens of each expert's probability. */
   readonly probSums: Float64Array;
@@ -19,6 +19,8 @@ export interface RouterStats {
   readonly squaredLseSum: number;
   /** Sum over tokens of the chosen experts' probabilities. */
   readonly chosenProbSum: number;
+  /** Slots that found their expert full, of all tokens. */
+  readonly dropped: number;
 }
 
 /** A loss and how it changes with each layer's probabilities. */

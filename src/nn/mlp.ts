@@ -1,7 +1,9 @@
 /** The part of a layer after attention: a mixture of experts, or one SwiGLU. */
 import type { Graph, Variable } from "../autograd/graph.ts";
 import { linear, swiglu } from "../autograd/ops/basic.ts";
-import { experts, type RouterOptions, type Routing, route } from "../autograd/ops/moe.ts";
+import { experts, type Routing } from "../autograd/ops/moe.ts";
+import type { RoutingConfig } from "../config/routing.ts";
+import { type RoutingPass, routeTokens } from "./router.ts";
 
 export interface MoeParameters {
   /** [E, D] */
@@ -12,14 +14,15 @@ export interface MoeParameters {
   readonly down: Variable;
 }
 
-/** Dropless token-choice mixture of experts. @param x [T, D], normalised. */
+/** Mixture of experts, routed as the config says. @param x [T, D], normalised. */
 export function mixtureOfExperts(
   graph: Graph,
   x: Variable,
   { router, gateUp, down }: MoeParameters,
-  options: RouterOptions,
+  config: RoutingConfig,
+  pass: RoutingPass,
 ): { readonly out: Variable; readonly routing: Routing } {
-  const routing = route(graph, linear(graph, x, router), options);
+  const routing = routeTokens(graph, linear(graph, x, router), config, pass);
   return { out: experts(graph, x, routing, gateUp, down), routing };
 }
 

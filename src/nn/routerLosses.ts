@@ -11,30 +11,34 @@ import {
   zLossCoefficient,
 } from "./losses.ts";
 
-/** Reads one layer's statistics. @param tokenMask [T] of 0 and 1; absent: all tokens count. */
+/**
+ * Reads one layer's statistics. They are of what the router chose, before slots are dropped, as in megablocks: a loss that
+ * counted what is left would find a full expert in balance, and never send its tokens elsewhere.
+ * @param tokenMask [T] of 0 and 1; absent: all tokens count.
+ */
 export function routerStats(graph: Graph, routing: Routing, tokenMask?: Tensor): RouterStats {
   const [tokens, experts] = [routing.probs.dim(0), routing.probs.dim(1)];
-  const topK = routing.expertIds.dim(1);
   const stats = graph.take([2 * experts + 2], "f64");
   graph.kernels.routerStats(
     routing.probs.pointer,
     routing.lse.pointer,
-    routing.expertIds.pointer,
+    routing.chosenIds.pointer,
     tokenMask?.pointer ?? 0,
     stats.pointer,
     tokens,
     experts,
-    topK,
+    routing.chosenIds.dim(1),
   );
   const values = stats.data.slice();
   graph.release(stats);
   return {
     tokens: tokenMask === undefined ? tokens : tokenMask.data.reduce((sum, weight) => sum + weight, 0),
-    topK,
+    topK: routing.topK,
     counts: values.subarray(0, experts),
     probSums: values.subarray(experts, 2 * experts),
     squaredLseSum: values[2 * experts] as number,
     chosenProbSum: values[2 * experts + 1] as number,
+    dropped: routing.dropped,
   };
 }
 

@@ -39,6 +39,8 @@ const trainLine = z.strictObject({
   largest_load_share: perLayer,
   dead_experts: z.array(count).length(2),
   chosen_probability: finite,
+  dropped_slots: z.array(count).length(2),
+  dropped_share: finite,
 });
 const scores = { tokens: count, nats_per_token: finite, bits_per_byte: finite };
 const kinds = z.enum(["prose", "code", "list", "number"]);
@@ -116,8 +118,9 @@ describe("trainMetrics", () => {
       gradientNorm: 1,
       lr: 0.1,
       tokens: 128,
-      expertCounts: [Float64Array.of(3, 1)],
+      expertCounts: [Float64Array.of(3, 1), Float64Array.of(2, 2)],
       chosenProbability: 0.5,
+      droppedSlots: [1, 0],
     };
     expect(trainMetrics(7, 896, result, lossSchema.parse({ balance: 0.25, z: 0.5 }), 1000)).toEqual({
       type: "train",
@@ -132,10 +135,12 @@ describe("trainMetrics", () => {
       grad_norm: 1,
       lr: 0.1,
       tokens_per_sec: 0.128,
-      load_entropy: [0.8113],
-      largest_load_share: [0.75],
-      dead_experts: [0],
+      load_entropy: [0.8113, 1],
+      largest_load_share: [0.75, 0.5],
+      dead_experts: [0, 0],
       chosen_probability: 0.5,
+      dropped_slots: [1, 0],
+      dropped_share: 0.125,
     });
   });
 });

@@ -28,6 +28,9 @@ export interface TrainMetrics {
   readonly largest_load_share: readonly number[];
   readonly dead_experts: readonly number[];
   readonly chosen_probability: number;
+  /** For each layer, the slots that found their expert full; and their share of all slots. */
+  readonly dropped_slots: readonly number[];
+  readonly dropped_share: number;
 }
 
 /** One held-out evaluation. */
@@ -55,6 +58,8 @@ export function trainMetrics(
   seconds: number,
 ): TrainMetrics {
   const health = result.expertCounts.map(layerHealth);
+  const sumOf = (values: Iterable<number>) => Array.from(values).reduce((sum, value) => sum + value, 0);
+  const slots = sumOf(result.expertCounts.map(sumOf));
   return {
     type: "train",
     step,
@@ -72,6 +77,8 @@ export function trainMetrics(
     largest_load_share: health.map(({ largestShare }) => Number(largestShare.toFixed(4))),
     dead_experts: health.map(({ deadExperts }) => deadExperts),
     chosen_probability: result.chosenProbability,
+    dropped_slots: result.droppedSlots,
+    dropped_share: slots === 0 ? 0 : Number((sumOf(result.droppedSlots) / slots).toFixed(4)),
   };
 }
 

@@ -107,7 +107,9 @@ class Run {
       optimizer: train.optimizer,
     });
     this.#metrics = new MetricsFile(join(directory, "metrics.jsonl"));
-    this.#watch = new RoutingWatch(config.numExpertsPerTok);
+    // Experts that choose are loaded evenly: as where every expert serves every token, there is nothing to watch.
+    const byTokens = config.routing === "token_choice";
+    this.#watch = new RoutingWatch(byTokens ? config.numExpertsPerTok : config.numExperts);
   }
 
   get #done(): number {

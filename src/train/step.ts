@@ -45,6 +45,8 @@ export interface StepResult {
   readonly expertCounts: readonly Float64Array[];
   /** Mean over layers and tokens of the chosen experts' summed probability. */
   readonly chosenProbability: number;
+  /** [layer] slots that found their expert full, where the model has an `expertCapacityFactor`. */
+  readonly droppedSlots: readonly number[];
 }
 
 const DIVERGED =
@@ -145,6 +147,9 @@ export class TrainStep {
           ? 0
           : layers.reduce((sum, { chosenProbSum, tokens: t }) => sum + chosenProbSum / t, 0) / layers.length,
       ),
+      droppedSlots: (parts[0]?.losses.layers ?? []).map((_, layer) =>
+        parts.reduce((sum, { losses }) => sum + (losses.layers[layer]?.dropped ?? 0), 0),
+      ),
     };
   }
 
@@ -155,6 +160,7 @@ export class TrainStep {
     const { hidden, routings } = this.#decoder.forward(graph, batch.ids.subarray(start, end), {
       batch: (end - start) / this.#options.sequenceLength,
       kvStart: batch.kvStart?.subarray(start, end),
+      dropTokens: true,
     });
     const labels = graph.ids(batch.labels.subarray(start, end));
     const losses = linearCrossEntropy(graph, hidden, this.#decoder.outputWeight, labels, { scale: 1 / denominator });

@@ -41,8 +41,8 @@ export function routerForwardCase(sizes: RouterSizes): KernelCase {
     logits: input(logits),
     probs: overwritten({ rows: tokens, cols: experts }, ELEMENTWISE),
     lse: overwritten({ rows: 1, cols: tokens }, { relative: 1e-6, absolute: 1e-6 }),
-    expertIds: overwrittenIds(tokens * topK),
-    expertWeights: overwritten({ rows: tokens, cols: topK }, ELEMENTWISE),
+    expertIds: topK === 0 ? null : overwrittenIds(tokens * topK),
+    expertWeights: topK === 0 ? null : overwritten({ rows: tokens, cols: topK }, ELEMENTWISE),
   };
   return kernelCase("routerForward", JSON.stringify(sizes), operands, (kernels, at) =>
     kernels.routerForward(
@@ -161,6 +161,8 @@ export const routerCases: readonly KernelCase[] = [
     [false, true].map((normalise) => routerBackwardCase({ tokens: 7, experts: 8, topK: 3, normalise }, gradients)),
   ),
   routerForwardCase({ tokens: 0, experts: 8, topK: 2 }),
+  routerForwardCase({ tokens: 7, experts: 17, topK: 0 }),
+  routerForwardCase({ tokens: 7, experts: 64, topK: 0, normalise: true }),
   routerBackwardCase({ tokens: 0, experts: 8, topK: 2 }, { weights: true }),
   routerStatsCase({ tokens: 0, experts: 8, topK: 2 }, false, false),
   routerForwardCase({ tokens: 257, experts: 64, topK: 8 }),

@@ -3,6 +3,7 @@ import { afterAll, describe, expect, it } from "vitest";
 import type { Backend } from "../../src/backend/backend.ts";
 import { KERNEL_NAMES } from "../../src/backend/kernels.ts";
 import { attentionCases } from "./attentionCases.ts";
+import { choiceCases } from "./choiceCases.ts";
 import { crossEntropyCases, elementwiseCases } from "./elementwiseCases.ts";
 import { gemmCase, gemmCases } from "./gemmCases.ts";
 import { differentBits, faultsOf, type KernelCase, run } from "./harness.ts";
@@ -22,6 +23,7 @@ const allCases: readonly KernelCase[] = [
   ...attentionCases,
   ...swigluCases,
   ...routerCases,
+  ...choiceCases,
   ...moeCases,
   ...crossEntropyCases,
 ];

@@ -1,5 +1,6 @@
 /** Cases large enough to be split over threads, at sizes that do not divide evenly. */
 import { attentionBackwardCase, attentionForwardCase } from "./attentionCases.ts";
+import { dropOverflowCase, expertChoiceCase, maskSlotsCase } from "./choiceCases.ts";
 import {
   adamwCase,
   addCase,
@@ -54,6 +55,9 @@ export const threadCases: readonly KernelCase[] = [
   routerForwardCase(router),
   routerBackwardCase(router, { weights: true, probs: true, mask: true, zCoef: 0.01 }),
   routerStatsCase(router, true, true),
+  expertChoiceCase({ groups: 3, length: 257, experts: 17, capacity: 30, probs: "tied" }),
+  dropOverflowCase({ tokens: 1001, experts: 17, topK: 3, capacity: 100 }),
+  maskSlotsCase(COUNT, false),
   moePlanCase(experts),
   moeForwardCase(experts),
   moeBackwardCase(experts),

@@ -1,19 +1,30 @@
-/** Routing and experts. Letters: T tokens, E experts, K experts per token, D width, F expert width, R = T * K rows. */
+/** Routing and experts. Letters: T tokens, E experts, K experts per token, D width, F expert width, R routed rows. */
 import type { Tensor } from "../../tensor/tensor.ts";
 import type { Graph, Variable } from "../graph.ts";
 
-/** What a router decided for the tokens of one layer, and what its losses need. */
+/**
+ * What a router decided for the tokens of one layer, and what its losses need. Each token has N slots, and a slot holds
+ * one expert or none: N = K where tokens choose their experts, and N = E, slot e for expert e, where experts choose.
+ */
 export interface Routing {
+  /** K, the number of experts that a token has, or has on average where experts choose: the losses' scales go by it. */
+  readonly topK: number;
   /** [T, E] before the softmax. */
   readonly logits: Tensor;
   /** [T, E], each row sums to 1. */
   readonly probs: Tensor;
   /** [T] logarithm of the sum of exp of a token's logits. */
   readonly lse: Tensor;
-  /** [T, K] most probable first. */
+  /** [T, N] what the router chose: where tokens choose, the most probable expert first; -1 in a slot that holds none. */
+  readonly chosenIds: Tensor<"i32">;
+  /** [T, N] the experts that serve the token: `chosenIds` with -1 in the slots that were dropped. */
   readonly expertIds: Tensor<"i32">;
-  /** [T, K] what multiplies the experts' outputs. */
+  /** [T, N] what multiplies the experts' outputs; 0 in a slot that holds none. */
   readonly expertWeights: Variable;
+  /** R: slots that hold an expert, or an upper bound where slots were dropped. */
+  readonly rows: number;
+  /** Slots that found their expert full. */
+  readonly dropped: number;
   /** Gradient that the router losses add on the way back; the losses fill it in after the forward pass. */
   readonly lossGradient: RouterLossGradient;
 }
@@ -28,75 +39,96 @@ export interface RouterLossGradient {
 
 export interface RouterOptions {
   readonly topK: number;
-  /** Divide the chosen probabilities by their sum. */
+  /** Divide the chosen probabilities by their sum, which is the softmax over the chosen logits. */
   readonly normTopkProb: boolean;
   /** [T] 1 for tokens that count in the router losses; absent: all. */
   readonly tokenMask?: Tensor | undefined;
+  /** The place for the losses' gradient where an earlier run of the same router has made it; absent: a new one. */
+  readonly lossGradient?: RouterLossGradient | undefined;
 }
 
 /**
  * Chooses each token's experts: softmax over all, then the `topK` largest, ties to the lower id (OLMoE paper, section 2).
  * @param logits [T, E].
  */
-export function route(graph: Graph, logits: Variable, { topK, normTopkProb, tokenMask }: RouterOptions): Routing {
-  const { kernels } = graph;
+export function route(graph: Graph, logits: Variable, options: RouterOptions): Routing {
+  const { topK, normTopkProb } = options;
   const [tokens, experts] = [logits.value.dim(0), logits.value.dim(1)];
-  const normalise = normTopkProb ? 1 : 0;
   const probs = graph.take([tokens, experts]);
   const lse = graph.take([tokens]);
-  const expertIds = graph.take([tokens, topK], "i32");
+  const chosenIds = graph.take([tokens, topK], "i32");
   const weights = graph.take([tokens, topK]);
-  kernels.routerForward(
+  graph.kernels.routerForward(
     logits.value.pointer,
     probs.pointer,
     lse.pointer,
-    expertIds.pointer,
+    chosenIds.pointer,
     weights.pointer,
     tokens,
     experts,
     topK,
-    normalise,
+    normTopkProb ? 1 : 0,
   );
-  const lossGradient: RouterLossGradient = { probGrad: undefined, zCoef: 0 };
-  const saved = graph.recording ? [probs, lse, expertIds] : [];
+  return recordChoice(graph, logits, { probs, lse, chosenIds, weights }, tokens * topK, options);
+}
+
+/** A choice as it comes from the kernels: as in `Routing`, the weights not yet on the tape. */
+export interface RouterChoice extends Pick<Routing, "probs" | "lse" | "chosenIds"> {
+  readonly weights: Tensor;
+}
+
+/**
+ * Puts a choice on the tape: on the way back the gradients of its weights and of the router losses become the logits'.
+ * @param rows slots that hold an expert.
+ */
+export function recordChoice(
+  graph: Graph,
+  logits: Variable,
+  { probs, lse, chosenIds, weights }: RouterChoice,
+  rows: number,
+  { topK, normTopkProb, tokenMask, lossGradient = { probGrad: undefined, zCoef: 0 } }: RouterOptions,
+): Routing {
+  // Experts and losses read them after this node is made, so it must not give them back where it has no way back.
+  const saved = graph.recording && logits.trainable ? [probs, lse, chosenIds] : [];
   const expertWeights = graph.node(weights, [logits], saved, (dweights) => {
     const dlogits = graph.take(logits.value.shape);
-    kernels.routerBackward(
+    graph.kernels.routerBackward(
       probs.pointer,
       lse.pointer,
-      expertIds.pointer,
+      chosenIds.pointer,
       weights.pointer,
       dweights.pointer,
       lossGradient.probGrad?.pointer ?? 0,
       tokenMask?.pointer ?? 0,
       lossGradient.zCoef,
       dlogits.pointer,
-      tokens,
-      experts,
-      topK,
-      normalise,
+      probs.dim(0),
+      probs.dim(1),
+      chosenIds.dim(1),
+      normTopkProb ? 1 : 0,
     );
     graph.release(dweights);
     graph.give(logits, dlogits);
   });
-  return { logits: logits.value, probs, lse, expertIds, expertWeights, lossGradient };
+  const choice = { topK, logits: logits.value, probs, lse, chosenIds, expertIds: chosenIds, expertWeights };
+  return { ...choice, rows, dropped: 0, lossGradient };
 }
 
 /**
- * The experts' part: out[t] = sum over k of weight[t, k] * Expert(x[t]), each expert a SwiGLU, dropless.
+ * The experts' part: out[t] = sum over the token's slots of weight * Expert(x[t]), each expert a SwiGLU. A slot without
+ * an expert adds nothing.
  * @param x [T, D]; @param gateUp [E, 2F, D], gate rows first; @param down [E, D, F].
  * @returns [T, D].
  */
 export function experts(graph: Graph, x: Variable, routing: Routing, gateUp: Variable, down: Variable): Variable {
   const { kernels } = graph;
-  const { expertIds, expertWeights } = routing;
-  const [tokens, width, topK] = [x.value.dim(0), x.value.dim(1), expertIds.dim(1)];
+  const { expertIds, expertWeights, rows } = routing;
+  const [tokens, width, slots] = [x.value.dim(0), x.value.dim(1), expertIds.dim(1)];
   const [numExperts, inner] = [gateUp.value.dim(0), down.value.dim(2)];
-  const rows = tokens * topK;
   const offsets = graph.take([numExperts + 1], "i32");
   const rowSlot = graph.take([rows], "i32");
-  const slotRow = graph.take([rows], "i32");
-  kernels.moePlan(expertIds.pointer, offsets.pointer, rowSlot.pointer, slotRow.pointer, tokens, numExperts, topK);
+  const slotRow = graph.take([tokens * slots], "i32");
+  kernels.moePlan(expertIds.pointer, offsets.pointer, rowSlot.pointer, slotRow.pointer, tokens, numExperts, slots);
   const hidden = graph.take([rows, 2 * inner]);
   const scratch = graph.take([rows, width]);
   const out = graph.take(x.value.shape);
@@ -113,7 +145,7 @@ export function experts(graph: Graph, x: Variable, routing: Routing, gateUp: Var
     out.pointer,
     tokens,
     numExperts,
-    topK,
+    slots,
     width,
     inner,
   );
@@ -145,7 +177,7 @@ export function experts(graph: Graph, x: Variable, routing: Routing, gateUp: Var
       ddown?.pointer ?? 0,
       tokens,
       numExperts,
-      topK,
+      slots,
       width,
       inner,
     );

@@ -6,6 +6,7 @@ import type { Backend } from "../backend.ts";
 import type { Kernels } from "../kernels.ts";
 import { adamw } from "./adamw.ts";
 import { attentionBackward, attentionForward } from "./attention.ts";
+import { dropOverflow, expertChoice, maskSlots } from "./choice.ts";
 import { crossEntropy } from "./crossEntropy.ts";
 import { add, clampBackward, clampForward, fill, firstNonfinite, sumSquares } from "./elementwise.ts";
 import { embeddingBackward, embeddingForward } from "./embedding.ts";
@@ -56,6 +57,9 @@ export function referenceKernels(memory: Memory): Kernels {
     routerForward: routerForward(memory),
     routerBackward: routerBackward(memory),
     routerStats: routerStats(memory),
+    expertChoice: expertChoice(memory),
+    dropOverflow: dropOverflow(memory),
+    maskSlots: maskSlots(memory),
     moePlan: moePlan(memory),
     moeForward: moeForward(memory),
     moeBackward: moeBackward(memory),
