@@ -6,6 +6,7 @@ import { attentionCases } from "./attentionCases.ts";
 import { crossEntropyCases, elementwiseCases } from "./elementwiseCases.ts";
 import { gemmCase, gemmCases } from "./gemmCases.ts";
 import { differentBits, faultsOf, type KernelCase, run } from "./harness.ts";
+import { layernormCases } from "./layernormCases.ts";
 import { moeCases, moeForwardCase, moeInputs, oneToken } from "./moeCases.ts";
 import { rmsnormCases, ropeCases, swigluCases } from "./normCases.ts";
 import { routerCases } from "./routerCases.ts";
@@ -18,6 +19,7 @@ const allCases: readonly KernelCase[] = [
   ...elementwiseCases,
   ...gemmCases,
   ...rmsnormCases,
+  ...layernormCases,
   ...ropeCases,
   ...attentionCases,
   ...swigluCases,
