@@ -1,14 +1,28 @@
 /**
  * Hugging Face's `config.json` of `OlmoeForCausalLM` <-> a model config. Reads what transformers 4 and 5 write, fills in
- * the defaults of transformers' class, and refuses what this library does not compute. Keys are ours in snake_case.
+ * the defaults of transformers' class, and refuses what this library does not compute. Keys are ours in snake_case. What
+ * transformers can not compute has another model type (variant.ts).
  * Source of keys and defaults: transformers, models/olmoe/configuration_olmoe.py.
  */
 import { z } from "zod";
 import { parseConfig } from "./check.ts";
 import { type ModelConfig, type ModelConfigInput, modelConfigSchema, parseModelConfig } from "./model.ts";
+import {
+  addSnakeFaults,
+  expressibleEntries,
+  fromVariant,
+  isVariant,
+  snakeCase,
+  VARIANT_ARCHITECTURE,
+  VARIANT_TYPE,
+  variantKeysAtDefault,
+  variantSchema,
+} from "./variant.ts";
 
 const HINT =
   'readable are configs of model_type "olmoe" with silu, default rotary positions, no biases and no quantised weights';
+
+const VARIANT_HINT = `a config of model_type "${VARIANT_TYPE}" has this library's keys in snake_case, and no others`;
 
 const CLASS_DEFAULTS = { eosTokenId: 50_279, padTokenId: 1 } as const;
 
@@ -53,6 +67,8 @@ const huggingFaceSchema = z
     // Additions of this library; transformers keeps them.
     mlp_type: fields.mlpType,
     initializer_cutoff_factor: fields.initializerCutoffFactor,
+    initialization: fields.initialization,
+    ...variantKeysAtDefault,
     // Parts of transformers' class that are not computed here.
     hidden_act: z.literal("silu").default("silu"),
     attention_bias: z.literal(false).default(false),
@@ -72,26 +88,13 @@ const huggingFaceSchema = z
     }
     const thetas = [hf.rope_parameters?.rope_theta, hf.rope_scaling?.rope_theta, hf.rope_theta].filter(isGiven);
     if (new Set(thetas).size > 1) fault("rope_theta", `given as ${thetas.join(" and as ")}`);
-    for (const issue of modelConfigSchema.safeParse(toModel(hf)).error?.issues ?? []) {
-      // Faults of single fields are reported by those fields above.
-      if (issue.code !== "custom") continue;
-      fault(issue.path.map((key) => snakeCase(String(key))).join("."), withSnakeKeys(issue.message));
-    }
+    addSnakeFaults(toModel(hf), context);
   });
 
 type HuggingFaceConfig = z.output<typeof huggingFaceSchema>;
 
 function isGiven<T>(value: T | undefined): value is T {
   return value !== undefined;
-}
-
-function snakeCase(key: string): string {
-  return key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
-}
-
-/** A message about our keys, in the file's keys. */
-function withSnakeKeys(message: string): string {
-  return message.replace(/[A-Za-z]+/g, (word) => (word in fields ? snakeCase(word) : word));
 }
 
 /** A token id; where the file has none, transformers' default as far as the vocabulary has it. */
@@ -119,6 +122,7 @@ function toModel(hf: HuggingFaceConfig): ModelConfigInput {
     rmsNormEps: hf.rms_norm_eps,
     initializerRange: hf.initializer_range,
     initializerCutoffFactor: hf.initializer_cutoff_factor,
+    initialization: hf.initialization,
     tieWordEmbeddings: hf.tie_word_embeddings,
     routerAuxLossCoef: hf.router_aux_loss_coef,
     eosTokenId: tokenId(hf, "eosTokenId"),
@@ -133,6 +137,9 @@ function toModel(hf: HuggingFaceConfig): ModelConfigInput {
  *   (biases, another activation, scaled rotary positions, dropout, quantised weights).
  */
 export function configFromHuggingFace(json: unknown, place: string): ModelConfig {
+  if ((json as { readonly model_type?: unknown } | null)?.model_type === VARIANT_TYPE) {
+    return parseModelConfig(fromVariant(parseConfig(variantSchema, json, place, VARIANT_HINT)), place);
+  }
   return parseModelConfig(toModel(parseConfig(huggingFaceSchema, json, place, HINT)), place);
 }
 
@@ -140,13 +147,18 @@ export function configFromHuggingFace(json: unknown, place: string): ModelConfig
 export type TorchDType = "float32" | "float16" | "bfloat16";
 
 /**
- * The `config.json` of a model, in the form that transformers 4 and 5 both load.
+ * The `config.json` of a model, in the form that transformers 4 and 5 both load; that of a variant they refuse.
  *
  * A dense model is written as one expert that every token chooses: a softmax over one expert is 1, so transformers
  * computes the same function. The extra key `mlp_type` tells it apart when it is read back.
  */
 export function configToHuggingFace(config: ModelConfig, torchDType: TorchDType = "float32"): Record<string, unknown> {
-  const own = Object.entries(config).map(([key, value]) => [snakeCase(key), value] as const);
+  const inSnakeCase = (entries: readonly [string, unknown][]) =>
+    Object.fromEntries(entries.map(([key, value]) => [snakeCase(key), value]));
+  if (isVariant(config)) {
+    const head = { architectures: [VARIANT_ARCHITECTURE], model_type: VARIANT_TYPE, torch_dtype: torchDType };
+    return { ...head, ...inSnakeCase(Object.entries(config)) };
+  }
   return {
     architectures: ["OlmoeForCausalLM"],
     model_type: "olmoe",
@@ -157,6 +169,6 @@ export function configToHuggingFace(config: ModelConfig, torchDType: TorchDType 
     rope_scaling: null,
     output_router_logits: false,
     use_cache: true,
-    ...Object.fromEntries(own),
+    ...inSnakeCase(expressibleEntries(config)),
   };
 }

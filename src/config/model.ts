@@ -2,6 +2,7 @@
  * Model configuration. Keys are Hugging Face's, camelCased; on disk they keep their snake_case (config/huggingface.ts).
  */
 import { z } from "zod";
+import { architectureFields, checkArchitecture } from "./architecture.ts";
 import { parseConfig } from "./check.ts";
 
 const count = z.int().min(1);
@@ -26,12 +27,12 @@ export const modelConfigSchema = z
     numExpertsPerTok: z.int().min(1).default(1),
     /** Divide the chosen experts' probabilities by their sum. The released models do not. */
     normTopkProb: z.boolean().default(false),
-    /** Bound on q, k and v, applied after the QK-norm as transformers does; null for none. */
+    /** Bound on q, k and v, of q and k where `clipQkvPlacement` says; null for none. */
     clipQkv: ratio.nullable().default(null),
     maxPositionEmbeddings: count.default(4096),
     ropeTheta: ratio.default(10_000),
     rmsNormEps: ratio.default(1e-5),
-    /** Standard deviation of the initial weights, cut at `initializerCutoffFactor` deviations. */
+    /** Standard deviation of the initial weights, cut at `initializerCutoffFactor` deviations; see `initialization`. */
     initializerRange: ratio.default(0.02),
     initializerCutoffFactor: ratio.default(3),
     tieWordEmbeddings: z.boolean().default(false),
@@ -39,6 +40,7 @@ export const modelConfigSchema = z
     routerAuxLossCoef: z.number().min(0).default(0.01),
     eosTokenId: z.int().min(0).nullable().default(null),
     padTokenId: z.int().min(0).nullable().default(null),
+    ...architectureFields,
   })
   .superRefine((config, context) => {
     const fault = (path: keyof typeof config, message: string) =>
@@ -70,6 +72,7 @@ export const modelConfigSchema = z
       const id = config[key];
       if (id !== null && id >= config.vocabSize) fault(key, `${id}, must be below vocabSize (${config.vocabSize})`);
     }
+    checkArchitecture(config, fault);
   });
 
 export type ModelConfig = Readonly<z.output<typeof modelConfigSchema>>;
