@@ -38,9 +38,15 @@ const VARIANT_DEFAULTS = (Object.keys(fields) as Key[])
   .filter((key) => !EXPRESSIBLE.includes(key))
   .map((key) => [key, fields[key].parse(undefined)] as const);
 
+/** What a model has otherwise than transformers' class. */
+export function variantChoices(config: ModelConfig): Partial<ModelConfig> {
+  const choices = VARIANT_DEFAULTS.filter(([key, value]) => config[key] !== value);
+  return Object.fromEntries(choices.map(([key]) => [key, config[key]]));
+}
+
 /** Whether transformers' class can not compute this model. */
 export function isVariant(config: ModelConfig): boolean {
-  return VARIANT_DEFAULTS.some(([key, value]) => config[key] !== value);
+  return Object.keys(variantChoices(config)).length > 0;
 }
 
 /** The fields of a config that is no variant: those whose only value is their default are left out. */

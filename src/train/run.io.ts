@@ -7,6 +7,7 @@
  */
 import { join } from "node:path";
 import type { Backend } from "../backend/backend.ts";
+import { moeLayers } from "../config/architecture.ts";
 import { resolveModel } from "../config/presets.ts";
 import type { Recipe } from "../config/recipe.ts";
 import type { HeldOutText } from "../data/heldOut.ts";
@@ -107,7 +108,7 @@ class Run {
       optimizer: train.optimizer,
     });
     this.#metrics = new MetricsFile(join(directory, "metrics.jsonl"));
-    this.#watch = new RoutingWatch(config.numExpertsPerTok);
+    this.#watch = new RoutingWatch(config.numExpertsPerTok, moeLayers(config));
   }
 
   get #done(): number {
