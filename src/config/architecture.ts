@@ -38,10 +38,20 @@ interface Architecture extends Readonly<z.output<z.ZodObject<typeof architecture
   readonly initializerCutoffFactor: number;
 }
 
+/** How many layers have experts. */
+function countMoeLayers({ mlpType, decoderSparseStep, numHiddenLayers }: Architecture): number {
+  return mlpType === "dense" ? 0 : Math.floor(numHiddenLayers / decoderSparseStep);
+}
+
 /** Indices of the layers that have experts, in order. */
-export function moeLayers({ mlpType, decoderSparseStep: step, numHiddenLayers }: Architecture): number[] {
-  if (mlpType === "dense") return [];
-  return Array.from({ length: Math.floor(numHiddenLayers / step) }, (_, index) => (index + 1) * step - 1);
+export function moeLayers(config: Architecture): number[] {
+  const step = config.decoderSparseStep;
+  return Array.from({ length: countMoeLayers(config) }, (_, index) => (index + 1) * step - 1);
+}
+
+/** Whether a layer has experts. */
+export function hasExperts({ mlpType, decoderSparseStep }: Architecture, layer: number): boolean {
+  return mlpType === "moe" && (layer + 1) % decoderSparseStep === 0;
 }
 
 /** Inner width of the MLP of a layer without experts. */
@@ -80,7 +90,7 @@ function checkMlps(config: Architecture, fault: Fault): void {
   if (denseIntermediateSize !== null && decoderSparseStep === 1) {
     fault("denseIntermediateSize", `${denseIntermediateSize}, every layer has experts where decoderSparseStep is 1`);
   }
-  const layers = moeLayers(config).length;
+  const layers = countMoeLayers(config);
   if (layerSharedMoe !== "none" && layers < 2) {
     fault("layerSharedMoe", `"${layerSharedMoe}", only ${layers} layer has experts: there is nothing to share`);
   }

@@ -6,7 +6,7 @@
  * that the stack of all experts is at once transformers' fused `gate_up_proj` and, slice by slice, the per-expert tensors
  * of the published checkpoints.
  */
-import { denseWidth, moeLayers } from "../config/architecture.ts";
+import { denseWidth, hasExperts } from "../config/architecture.ts";
 import { headDim, type ModelConfig } from "../config/model.ts";
 import type { AttentionParameters } from "../nn/attention.ts";
 import type { MlpParameters, SwigluParameters } from "../nn/mlp.ts";
@@ -149,12 +149,12 @@ function denseParts<P>(config: ModelConfig, take: Take<P>, layer: number, name: 
 }
 
 function mlpParts<P>(config: ModelConfig, take: Take<P>, layer: number, own: string): MlpParameters<P> {
-  const withExperts = moeLayers(config);
-  if (!withExperts.includes(layer)) return { always: denseParts(config, take, layer, own) };
+  if (!hasExperts(config, layer)) return { always: denseParts(config, take, layer, own) };
   const { hiddenSize: width, intermediateSize: inner, numExperts, numSharedExperts, layerSharedMoe } = config;
+  const [layers, step] = [config.numHiddenLayers, config.decoderSparseStep];
   const name = layerSharedMoe === "none" ? own : SHARED_MLP;
-  // What all layers share starts as the last one's, whose additions are the smallest: they are right for no layer less.
-  const depth = layerSharedMoe === "none" ? layer : (withExperts.at(-1) as number);
+  // What layers share is drawn as that of the last one: as many additions to the stream as there are layers stay in bounds.
+  const depth = layerSharedMoe === "none" ? layer : layers - (layers % step) - 1;
   const routerName = `${layerSharedMoe === "moe" ? SHARED_MLP : own}.gate.weight`;
   const router = take(whole(routerName, [numExperts, width], initialMatrix(config, width)));
   const { gateUp, down } = expertSpecs(config, depth, `${name}.experts`);
