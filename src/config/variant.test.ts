@@ -1,4 +1,6 @@
+import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { anyConfig } from "../../test/properties/anyConfig.ts";
 import { VARIANTS } from "../../test/variants.ts";
 import { configFromHuggingFace, configToHuggingFace } from "./huggingface.ts";
 import { resolveModel } from "./presets.ts";
@@ -49,6 +51,20 @@ describe("a model that transformers can not compute", () => {
     const json = throughJson(configToHuggingFace(config));
     expect(configFromHuggingFace(json, "config.json")).toEqual(config);
     expect(json.model_type, name).toBe("olmoe_variant");
+  });
+
+  it("is one of two kinds of file that are both undone by reading, for any valid config", () => {
+    const kinds = new Set<unknown>();
+    fc.assert(
+      fc.property(anyConfig, (config) => {
+        const json = throughJson(configToHuggingFace(config));
+        kinds.add(json.model_type);
+        expect(json.model_type === "olmoe_variant").toBe(isVariant(config));
+        expect(configFromHuggingFace(json, "config.json")).toEqual(config);
+      }),
+      { seed: 1, numRuns: 300 },
+    );
+    expect(kinds).toEqual(new Set(["olmoe", "olmoe_variant"]));
   });
 
   it("is refused with unknown keys, wrong values and contradictions, all listed", () => {
