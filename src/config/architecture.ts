@@ -82,7 +82,7 @@ function checkMlps(config: Architecture, fault: Fault): void {
     }
     return;
   }
-  if (decoderSparseStep > numHiddenLayers) {
+  if (decoderSparseStep > Math.max(1, numHiddenLayers)) {
     const limit = `must be at most numHiddenLayers (${numHiddenLayers}): no layer would have experts`;
     fault("decoderSparseStep", `${decoderSparseStep}, ${limit}`);
     return;

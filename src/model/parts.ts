@@ -153,7 +153,7 @@ function mlpParts<P>(config: ModelConfig, take: Take<P>, layer: number, own: str
   const { hiddenSize: width, intermediateSize: inner, numExperts, numSharedExperts, layerSharedMoe } = config;
   const [layers, step] = [config.numHiddenLayers, config.decoderSparseStep];
   const name = layerSharedMoe === "none" ? own : SHARED_MLP;
-  // What layers share is drawn as that of the last one: as many additions to the stream as there are layers stay in bounds.
+  // What layers share is drawn as that of the last of them, which bounds the sum of what all of them add to the stream.
   const depth = layerSharedMoe === "none" ? layer : layers - (layers % step) - 1;
   const routerName = `${layerSharedMoe === "moe" ? SHARED_MLP : own}.gate.weight`;
   const router = take(whole(routerName, [numExperts, width], initialMatrix(config, width)));
