@@ -77,6 +77,18 @@ OLMOE_API void olmoe_rmsnorm_backward(const f32* x, isize ldx, const f32* weight
                                       isize lddy, f32* dx, isize lddx, f32* dweight, isize rows, isize width,
                                       isize accumulate);
 
+// ---- LayerNorm -----------------------------------------------------------------------------------------------------
+
+// y = (x - mean) * rstd * weight + bias with rstd[t] = 1 / sqrt(mean((x[t] - mean[t])^2) + epsilon). weight (ones) and
+// bias (zeros) may be null.
+OLMOE_API void olmoe_layernorm_forward(const f32* x, isize ldx, const f32* weight, const f32* bias, f32* y, isize ldy,
+                                       f32* mean, f32* rstd, isize rows, isize width, f32 epsilon);
+// dx = d/dx (added to dx when `accumulate`), dweight and dbias += sums over rows; weight, dweight and dbias may be null.
+// dx may be dy.
+OLMOE_API void olmoe_layernorm_backward(const f32* x, isize ldx, const f32* weight, const f32* mean, const f32* rstd,
+                                        const f32* dy, isize lddy, f32* dx, isize lddx, f32* dweight, f32* dbias,
+                                        isize rows, isize width, isize accumulate);
+
 // ---- rotary positions ----------------------------------------------------------------------------------------------
 
 // Rotates each head of x[T, heads * C] in place: dimension i pairs with i + C/2. cosine and sine are [positions, C/2];
@@ -189,6 +201,8 @@ OLMOE_API void olmoe_adamw(f32* param, f32* grad, f32* m, f32* v, isize count, f
   X(embedding_backward)       \
   X(rmsnorm_forward)          \
   X(rmsnorm_backward)         \
+  X(layernorm_forward)        \
+  X(layernorm_backward)       \
   X(rope)                     \
   X(attention_forward)        \
   X(attention_backward)       \

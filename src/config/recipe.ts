@@ -6,7 +6,7 @@ import { z } from "zod";
 import { parseConfig } from "./check.ts";
 import { modelConfigSchema } from "./model.ts";
 import { PRESETS, type PresetName, presetNames } from "./presets.ts";
-import { routingRunFaults } from "./routing.ts";
+import { checkRoutingRun } from "./routing.ts";
 
 const positive = z.number().positive();
 const share = z.number().min(0).max(1);
@@ -185,9 +185,7 @@ export const recipeSchema = z
       fault(["train", "sequenceLength"], `${train.sequenceLength}, must be at most ${positions}`);
     }
     const { sequenceLength, batchSize, microBatchSize: sequences = batchSize, loss } = train;
-    for (const { path, message } of routingRunFaults(config, { balance: loss.balance, sequenceLength, sequences })) {
-      fault(path, message);
-    }
+    checkRoutingRun(config, { balance: loss.balance, sequenceLength, sequences }, fault);
   });
 
 export type Recipe = z.output<typeof recipeSchema>;

@@ -1,6 +1,9 @@
 /** The report of a training run: what it learned, against what, what it writes, and which experts serve what. */
+import { moeLayers } from "../config/architecture.ts";
+import type { ModelConfig } from "../config/model.ts";
 import type { Recipe } from "../config/recipe.ts";
-import type { ParameterCounts } from "../model/counts.ts";
+import { isVariant } from "../config/variant.ts";
+import { countParameters } from "../model/counts.ts";
 import { heatMapGrid, type LineSeries, lineChart } from "../report/charts.ts";
 import type { Block, Report } from "../report/html.ts";
 import { formatCount, formatDuration } from "../report/text.ts";
@@ -11,7 +14,7 @@ import type { Comparison, Sample } from "./summary.io.ts";
 
 export interface RunFacts {
   readonly recipe: Recipe;
-  readonly counts: ParameterCounts;
+  readonly config: ModelConfig;
   readonly metrics: readonly Metrics[];
   readonly evaluation: Evaluation;
   readonly comparison: readonly Comparison[];
@@ -77,8 +80,8 @@ export function lossCharts(metrics: readonly Metrics[]): ReturnType<typeof lineC
 }
 
 /** The heat map of experts by kind of text, one panel a layer; undefined for a dense model. */
-export function expertChart(evaluation: Evaluation): ReturnType<typeof heatMapGrid> | undefined {
-  const loads = expertLoads(evaluation.sources);
+export function expertChart(evaluation: Evaluation, config: ModelConfig): ReturnType<typeof heatMapGrid> | undefined {
+  const loads = expertLoads(evaluation.sources, moeLayers(config));
   if (loads.length === 0) return undefined;
   return heatMapGrid({
     title: "Which experts serve which kind of text",
@@ -122,10 +125,11 @@ function samplesSection(samples: readonly Sample[]): Report["sections"][number] 
 
 /** Puts the report together. */
 export async function runReport(facts: RunFacts, renderSvg: RenderSvg): Promise<Report> {
-  const { recipe, counts, metrics, evaluation, comparison, samples } = facts;
+  const { recipe, config, metrics, evaluation, comparison, samples } = facts;
+  const counts = countParameters(config);
   const sources = evaluation.sources.map(({ source }) => source);
   const last = metrics.filter((line) => line.type === "train").at(-1);
-  const experts = expertChart(evaluation);
+  const experts = expertChart(evaluation, config);
   const figure = async (spec: ReturnType<typeof lineChart>, title: string): Promise<Block> => ({
     kind: "figure",
     title,
@@ -165,7 +169,7 @@ export async function runReport(facts: RunFacts, renderSvg: RenderSvg): Promise<
               heading: "Which experts fire",
               body: [
                 await figure(experts, "Experts by kind of text"),
-                { kind: "list" as const, items: describeLoads(evaluation.sources) },
+                { kind: "list" as const, items: describeLoads(evaluation.sources, moeLayers(config)) },
               ],
             },
           ]),
@@ -180,7 +184,9 @@ export async function runReport(facts: RunFacts, renderSvg: RenderSvg): Promise<
               `Look at it: npx olmoe info ${facts.checkpoint}`,
               "Train on your own text: copy recipes/quickstart.yaml, set a source's path, and run npx olmoe train RECIPE",
               "Change one choice of the paper, such as train.loss.balance or model.numExpertsPerTok, and compare the curves",
-              `Load it in transformers: AutoModelForCausalLM.from_pretrained("${facts.checkpoint}")`,
+              ...(isVariant(config)
+                ? []
+                : [`Load it in transformers: AutoModelForCausalLM.from_pretrained("${facts.checkpoint}")`]),
             ],
           },
         ],

@@ -4,16 +4,18 @@
  */
 import type { Graph, Variable } from "../autograd/graph.ts";
 import { fillRotaryTable, type RotaryTable } from "../autograd/ops/attention.ts";
-import { add, embedding, linear, rmsNorm } from "../autograd/ops/basic.ts";
+import { add, embedding, linear } from "../autograd/ops/basic.ts";
 import type { Routing } from "../autograd/ops/moe.ts";
 import type { Backend } from "../backend/backend.ts";
 import { headDim, type ModelConfig } from "../config/model.ts";
 import { ShapeError } from "../errors.ts";
 import { type SequenceLayout, selfAttention } from "../nn/attention.ts";
-import { denseMlp, mixtureOfExperts } from "../nn/mlp.ts";
+import { mlp } from "../nn/mlp.ts";
+import { normalise } from "../nn/norm.ts";
 import { type Block, Tensor } from "../tensor/tensor.ts";
 import type { KeyValueCache } from "./cache.ts";
-import { LAYER_PARAMETERS, type Parameters } from "./parameters.ts";
+import type { Parameters } from "./parameters.ts";
+import { type LayerParts, type ModelParts, modelParts } from "./parts.ts";
 
 /**
  * Sees a pass from inside. Each tensor holds its values during the call only; T tokens, sequence after sequence.
@@ -59,12 +61,14 @@ export interface ForwardResult {
 export class Decoder {
   readonly config: ModelConfig;
   readonly parameters: Parameters;
+  readonly #parts: ModelParts<Variable>;
   readonly #rotaryBlock: Block;
   readonly #rotary: RotaryTable;
 
   constructor(backend: Backend, parameters: Parameters) {
     this.config = parameters.config;
     this.parameters = parameters;
+    this.#parts = modelParts(this.config, ({ name }) => parameters.get(name));
     const { maxPositionEmbeddings, ropeTheta } = this.config;
     const shape = [maxPositionEmbeddings, headDim(this.config) / 2] as const;
     const bytes = shape[0] * shape[1] * 4;
@@ -87,14 +91,14 @@ export class Decoder {
     const layout = this.#layout(graph, ids.length, options);
     const routings: Routing[] = [];
     cache?.begin(options.batch, ids.length / options.batch);
-    let stream = embedding(graph, this.parameters.get("model.embed_tokens.weight"), graph.ids(ids));
+    let stream = embedding(graph, this.#parts.embedding, graph.ids(ids));
     observe?.hidden?.(0, stream.value);
-    for (let index = 0; index < this.config.numHiddenLayers; index++) {
+    for (const index of this.#parts.layers.keys()) {
       stream = this.#layer(graph, index, stream, layout, options, routings);
       observe?.hidden?.(index + 1, stream.value);
     }
     cache?.commit();
-    const hidden = rmsNorm(graph, stream, this.parameters.get("model.norm.weight"), this.config.rmsNormEps);
+    const hidden = normalise(graph, stream, this.#parts.norm);
     graph.discard(stream);
     observe?.finalNorm?.(hidden.value);
     return { hidden, routings };
@@ -102,7 +106,7 @@ export class Decoder {
 
   /** The output matrix [V, D]: the embedding where the two are tied. */
   get outputWeight(): Variable {
-    return this.parameters.get(this.config.tieWordEmbeddings ? "model.embed_tokens.weight" : "lm_head.weight");
+    return this.#parts.output;
   }
 
   /** Logits [T, V] of hidden states [T, D]. Training uses `linearCrossEntropy` instead, which never holds them all. */
@@ -152,32 +156,19 @@ export class Decoder {
     routings: Routing[],
   ): Variable {
     const { config } = this;
-    const get = (name: keyof typeof LAYER_PARAMETERS) =>
-      this.parameters.get(`model.layers.${index}.${LAYER_PARAMETERS[name]}`);
-    const normed = rmsNorm(graph, stream, get("inputNorm"), config.rmsNormEps);
-    const projections = {
-      q: get("q"),
-      k: get("k"),
-      v: get("v"),
-      o: get("o"),
-      qNorm: get("qNorm"),
-      kNorm: get("kNorm"),
-    };
-    const attended = selfAttention(graph, normed, projections, config, layout, cache?.layer(index));
+    const { inputNorm, attention, mlpNorm, mlp: mlpParts } = this.#parts.layers[index] as LayerParts<Variable>;
+    const normed = normalise(graph, stream, inputNorm);
+    const attended = selfAttention(graph, normed, attention, config, layout, cache?.layer(index));
     observe?.attentionOutput?.(index, attended.value);
     const middle = add(graph, stream, attended);
     graph.discard(normed, attended, stream);
 
-    const mlpInput = rmsNorm(graph, middle, get("mlpNorm"), config.rmsNormEps);
-    let output: Variable;
-    if (config.mlpType === "dense") output = denseMlp(graph, mlpInput, get("gateUp"), get("down"));
-    else {
-      const pass = { sequences: batch, tokenMask, dropTokens };
-      const parameters = { router: get("router"), gateUp: get("gateUp"), down: get("down") };
-      const { out, routing } = mixtureOfExperts(graph, mlpInput, parameters, config, pass);
+    const mlpInput = normalise(graph, middle, mlpNorm);
+    const pass = { sequences: batch, tokenMask, dropTokens };
+    const { out: output, routing } = mlp(graph, mlpInput, mlpParts, config, pass);
+    if (routing !== undefined) {
       routings.push(routing);
       observe?.routing?.(index, routing);
-      output = out;
     }
     observe?.mlpOutput?.(index, output.value);
     const next = add(graph, middle, output);

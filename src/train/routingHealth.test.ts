@@ -27,6 +27,12 @@ describe("RoutingWatch", () => {
   const healthy = counts(250, 250, 250, 250);
   const starved = counts(0, 400, 300, 300);
 
+  it("names the layers that have experts", () => {
+    const watch = new RoutingWatch(2, [1, 3]);
+    watch.add([healthy, starved]);
+    expect(watch.close()).toEqual([dead.replace("layer 0", "layer 3")]);
+  });
+
   it("says nothing about an even load", () => {
     const watch = new RoutingWatch(2);
     watch.add([healthy, healthy]);

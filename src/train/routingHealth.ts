@@ -35,12 +35,14 @@ const ADVICE = "a larger train.loss.balance spreads the load";
  */
 export class RoutingWatch {
   readonly #topK: number;
+  readonly #layers: readonly number[] | undefined;
   readonly #reported = new Set<string>();
   #window: Float64Array[] = [];
 
-  /** @param topK experts of each token. */
-  constructor(topK: number) {
+  /** @param topK experts of each token; @param layers the layers that have experts; default: all. */
+  constructor(topK: number, layers?: readonly number[]) {
     this.#topK = topK;
+    this.#layers = layers;
   }
 
   /** Adds one step's [layer][expert] counts. */
@@ -53,8 +55,8 @@ export class RoutingWatch {
     const [first] = this.#window;
     if (first === undefined || sumOf(first) / first.length < LEAST_SHARE_SLOTS) return [];
     // A layer where every expert serves every token has nothing to balance.
-    const faults = this.#window.flatMap((counts, layer) =>
-      counts.length > this.#topK ? this.#faults(counts, layer) : [],
+    const faults = this.#window.flatMap((counts, index) =>
+      counts.length > this.#topK ? this.#faults(counts, this.#layers?.[index] ?? index) : [],
     );
     this.#window = [];
     return faults.flatMap(({ key, message }) => {

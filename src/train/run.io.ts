@@ -7,6 +7,7 @@
  */
 import { join } from "node:path";
 import type { Backend } from "../backend/backend.ts";
+import { moeLayers } from "../config/architecture.ts";
 import { resolveModel } from "../config/presets.ts";
 import type { Recipe } from "../config/recipe.ts";
 import type { HeldOutText } from "../data/heldOut.ts";
@@ -109,7 +110,7 @@ class Run {
     this.#metrics = new MetricsFile(join(directory, "metrics.jsonl"));
     // Experts that choose are loaded evenly: as where every expert serves every token, there is nothing to watch.
     const byTokens = config.routing === "token_choice";
-    this.#watch = new RoutingWatch(byTokens ? config.numExpertsPerTok : config.numExperts);
+    this.#watch = new RoutingWatch(byTokens ? config.numExpertsPerTok : config.numExperts, moeLayers(config));
   }
 
   get #done(): number {

@@ -165,7 +165,8 @@ export class TrainStep {
     const labels = graph.ids(batch.labels.subarray(start, end));
     const losses = linearCrossEntropy(graph, hidden, this.#decoder.outputWeight, labels, { scale: 1 / denominator });
     const crossEntropySum = losses.data.reduce((sum, value) => sum + value, 0);
-    const routerLosses = applyRouterLosses(graph, routings, this.#options.loss, share);
+    const layerShared = this.#decoder.config.layerSharedMoe !== "none";
+    const routerLosses = applyRouterLosses(graph, routings, { ...this.#options.loss, layerShared }, share);
     graph.backward();
     return { crossEntropySum, losses: routerLosses };
   }
