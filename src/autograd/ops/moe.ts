@@ -58,7 +58,8 @@ export function route(graph: Graph, logits: Variable, { topK, normTopkProb, toke
     normalise,
   );
   const lossGradient: RouterLossGradient = { probGrad: undefined, zCoef: 0 };
-  const saved = graph.recording ? [probs, lse, expertIds] : [];
+  // Without a way back they stay: the experts and the router losses read them.
+  const saved = graph.recording && logits.trainable ? [probs, lse, expertIds] : [];
   const expertWeights = graph.node(weights, [logits], saved, (dweights) => {
     const dlogits = graph.take(logits.value.shape);
     kernels.routerBackward(
