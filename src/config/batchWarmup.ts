@@ -57,7 +57,9 @@ export function batchWarmupFaults(plan: BatchPlan): { path: (string | number)[];
     const path = [index, "batchSize"];
     if (stage.batchSize >= next) return [{ path, message: `${stage.batchSize}, must be below ${name} (${next})` }];
     if (microBatchSize !== undefined && stage.batchSize > microBatchSize && stage.batchSize % microBatchSize !== 0) {
-      return [{ path, message: `${stage.batchSize}, must be a multiple of microBatchSize (${microBatchSize}) or below` }];
+      return [
+        { path, message: `${stage.batchSize}, must be a multiple of microBatchSize (${microBatchSize}) or below` },
+      ];
     }
     return [];
   });

@@ -26,7 +26,8 @@ function decayRanges(parameters: Parameters, { weightDecay, noDecay }: Optimizer
     const end = ranges[index + 1]?.start ?? parameters.flatSize;
     const decay = exempt.has(name) ? 0 : weightDecay;
     const last = merged.at(-1);
-    if (last?.weightDecay === decay && last.start + last.size === start) merged[merged.length - 1] = { ...last, size: end - last.start };
+    if (last?.weightDecay === decay && last.start + last.size === start)
+      merged[merged.length - 1] = { ...last, size: end - last.start };
     else merged.push({ start, size: end - start, weightDecay: decay });
   }
   return merged;

@@ -28,6 +28,8 @@ export interface TrainMetrics {
   readonly largest_load_share: readonly number[];
   readonly dead_experts: readonly number[];
   readonly chosen_probability: number;
+  /** What the process holds in memory after the step; absent in files of earlier versions. */
+  readonly resident_bytes?: number;
 }
 
 /** One held-out evaluation. */

@@ -18,7 +18,7 @@ export function frozenTensors({ model, train }: Recipe): Set<string> {
   const frozen = matchNames(train.freeze, names, "train.freeze");
   if (frozen.size === names.length) {
     const patterns = train.freeze.map((pattern) => `"${pattern}"`).join(", ");
-    throw new ConfigError(`train.freeze: ${patterns} matches all ${names.length} tensors, nothing is left to train`, {
+    throw new ConfigError(`train.freeze: all ${names.length} tensors match (${patterns}), nothing is left to train`, {
       hint: "freeze less; to score a model without training it, use olmoe forward",
     });
   }

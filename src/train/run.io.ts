@@ -174,7 +174,8 @@ class Run {
     this.#tokens += result.tokens;
     this.#watch.add(result.expertCounts);
     const seconds = (performance.now() - started) / 1000;
-    const metrics = trainMetrics(step, this.#tokens, result, train.loss, seconds);
+    const measured = trainMetrics(step, this.#tokens, result, train.loss, seconds);
+    const metrics = { ...measured, resident_bytes: process.memoryUsage.rss() };
     await this.#metrics.append(metrics);
     this.#emit({ type: "step", metrics, stepTokens: result.tokens, epochs: batch.epochs });
   }
