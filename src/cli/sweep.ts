@@ -3,7 +3,7 @@ import { join, resolve } from "node:path";
 import type { Command } from "commander";
 import { plannedTokens } from "../config/batchWarmup.ts";
 import { readSweep, type Sweep, type SweepRun } from "../config/sweep.io.ts";
-import { TrainingError } from "../errors.ts";
+import { OlmoeError, TrainingError } from "../errors.ts";
 import type { SweepEvent, SweepOutcome } from "../experiments/sweep.io.ts";
 import { table } from "../report/text.ts";
 import { shownPath } from "../util/shownPath.io.ts";
@@ -57,7 +57,9 @@ class SweepView {
     else if (event.type === "run") this.#run(event.run, event.index, event.state);
     else {
       this.stop();
-      this.#print(`  ${event.run.name}: ${event.error.message}`);
+      const { run, error } = event;
+      this.#print(`  ${run.name}: ${error.message}`);
+      if (error instanceof OlmoeError && error.hint !== undefined) this.#print(`  hint: ${error.hint}`);
     }
   };
 

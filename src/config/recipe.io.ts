@@ -90,6 +90,9 @@ export async function readMapping(file: string): Promise<Record<string, unknown>
  */
 export async function readRecipe(file: string, overrides: readonly string[] = []): Promise<Recipe> {
   const value = await readMapping(file);
+  if (Object.hasOwn(value, "base")) {
+    throw new ConfigError(`${file}: a sweep, expected the recipe of one run`, { hint: `olmoe sweep ${file} runs it` });
+  }
   for (const text of overrides) applyOverride(value, text);
   return parseRecipe(value, file);
 }

@@ -194,10 +194,12 @@ describe("parseRecipe", () => {
     expect(() => parseRecipe(tinyRecipe({ model: { preset: "olmoe-1b-7b" } }))).not.toThrow();
   });
 
-  it.each(readdirSync(new URL("../../recipes/", import.meta.url)))(
+  const read = (name: string) => parse(readFileSync(new URL(`../../recipes/${name}`, import.meta.url), "utf8"));
+  // Sweeps lie there too: they have a base.
+  it.each(readdirSync(new URL("../../recipes/", import.meta.url)).filter((name) => !("base" in read(name))))(
     "gives recipes/%s the same when done twice",
     (name) => {
-      const recipe = parseRecipe(parse(readFileSync(new URL(`../../recipes/${name}`, import.meta.url), "utf8")), name);
+      const recipe = parseRecipe(read(name), name);
       expect(parseRecipe(recipe)).toEqual(recipe);
       expect(parseRecipe(JSON.parse(JSON.stringify(recipe)))).toEqual(recipe);
     },

@@ -97,5 +97,7 @@ export function faultyRuns(place: string, faults: readonly string[]): ConfigErro
   const [only] = faults;
   const list = faults.map((fault) => `  - ${fault.replaceAll("\n", "\n  ")}`).join("\n");
   const text = faults.length === 1 ? only : `${faults.length} runs can not be started\n${list}`;
-  return new ConfigError(`${place}: ${text}`, { hint: "nothing was started: correct the sweep or its base recipe" });
+  return new ConfigError(`${place}: ${text}`, {
+    hint: "nothing was started: correct the sweep or its base recipe, or choose another folder with --out",
+  });
 }

@@ -64,7 +64,7 @@ export function spreadChart(options: SpreadChartOptions): TopLevelSpec {
     scale: { zero: false },
     axis: { domain: false, ticks: false, tickCount: 6 },
   };
-  const legend = { title: null, orient: "top" as const, symbolType: "stroke", symbolSize: 200 };
+  const legend = { title: null, orient: "top" as const, symbolType: "stroke", symbolSize: 200, symbolOpacity: 1 };
   return {
     ...head(options),
     width: 620,
