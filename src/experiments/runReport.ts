@@ -8,6 +8,8 @@ import type { Evaluation } from "../train/evaluate.ts";
 import type { EvalMetrics, Metrics, TrainMetrics } from "../train/metrics.io.ts";
 import { describeLoads, expertLoads } from "./expertLoad.ts";
 import type { Comparison, Sample } from "./summary.io.ts";
+import { thinned } from "./thin.ts";
+import { describeMemory, usageCharts } from "./usageCharts.ts";
 
 export interface RunFacts {
   readonly recipe: Recipe;
@@ -24,18 +26,6 @@ export interface RunFacts {
 
 /** Draws a spec; the caller has the renderer. */
 export type RenderSvg = (spec: ReturnType<typeof lineChart>) => Promise<string>;
-
-/** Points a chart of a few hundred pixels can show; beyond them a mean of neighbours is drawn. */
-const MOST_POINTS = 300;
-
-function thinned(points: readonly (readonly [number, number])[]): [number, number][] {
-  const size = Math.ceil(points.length / MOST_POINTS);
-  return Array.from({ length: Math.ceil(points.length / Math.max(1, size)) }, (_, index) => {
-    const group = points.slice(index * size, (index + 1) * size);
-    const mean = (axis: 0 | 1) => group.reduce((sum, point) => sum + point[axis], 0) / group.length;
-    return [mean(0), mean(1)];
-  });
-}
 
 /** Seconds the training steps took. */
 export function trainingSeconds(metrics: readonly Metrics[]): number {
@@ -120,6 +110,8 @@ export async function runReport(facts: RunFacts, renderSvg: RenderSvg): Promise<
       figure(spec, ["Training loss", "Held-out loss by kind of text", "Load-balancing loss"][index] as string),
     ),
   );
+  const layerExperts = evaluation.sources[0]?.expertCounts[0]?.length ?? 0;
+  const usage = await Promise.all(usageCharts(metrics, layerExperts).map(({ title, spec }) => figure(spec, title)));
   return {
     title: `Training run: ${recipe.name}`,
     lead:
@@ -150,6 +142,14 @@ export async function runReport(facts: RunFacts, renderSvg: RenderSvg): Promise<
                 await figure(experts, "Experts by kind of text"),
                 { kind: "list" as const, items: describeLoads(evaluation.sources) },
               ],
+            },
+          ]),
+      ...(usage.length === 0
+        ? []
+        : [
+            {
+              heading: "What it used",
+              body: [...usage, { kind: "list" as const, items: describeMemory(metrics) }],
             },
           ]),
       {

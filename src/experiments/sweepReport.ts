@@ -57,7 +57,7 @@ export function describeDifferences(result: SweepResult): string[] {
     const seeds = Math.min(better.runs.length, worse.runs.length);
     const ranges =
       seeds < 2
-        ? "one run each says nothing about chance"
+        ? "with a single run the difference may be chance"
         : `the ranges of their runs ${overlap ? "overlap" : "do not overlap"}`;
     const tokens = worse.runs[0]?.tokens ?? 0;
     const reached =

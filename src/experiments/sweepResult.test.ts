@@ -70,7 +70,7 @@ describe("variants of a sweep", () => {
     expect([wide?.better.name, wide?.overlap]).toEqual(["moe", true]);
     expect(describeDifferences(result)).toEqual([
       "moe is 1.8000 bits per byte below dense; the ranges of their runs do not overlap. It is at the last loss of dense after 53.8 of 100 tokens (1.86 times fewer).",
-      "moe is 0.0500 bits per byte below wide; one run each says nothing about chance. It is at the last loss of wide after 98.7 of 100 tokens (1.01 times fewer).",
+      "moe is 0.0500 bits per byte below wide; with a single run the difference may be chance. It is at the last loss of wide after 98.7 of 100 tokens (1.01 times fewer).",
     ]);
   });
 

@@ -72,7 +72,7 @@ describe("olmoe sweep", () => {
       "",
       expect.stringMatching(/^ {2}variant {2}parameters {2}active {2}runs {2}tokens each {2}bits per byte {5}least/),
     ]);
-    expect(table[4]).toContain(`moe          54 k  35.6 k     2          768         ${row(moe.text)}`);
+    expect(table[4]).toContain(`moe            54 k  35.6 k     2          768         ${row(moe.text)}`);
     expect(table[5]).toContain(`2          768         ${row(dense.text)}`);
     const [better, worse] = moe.mean < dense.mean ? ["moe", "dense"] : ["dense", "moe"];
     const difference = Math.abs(moe.mean - dense.mean).toFixed(4);
