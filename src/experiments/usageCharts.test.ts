@@ -12,7 +12,7 @@ function line(step: number, shares: number[], dead: number[], bytes?: number): T
     largest_load_share: shares,
     dead_experts: dead,
     ...memory,
-  } as TrainMetrics;
+  } as unknown as TrainMetrics;
 }
 
 /** Titles of the charts with their series as name and points. */

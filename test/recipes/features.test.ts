@@ -76,6 +76,24 @@ describe("a run with frozen parameters", () => {
   });
 });
 
+describe("sequence length and RoPE theta", () => {
+  it("are those of the recipe: other tokens a step, and other losses on the same weights and text", async () => {
+    const lossOf = async (run: string, model: object, train: object) => {
+      await trainTiny(folder, run, backend, { changes: { model, train: { steps: 1, ...train } } });
+      const [line] = metricsOf(at(run)) as { tokens: number; cross_entropy: number }[];
+      return line!;
+    };
+    const plain = await lossOf("plain", {}, {});
+    expect(plain.tokens).toBe(4 * 32);
+    expect((await lossOf("long", {}, { sequenceLength: 64 })).tokens).toBe(4 * 64);
+    const near = await lossOf("near", { ropeTheta: 100 }, {});
+    expect(near.cross_entropy).not.toBe(plain.cross_entropy);
+    // Positions hardly matter to random weights.
+    expect(near.cross_entropy).toBeCloseTo(plain.cross_entropy, 2);
+    expect(await lossOf("default", { ropeTheta: 10_000 }, {})).toEqual(plain);
+  });
+});
+
 describe("a run with a batch-size warm-up", () => {
   const changes = {
     train: {
