@@ -94,6 +94,17 @@ function comparisonTable(comparison: readonly Comparison[], sources: readonly st
   };
 }
 
+/** How evenly the experts were used, and how much memory; nothing where neither was measured. */
+async function usageSection(
+  { metrics, evaluation }: RunFacts,
+  figure: (spec: ReturnType<typeof lineChart>, title: string) => Promise<Block>,
+): Promise<Report["sections"]> {
+  const experts = evaluation.sources[0]?.expertCounts[0]?.length ?? 0;
+  const charts = await Promise.all(usageCharts(metrics, experts).map(({ title, spec }) => figure(spec, title)));
+  if (charts.length === 0) return [];
+  return [{ heading: "What it used", body: [...charts, { kind: "list", items: describeMemory(metrics) }] }];
+}
+
 /** Puts the report together. */
 export async function runReport(facts: RunFacts, renderSvg: RenderSvg): Promise<Report> {
   const { recipe, counts, metrics, evaluation, comparison, samples } = facts;
@@ -110,8 +121,6 @@ export async function runReport(facts: RunFacts, renderSvg: RenderSvg): Promise<
       figure(spec, ["Training loss", "Held-out loss by kind of text", "Load-balancing loss"][index] as string),
     ),
   );
-  const layerExperts = evaluation.sources[0]?.expertCounts[0]?.length ?? 0;
-  const usage = await Promise.all(usageCharts(metrics, layerExperts).map(({ title, spec }) => figure(spec, title)));
   return {
     title: `Training run: ${recipe.name}`,
     lead:
@@ -144,14 +153,7 @@ export async function runReport(facts: RunFacts, renderSvg: RenderSvg): Promise<
               ],
             },
           ]),
-      ...(usage.length === 0
-        ? []
-        : [
-            {
-              heading: "What it used",
-              body: [...usage, { kind: "list" as const, items: describeMemory(metrics) }],
-            },
-          ]),
+      ...(await usageSection(facts, figure)),
       {
         heading: "What it writes",
         body: samples.map(({ source, prompt, text }): Block => ({ kind: "sample", title: source, prompt, text })),

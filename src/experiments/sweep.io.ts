@@ -18,7 +18,7 @@ import { replaceFile } from "../formats/files.io.ts";
 import { readModelConfig } from "../formats/huggingface.io.ts";
 import { htmlReport } from "../report/html.ts";
 import { renderPng, renderSvg } from "../report/render.io.ts";
-import { listCheckpoints } from "../train/checkpoint.io.ts";
+import { checkWritable, clearUnfinished, listCheckpoints } from "../train/checkpoint.io.ts";
 import { findInitialModel } from "../train/init.io.ts";
 import { readMetrics } from "../train/metrics.io.ts";
 import { frozenTensors } from "../train/patterns.ts";
@@ -168,12 +168,14 @@ async function writeReport(result: SweepResult, { sweep, directory, backend }: S
 /**
  * Runs all of a sweep that is not done yet, and writes its report.
  * @returns also where runs failed: they are in the result with their messages, and are tried again the next time.
- * @throws ConfigError listing what is wrong with any run, before the first one starts; ResourceError where the report can
- *   not be written; the signal's reason when it is aborted while data is prepared.
+ * @throws ConfigError listing what is wrong with any run, ResourceError for a folder that can not be written, before the
+ *   first one starts; the signal's reason when it is aborted while data is prepared.
  */
 export async function runSweep(options: SweepOptions): Promise<SweepOutcome> {
   const { sweep, directory, signal, onEvent } = options;
   await checkRuns(options);
+  await checkWritable(directory);
+  await clearUnfinished(directory);
   const done = new Map<SweepRun, RunResult>();
   const failed = new Map<SweepRun, FailedRun>();
   const resultSoFar = (): SweepResult => ({

@@ -29,7 +29,7 @@ import { PACKAGE_VERSION } from "../util/packageRoot.io.ts";
 const NAME = /^step(\d+)-tokens(\d+)$/;
 /** What is being written or removed; a killed process leaves it, and the next one clears it away. */
 const UNFINISHED =
-  /^(step\d+-tokens\d+\.(partial|removed)|(metrics|recipe|summary|report|experiments)\.[a-z]+\.\d+\.tmp|\.probe-\d+)$/;
+  /^(step\d+-tokens\d+\.(partial|removed)|(metrics|recipe|summary|report|experiments|curves)\.[a-z]+\.\d+\.tmp|\.probe-\d+)$/;
 const SUMS = "SHA256SUMS";
 /** Files that every checkpoint has, besides one or several of weights. */
 const FILES = ["config.json", "optimizer.safetensors", "tokenizer.json", "trainer.json"];

@@ -181,8 +181,7 @@ describe("a sweep with a run that fails", () => {
     expect(await sweep("--out", at("refused"))).toEqual({
       code: 1,
       stdout: "",
-      stderr:
-        `olmoe: ${file}: runs: [], expected array to have >=1 items\n` + "hint: see docs/sweeps.md for every key\n",
+      stderr: `olmoe: ${file}: runs: [], expected array to have >=1 items\nhint: see docs/sweeps.md for every key\n`,
     });
     writeSweep({ set: { "train.steps": "many" }, seeds: [1], runs: [RUNS[0]] });
     expect(await sweep("--out", at("refused"))).toEqual({
