@@ -13,6 +13,7 @@ export { configFromHuggingFace, configToHuggingFace } from "./config/huggingface
 export { type ModelConfig, type ModelConfigInput, parseModelConfig } from "./config/model.ts";
 export { PRESETS, type PresetName, resolveModel } from "./config/presets.ts";
 export { parseRecipe, type Recipe } from "./config/recipe.ts";
+export { readSweep, type Sweep, type SweepRun } from "./config/sweep.io.ts";
 // Data: sources to token files to batches.
 export { bitsPerByte, type HeldOutText } from "./data/heldOut.ts";
 export { type Batch, type LoaderCursor, type LoaderOptions, TokenLoader, type TokenSource } from "./data/loader.ts";
@@ -32,6 +33,9 @@ export {
   UnsupportedError,
   UsageError,
 } from "./errors.ts";
+// Sweeps: variants of a recipe, trained and compared.
+export { runSweep, type SweepEvent, type SweepOptions, type SweepOutcome } from "./experiments/sweep.io.ts";
+export type { SweepResult } from "./experiments/sweepResult.ts";
 export { type OpenModelOptions, openModel, readParameters, saveModel } from "./formats/model.io.ts";
 // Generation and scoring.
 export {

@@ -25,7 +25,7 @@ function reading(source: string, bytes: number): TrainEvent {
 
 function step(number: number, loss: number, rate: number): TrainEvent {
   const line = { type: "train", step: number, tokens: 128 * number, cross_entropy: loss, tokens_per_sec: rate };
-  return { type: "step", metrics: line as TrainMetrics, epochs: [] };
+  return { type: "step", metrics: line as TrainMetrics, stepTokens: 128, epochs: [] };
 }
 
 function evaluation(number: number): TrainEvent {
@@ -38,7 +38,7 @@ function evaluation(number: number): TrainEvent {
 /** The lines a view prints for events. */
 function linesFor(steps: number, ...events: TrainEvent[]): string[] {
   const lines: string[] = [];
-  const view = new TrainView({ steps, print: (line) => lines.push(line) });
+  const view = new TrainView({ steps, tokens: 128 * steps, print: (line) => lines.push(line) });
   for (const event of events) view.handle(event);
   view.stop();
   return lines;
@@ -104,6 +104,16 @@ describe("TrainView without a terminal", () => {
   });
 });
 
+describe("TrainView of a run with a batch-size warm-up", () => {
+  it("estimates the time left by tokens", () => {
+    const line = { type: "train", step: 1, tokens: 64, cross_entropy: 5, tokens_per_sec: 64 };
+    const lines: string[] = [];
+    const view = new TrainView({ steps: 4, tokens: 448, print: (text) => lines.push(text) });
+    view.handle({ type: "step", metrics: line as TrainMetrics, stepTokens: 64, epochs: [] });
+    expect(lines).toEqual(["  step 1/4  loss 5.000 \u2581  64 tokens/s  6 s left"]);
+  });
+});
+
 describe("TrainView on a terminal", () => {
   it("draws a live line, and prints others above it without going back to the start", () => {
     let drawn = "";
@@ -118,7 +128,7 @@ describe("TrainView on a terminal", () => {
     );
     const lines: string[] = [];
     const stream = terminal as unknown as NodeJS.WriteStream;
-    const view = new TrainView({ steps: 4, print: (line) => lines.push(line), terminal: stream });
+    const view = new TrainView({ steps: 4, tokens: 512, print: (line) => lines.push(line), terminal: stream });
     for (const event of [ready(0), step(1, 5.5, 64), step(2, 5.25, 64)]) view.handle(event);
     drawn = "";
     view.handle(evaluation(2));

@@ -2,6 +2,7 @@
 import { homedir } from "node:os";
 import { join } from "node:path";
 import type { Backend } from "../backend/backend.ts";
+import { plannedTokens } from "../config/batchWarmup.ts";
 import type { Recipe } from "../config/recipe.ts";
 import type { RunSummary } from "../experiments/summary.io.ts";
 import { formatCount, formatDuration, table } from "../report/text.ts";
@@ -67,7 +68,7 @@ export async function runTraining(options: TrainingOptions, session: Session): P
   const { signal } = session;
   print(`${recipe.name}: training on ${describeBackend(backend)}, in ${shownPath(directory)}`);
   const terminal = process.stderr.isTTY && session.stderr === process.stderr ? process.stderr : undefined;
-  const view = new TrainView({ steps: recipe.train.steps, print, terminal });
+  const view = new TrainView({ steps: recipe.train.steps, tokens: plannedTokens(recipe.train), print, terminal });
   let outcome: Awaited<ReturnType<typeof train>>;
   try {
     outcome = await train({

@@ -3,6 +3,7 @@
  * defaults written out) with every checkpoint.
  */
 import { z } from "zod";
+import { batchWarmupFaults, leastPass } from "./batchWarmup.ts";
 import { parseConfig } from "./check.ts";
 import { modelConfigSchema } from "./model.ts";
 import { PRESETS, type PresetName, presetNames } from "./presets.ts";
@@ -54,6 +55,8 @@ export const dataSchema = z.strictObject({
     }),
   /** Bytes of whole documents of each source that are kept apart for the held-out loss. */
   heldOutBytes: z.int().min(1).default(120_000),
+  /** Seed of what is held out and of the text the tokenizer learns from. Left out: the recipe's. */
+  seed: z.int().min(0).optional(),
 });
 
 export const tokenizerSchema = z
@@ -106,15 +109,28 @@ export const lossSchema = z.strictObject({
   zScale: z.enum(["megablocks", "paper"]).default("megablocks"),
 });
 
+/** Another model's weights to start from instead of random ones. */
+export const initSchema = z.strictObject({
+  /** A model folder or the folder of a training run; relative to the recipe. */
+  from: z.string().min(1),
+  /** Take over AdamW's moments too, as annealing does; the step counter and the data start anew either way. */
+  optimizer: z.boolean().default(false),
+});
+
 const TRAIN_FIELDS = {
   steps: z.int().min(1),
   /** Sequences in one optimiser step. */
   batchSize: z.int().min(1),
+  /** Smaller batches that the run starts with, one stage after the other. */
+  batchWarmup: z.array(z.strictObject({ steps: z.int().min(1), batchSize: z.int().min(1) })).default([]),
   /** Sequences in one forward pass; must divide batchSize. Left out: the whole batch. */
   microBatchSize: z.int().min(1).optional(),
   sequenceLength: z.int().min(2),
   /** Attention stops at document borders. The paper's runs do not. */
   documentMask: z.boolean().default(false),
+  init: initSchema.optional(),
+  /** Parameter-name patterns of what is not trained. */
+  freeze: z.array(z.string().min(1)).default([]),
   optimizer: optimizerSchema.prefault({}),
   schedule: scheduleSchema.prefault({}),
   loss: lossSchema.prefault({}),
@@ -132,6 +148,9 @@ export const trainSchema = z.strictObject(TRAIN_FIELDS).superRefine((train, cont
   const { batchSize, microBatchSize, sequenceLength } = train;
   const fault = (key: keyof typeof train, message: string) =>
     context.addIssue({ code: "custom", path: [key], message });
+  for (const { path, message } of batchWarmupFaults(train)) {
+    context.addIssue({ code: "custom", path: ["batchWarmup", ...path], message });
+  }
   if (microBatchSize !== undefined && batchSize % microBatchSize !== 0) {
     fault("microBatchSize", `${microBatchSize}, must divide batchSize (${batchSize})`);
   }
@@ -184,8 +203,8 @@ export const recipeSchema = z
       const positions = `model.maxPositionEmbeddings (${config.maxPositionEmbeddings})`;
       fault(["train", "sequenceLength"], `${train.sequenceLength}, must be at most ${positions}`);
     }
-    const { sequenceLength, batchSize, microBatchSize: sequences = batchSize, loss } = train;
-    checkRoutingRun(config, { balance: loss.balance, sequenceLength, sequences }, fault);
+    const { sequenceLength, loss } = train;
+    checkRoutingRun(config, { balance: loss.balance, sequenceLength, sequences: leastPass(train) }, fault);
   });
 
 export type Recipe = z.output<typeof recipeSchema>;

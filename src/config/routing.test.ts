@@ -114,6 +114,11 @@ describe("a recipe", () => {
     const recipe = { model: { expertCapacityFactor: 0.02 }, train: { batchSize: 4, microBatchSize: 1 } };
     expectFault(recipe, "model.expertCapacityFactor: 0.02, leaves int(0.02 * 2 * 32 / 8) = 0 slots to an expert");
     expect(() => parseRecipe(tinyRecipe({ ...recipe, train: { batchSize: 8 } }))).not.toThrow();
+    const batchWarmup = [{ steps: 1, batchSize: 1 }];
+    expectFault(
+      { ...recipe, train: { batchSize: 8, batchWarmup } },
+      "model.expertCapacityFactor: 0.02, leaves int(0.02 * 2 * 32 / 8) = 0 slots to an expert",
+    );
   });
 });
 

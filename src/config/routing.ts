@@ -53,11 +53,11 @@ export function checkRouting(config: RoutingConfig, fault: (key: keyof RoutingCo
   }
 }
 
-/** What a training run adds: its balance loss, and the tokens of one of its forward passes. */
+/** What a training run adds: its balance loss, and the tokens of its smallest forward pass. */
 export interface RoutingRun {
   readonly balance: number;
   readonly sequenceLength: number;
-  /** Sequences in one forward pass. */
+  /** Sequences in that pass. */
   readonly sequences: number;
 }
 

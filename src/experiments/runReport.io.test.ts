@@ -110,6 +110,13 @@ describe("the report of a finished run", () => {
     );
   });
 
+  it("shows how evenly experts were used, and the memory", () => {
+    for (const title of ["Busiest expert of a layer", "Experts without a token in a step", "Memory"]) {
+      expect(html).toContain(title);
+    }
+    expect(html).toMatch(/Memory after a tenth of the steps: [\d.]+ [MG]B; after the last: [\d.]+ [MG]B; at most: /);
+  });
+
   it("has prompts that end between words and fit the context with what follows", () => {
     for (const [index, { source, prompt }] of summary.samples.entries()) {
       const { documents } = outcome.heldOut[index]!;

@@ -11,6 +11,8 @@ import type { Evaluation } from "../train/evaluate.ts";
 import type { EvalMetrics, Metrics, TrainMetrics } from "../train/metrics.io.ts";
 import { describeLoads, expertLoads } from "./expertLoad.ts";
 import type { Comparison, Sample } from "./summary.io.ts";
+import { thinned } from "./thin.ts";
+import { describeMemory, usageCharts } from "./usageCharts.ts";
 
 export interface RunFacts {
   readonly recipe: Recipe;
@@ -28,18 +30,6 @@ export interface RunFacts {
 
 /** Draws a spec; the caller has the renderer. */
 export type RenderSvg = (spec: ReturnType<typeof lineChart>) => Promise<string>;
-
-/** Points a chart of a few hundred pixels can show; beyond them a mean of neighbours is drawn. */
-const MOST_POINTS = 300;
-
-function thinned(points: readonly (readonly [number, number])[]): [number, number][] {
-  const size = Math.ceil(points.length / MOST_POINTS);
-  return Array.from({ length: Math.ceil(points.length / Math.max(1, size)) }, (_, index) => {
-    const group = points.slice(index * size, (index + 1) * size);
-    const mean = (axis: 0 | 1) => group.reduce((sum, point) => sum + point[axis], 0) / group.length;
-    return [mean(0), mean(1)];
-  });
-}
 
 /** Seconds the training steps took. */
 export function trainingSeconds(metrics: readonly Metrics[]): number {
@@ -123,6 +113,17 @@ function samplesSection(samples: readonly Sample[]): Report["sections"][number] 
   };
 }
 
+/** How evenly the experts were used, and how much memory; nothing where neither was measured. */
+async function usageSection(
+  { metrics, evaluation }: RunFacts,
+  figure: (spec: ReturnType<typeof lineChart>, title: string) => Promise<Block>,
+): Promise<Report["sections"]> {
+  const experts = evaluation.sources[0]?.expertCounts[0]?.length ?? 0;
+  const charts = await Promise.all(usageCharts(metrics, experts).map(({ title, spec }) => figure(spec, title)));
+  if (charts.length === 0) return [];
+  return [{ heading: "What it used", body: [...charts, { kind: "list", items: describeMemory(metrics) }] }];
+}
+
 /** Puts the report together. */
 export async function runReport(facts: RunFacts, renderSvg: RenderSvg): Promise<Report> {
   const { recipe, config, metrics, evaluation, comparison, samples } = facts;
@@ -173,6 +174,7 @@ export async function runReport(facts: RunFacts, renderSvg: RenderSvg): Promise<
               ],
             },
           ]),
+      ...(await usageSection(facts, figure)),
       ...(samples.length === 0 ? [] : [samplesSection(samples)]),
       {
         heading: "What to try next",

@@ -47,10 +47,19 @@ export class Parameters {
   readonly #blocks: Block[];
   readonly #specs: readonly { readonly spec: ParameterSpec; readonly start: number }[];
   readonly #parameters = new Map<string, Parameter>();
+  readonly #frozen: ReadonlySet<string>;
 
-  /** @throws ResourceError when there is no memory. */
-  constructor(allocator: Allocator, config: ModelConfig, options: { readonly trainable: boolean }) {
+  /**
+   * @param options `frozen`: names of checkpoint tensors that are not trained.
+   * @throws ResourceError when there is no memory.
+   */
+  constructor(
+    allocator: Allocator,
+    config: ModelConfig,
+    options: { readonly trainable: boolean; readonly frozen?: ReadonlySet<string> | undefined },
+  ) {
     this.config = config;
+    this.#frozen = options.frozen ?? new Set();
     let start = 0;
     this.#specs = parameterSpecs(config).map((spec) => {
       const placed = { spec, start };
@@ -65,8 +74,27 @@ export class Parameters {
     for (const { spec, start } of this.#specs) {
       const value = this.values.slice(start, spec.shape);
       const grad = this.grads?.slice(start, spec.shape);
-      // A parameter that is not trainable never has its gradient asked for.
-      this.#parameters.set(spec.name, { value, grad: grad ?? value, trainable: grad !== undefined });
+      // A parameter that is not trainable never has its gradient asked for. Kernels see all experts of a layer as one: with
+      // only some of them frozen, the gradients of all are computed, and those of the frozen ones dropped.
+      const trainable = grad !== undefined && spec.slices.some(({ name }) => !this.#frozen.has(name));
+      this.#parameters.set(spec.name, { value, grad: grad ?? value, trainable });
+    }
+  }
+
+  /** Whether a checkpoint tensor is left out of training. */
+  isFrozen(name: string): boolean {
+    return this.#frozen.has(name);
+  }
+
+  /** Sets the gradients of frozen tensors that are part of a trained parameter back to zero. */
+  dropFrozenGradients(): void {
+    const { grads } = this;
+    if (grads === undefined || this.#frozen.size === 0) return;
+    for (const { spec, start } of this.#specs) {
+      if (!this.get(spec.name).trainable) continue;
+      for (const { name, shape, offset } of spec.slices) {
+        if (this.#frozen.has(name)) grads.data.fill(0, start + offset, start + offset + shapeSize(shape));
+      }
     }
   }
 

@@ -114,7 +114,7 @@ describe("a checkpoint", () => {
     const other = trained({}, 500);
     expect(valuesOf(other)).not.toEqual(valuesOf(model));
     await verifyCheckpoint(path);
-    await readCheckpoint(path, other, 3);
+    await readCheckpoint(path, other, { step: 3 });
     expect(valuesOf(other)).toEqual(valuesOf(model));
     expect(other.optimizer.steps).toBe(3);
   });
@@ -295,7 +295,7 @@ describe("a damaged checkpoint", () => {
 
   it("of another model lists the tensors that do not fit", async () => {
     const other = trained({ numExperts: 4 });
-    await expect(readCheckpoint(path, other, 3)).rejects.toThrow(
+    await expect(readCheckpoint(path, other, { step: 3 })).rejects.toThrow(
       "2 tensors of another shape (model.layers.0.mlp.gate.weight [8, 32], expected [4, 32], model.layers.1.mlp.gate.weight [8, 32], expected [4, 32])",
     );
     const elsewhere = await writeCheckpoint(join(folder, "other"), other, tokenizer, stateOf(3), 2);
@@ -303,7 +303,7 @@ describe("a damaged checkpoint", () => {
     // Both routers; and three matrices of the four experts that are not there, in two layers.
     const names =
       "m.model.layers.0.mlp.gate.weight, m.model.layers.0.mlp.experts.4.gate_proj.weight, m.model.layers.0.mlp.experts.4.up_proj.weight";
-    await expect(readCheckpoint(path, trained(), 3)).rejects.toThrow(
+    await expect(readCheckpoint(path, trained(), { step: 3 })).rejects.toThrow(
       new CheckpointError(
         `${join(path, "optimizer.safetensors")}: 52 of 138 tensors are missing or of another shape (${names}, ...)`,
         { hint: "the file is of another model: take another checkpoint" },

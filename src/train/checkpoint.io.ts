@@ -29,7 +29,7 @@ import { PACKAGE_VERSION } from "../util/packageRoot.io.ts";
 const NAME = /^step(\d+)-tokens(\d+)$/;
 /** What is being written or removed; a killed process leaves it, and the next one clears it away. */
 const UNFINISHED =
-  /^(step\d+-tokens\d+\.(partial|removed)|(metrics|recipe|summary|report|experiments)\.[a-z]+\.\d+\.tmp|\.probe-\d+)$/;
+  /^(step\d+-tokens\d+\.(partial|removed)|(metrics|recipe|summary|report|experiments|curves)\.[a-z]+\.\d+\.tmp|\.probe-\d+)$/;
 const SUMS = "SHA256SUMS";
 /** Files that every checkpoint has, besides one or several of weights. */
 const FILES = ["config.json", "optimizer.safetensors", "tokenizer.json", "trainer.json"];
@@ -44,6 +44,7 @@ const stateSchema = z.strictObject({
   version: z.string(),
   step: z.int().min(0),
   tokens: z.int().min(0),
+  priorSteps: z.int().min(0).optional(),
   cursor: cursorSchema,
   data: z.record(z.string(), z.string()),
   recipe: recipeSchema,
@@ -54,6 +55,8 @@ export interface TrainerState {
   readonly step: number;
   /** Training tokens so far. */
   readonly tokens: number;
+  /** Steps that AdamW's moments had seen before this run; absent for none. */
+  readonly priorSteps?: number | undefined;
   /** Where the next batch starts. */
   readonly cursor: LoaderCursor;
   /** SHA-256 of each file of the prepared data. */
@@ -218,8 +221,8 @@ export async function readTrainerState(folder: string): Promise<TrainerState> {
   }
 }
 
-/** Reads AdamW's moments. @throws CheckpointError listing the tensors that do not fit. */
-async function readMoments(folder: string, trained: Trained): Promise<void> {
+/** Reads AdamW's moments, without how many steps they have seen. @throws CheckpointError listing the tensors that do not fit. */
+export async function readMoments(folder: string, trained: Trained): Promise<void> {
   const file = await SafetensorsFile.open(join(folder, "optimizer.safetensors"));
   try {
     const wanted = [...momentTensors(trained)];
@@ -240,13 +243,18 @@ async function readMoments(folder: string, trained: Trained): Promise<void> {
 /**
  * Restores model and optimiser from a verified checkpoint, so that training goes on as if it had never stopped: the next
  * loss has the same bits on the same machine.
- * @param step that the checkpoint was written after.
+ * @param state of the same checkpoint.
  * @throws CheckpointError listing the tensors that do not fit the model.
  */
-export async function readCheckpoint(folder: string, trained: Trained, step: number): Promise<void> {
+export async function readCheckpoint(
+  folder: string,
+  trained: Trained,
+  { step, priorSteps = 0 }: Pick<TrainerState, "step" | "priorSteps">,
+): Promise<void> {
   await readParameters(folder, trained.parameters);
   await readMoments(folder, trained);
   trained.optimizer.steps = step;
+  trained.optimizer.priorSteps = priorSteps;
 }
 
 /** Opens a folder for writing, to fail before any work where that is not possible. @throws ResourceError */

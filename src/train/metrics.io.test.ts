@@ -41,6 +41,8 @@ const trainLine = z.strictObject({
   chosen_probability: finite,
   dropped_slots: z.array(count).length(2),
   dropped_share: finite,
+  // A process of Node takes more than 10 MB.
+  resident_bytes: z.int().min(10_000_000),
 });
 const scores = { tokens: count, nats_per_token: finite, bits_per_byte: finite };
 const kinds = z.enum(["prose", "code", "list", "number"]);

@@ -31,6 +31,8 @@ export interface TrainMetrics {
   /** For each layer, the slots that found their expert full; and their share of all slots. */
   readonly dropped_slots: readonly number[];
   readonly dropped_share: number;
+  /** What the process holds in memory after the step; absent in files of earlier versions. */
+  readonly resident_bytes?: number;
 }
 
 /** One held-out evaluation. */

@@ -8,6 +8,7 @@
 import { join } from "node:path";
 import type { Backend } from "../backend/backend.ts";
 import { moeLayers } from "../config/architecture.ts";
+import { batchSizeAt, fullSteps } from "../config/batchWarmup.ts";
 import { resolveModel } from "../config/presets.ts";
 import type { Recipe } from "../config/recipe.ts";
 import type { HeldOutText } from "../data/heldOut.ts";
@@ -17,12 +18,13 @@ import { type PreparedData, type PrepareProgress, prepareData } from "../data/pr
 import { CheckpointError } from "../errors.ts";
 import { replaceFile } from "../formats/files.io.ts";
 import { Decoder } from "../model/decoder.ts";
-import { Parameters, parameterSpecs } from "../model/parameters.ts";
-import { matchNames } from "../optim/patterns.ts";
+import { Parameters } from "../model/parameters.ts";
 import { learningRate } from "../optim/schedule.ts";
 import { checkWritable, listCheckpoints, readCheckpoint, writeCheckpoint } from "./checkpoint.io.ts";
 import { type Evaluation, evaluate } from "./evaluate.ts";
+import { checkInitialTokenizer, findInitialModel, type InitialModel, readInitialModel } from "./init.io.ts";
 import { type EvalMetrics, evalMetrics, MetricsFile, type TrainMetrics, trainMetrics } from "./metrics.io.ts";
+import { frozenTensors } from "./patterns.ts";
 import { checkData, checkpointsOf, digestsOf, findStart, type Start } from "./resume.io.ts";
 import { RoutingWatch } from "./routingHealth.ts";
 import { TrainStep } from "./step.ts";
@@ -31,7 +33,13 @@ import { TrainStep } from "./step.ts";
 export type TrainEvent =
   | { readonly type: "data"; readonly progress: PrepareProgress }
   | { readonly type: "ready"; readonly data: PreparedData; readonly decoder: Decoder; readonly resumedFrom: number }
-  | { readonly type: "step"; readonly metrics: TrainMetrics; readonly epochs: readonly number[] }
+  | {
+      readonly type: "step";
+      readonly metrics: TrainMetrics;
+      /** Tokens of this step alone. */
+      readonly stepTokens: number;
+      readonly epochs: readonly number[];
+    }
   | { readonly type: "evaluation"; readonly metrics: EvalMetrics }
   | { readonly type: "checkpoint"; readonly path: string }
   | { readonly type: "warning"; readonly message: string };
@@ -42,6 +50,8 @@ export interface TrainOptions {
   readonly baseDirectory: string;
   /** Where the run's files go. */
   readonly directory: string;
+  /** Where the prepared data goes; default: data/ in the run's folder. Runs on the same data may share one. */
+  readonly dataDirectory?: string | undefined;
   /** Where fetched packages are kept. */
   readonly cacheDirectory: string;
   readonly backend: Backend;
@@ -64,14 +74,6 @@ export interface TrainOutcome {
   readonly evaluation: Evaluation | undefined;
   /** Newest checkpoint; absent when interrupted before the first step. */
   readonly checkpoint: string | undefined;
-}
-
-/** Faults of the recipe that only the names of the model's parameters show; found before the data takes its time. */
-function checkPatterns({ model, train }: Recipe): void {
-  // The names do not depend on the vocabulary, whose size is not known yet.
-  const specs = parameterSpecs(resolveModel({ ...model, vocabSize: Number.MAX_SAFE_INTEGER }));
-  const names = specs.flatMap(({ slices }) => slices.map(({ name }) => name));
-  matchNames(train.optimizer.noDecay, names, "train.optimizer.noDecay");
 }
 
 /** Everything a run works with. */
@@ -99,7 +101,7 @@ class Run {
     this.#data = data;
     this.#heldOut = heldOut;
     this.#loader = loader;
-    this.#parameters = new Parameters(backend, config, { trainable: true });
+    this.#parameters = new Parameters(backend, config, { trainable: true, frozen: frozenTensors(recipe) });
     this.#decoder = new Decoder(backend, this.#parameters);
     this.#step = new TrainStep(backend, this.#decoder, {
       sequenceLength: train.sequenceLength,
@@ -117,12 +119,15 @@ class Run {
     return this.#step.optimizer.steps;
   }
 
-  /** New weights, or those of a checkpoint. */
-  async start(from: Start | undefined): Promise<void> {
-    if (from === undefined) this.#parameters.initialise(this.#options.recipe.seed);
-    else {
+  /** New weights, those of another model, or those of a checkpoint of this run. */
+  async start(from: Start | undefined, initial: InitialModel | undefined): Promise<void> {
+    const trained = { parameters: this.#parameters, optimizer: this.#step.optimizer };
+    if (from === undefined) {
+      if (initial === undefined) this.#parameters.initialise(this.#options.recipe.seed);
+      else await readInitialModel(initial, trained, this.#options.signal);
+    } else {
       const { step, tokens, cursor } = from.state;
-      await readCheckpoint(from.folder, { parameters: this.#parameters, optimizer: this.#step.optimizer }, step);
+      await readCheckpoint(from.folder, trained, from.state);
       this.#loader.seek(cursor);
       this.#tokens = tokens;
       this.#saved = { step, path: from.folder };
@@ -165,16 +170,17 @@ class Run {
     const { train } = this.#options.recipe;
     const step = this.#done + 1;
     const started = performance.now();
-    const batch = this.#loader.next();
+    const batch = this.#loader.next(batchSizeAt(train, step));
     const { ids, labels } = batch;
-    const lr = learningRate(train.schedule, train.optimizer.lr, step, train.steps);
+    const lr = learningRate(train.schedule, train.optimizer.lr, fullSteps(train, step), fullSteps(train, train.steps));
     const result = this.#step.run({ ids, labels, kvStart: train.documentMask ? batch.kvStart : undefined }, lr);
     this.#tokens += result.tokens;
     this.#watch.add(result.expertCounts);
     const seconds = (performance.now() - started) / 1000;
-    const metrics = trainMetrics(step, this.#tokens, result, train.loss, seconds);
+    const measured = trainMetrics(step, this.#tokens, result, train.loss, seconds);
+    const metrics = { ...measured, resident_bytes: process.memoryUsage.rss() };
     await this.#metrics.append(metrics);
-    this.#emit({ type: "step", metrics, epochs: batch.epochs });
+    this.#emit({ type: "step", metrics, stepTokens: result.tokens, epochs: batch.epochs });
   }
 
   /** @param maxTokens of each source; undefined for the last evaluation, of all held-out text. */
@@ -207,7 +213,14 @@ class Run {
       checkpointsOf(directory),
       { parameters: this.#parameters, optimizer: this.#step.optimizer },
       this.#data.tokenizer,
-      { step, tokens: this.#tokens, cursor: this.#loader.cursor(), data: digestsOf(this.#data), recipe },
+      {
+        step,
+        tokens: this.#tokens,
+        priorSteps: this.#step.optimizer.priorSteps || undefined,
+        cursor: this.#loader.cursor(),
+        data: digestsOf(this.#data),
+        recipe,
+      },
       recipe.train.keep,
     );
     this.#saved = { step, path };
@@ -245,19 +258,22 @@ class Run {
 export async function train(options: TrainOptions): Promise<TrainOutcome> {
   const { recipe, directory, signal } = options;
   await checkWritable(directory);
-  checkPatterns(recipe);
+  frozenTensors(recipe);
   const start = await findStart(options);
+  const initial = start === undefined ? await findInitialModel(recipe, options.baseDirectory, signal) : undefined;
   const data = await prepareData({
     recipe: recipe.data,
     tokenizer: recipe.tokenizer,
     baseDirectory: options.baseDirectory,
-    directory: join(directory, "data"),
+    directory: options.dataDirectory ?? join(directory, "data"),
     cacheDirectory: options.cacheDirectory,
-    seed: recipe.seed,
+    seed: recipe.data.seed ?? recipe.seed,
     ...(signal === undefined ? {} : { signal }),
     onProgress: (progress) => options.onEvent?.({ type: "data", progress }),
   });
   if (start !== undefined) checkData(start, data);
+  const doubt = initial === undefined ? undefined : checkInitialTokenizer(initial, data.tokenizer);
+  if (doubt !== undefined) options.onEvent?.({ type: "warning", message: doubt });
   const loader = new TokenLoader({
     sources: await openTrainingSources(data, recipe.data),
     sequenceLength: recipe.train.sequenceLength,
@@ -271,7 +287,7 @@ export async function train(options: TrainOptions): Promise<TrainOutcome> {
       const json = JSON.stringify(recipe, null, 2);
       await replaceFile(join(directory, "recipe.json"), (file) => file.writeFile(`${json}\n`));
     }
-    await run.start(start);
+    await run.start(start, initial);
     return await run.train();
   } catch (error) {
     run.dispose();

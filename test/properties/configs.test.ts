@@ -14,6 +14,7 @@ import { Decoder } from "../../src/model/decoder.ts";
 import { Parameters } from "../../src/model/parameters.ts";
 import { trainTokenizer } from "../../src/tokenizer/io.ts";
 import { readCheckpoint, readTrainerState, verifyCheckpoint, writeCheckpoint } from "../../src/train/checkpoint.io.ts";
+import { frozenTensors } from "../../src/train/patterns.ts";
 import { type StepBatch, TrainStep } from "../../src/train/step.ts";
 import { Draw } from "../conformance/harness.ts";
 import { tinyRecipe } from "../tinyRecipe.ts";
@@ -34,12 +35,14 @@ const anyRun = fc.record({
   microBatchSize: fc.constantFrom(1, SEQUENCES),
   documents: fc.boolean(),
   balanceScale: fc.constantFrom("paper", "huggingface"),
+  freeze: fc.constantFrom([], ["model.embed_tokens.weight"], ["*.down_proj.weight", "*.v_proj.weight"]),
 });
 type AnyRun = typeof anyRun extends fc.Arbitrary<infer T> ? T : never;
 
-function recipeOf({ vocabSize: _ofTokenizer, ...model }: ModelConfig, { seed, microBatchSize, balanceScale }: AnyRun) {
+function recipeOf({ vocabSize: _ofTokenizer, ...model }: ModelConfig, run: AnyRun) {
+  const { seed, microBatchSize, balanceScale, freeze } = run;
   const loss = { balanceScale, ...(model.routing === "expert_choice" ? { balance: 0 } : {}) };
-  const train = { sequenceLength: LENGTH, batchSize: SEQUENCES, microBatchSize, loss };
+  const train = { sequenceLength: LENGTH, batchSize: SEQUENCES, microBatchSize, loss, freeze };
   return parseRecipe(tinyRecipe({ seed, model, train }));
 }
 
@@ -53,8 +56,9 @@ function batchOf({ vocabSize }: ModelConfig, { seed, documents }: AnyRun): StepB
 
 /** A model and its optimiser, of new weights. */
 function trainer(config: ModelConfig, run: AnyRun) {
-  const { train } = recipeOf(config, run);
-  const parameters = new Parameters(backend, config, { trainable: true });
+  const recipe = recipeOf(config, run);
+  const { train } = recipe;
+  const parameters = new Parameters(backend, config, { trainable: true, frozen: frozenTensors(recipe) });
   parameters.initialise(run.seed);
   const decoder = new Decoder(backend, parameters);
   const step = new TrainStep(backend, decoder, {
@@ -71,7 +75,13 @@ function trainer(config: ModelConfig, run: AnyRun) {
   };
   /** Bits of all weights and moments. */
   const state = () => [parameters.values, optimizer.moments.m, optimizer.moments.v].map(({ data }) => data.slice());
-  return { config, parameters, step, optimizer, state, dispose };
+  /** Bits of the frozen tensors. */
+  const frozen = () =>
+    parameters
+      .tensors()
+      .filter(({ name }) => parameters.isFrozen(name))
+      .map(({ data }) => data.slice());
+  return { config, parameters, step, optimizer, state, frozen, dispose };
 }
 
 type Trainer = ReturnType<typeof trainer>;
@@ -86,9 +96,9 @@ async function save({ config, parameters, optimizer }: Trainer, run: AnyRun): Pr
 async function resume(path: string, run: AnyRun): Promise<Trainer> {
   await verifyCheckpoint(path);
   const resumed = trainer(await readModelConfig(path), { ...run, seed: run.seed + 1 });
-  const { step, recipe } = await readTrainerState(path);
-  expect(resolveModel(recipe.model, { vocabSize: resumed.config.vocabSize })).toEqual(resumed.config);
-  await readCheckpoint(path, resumed, step);
+  const state = await readTrainerState(path);
+  expect(resolveModel(state.recipe.model, { vocabSize: resumed.config.vocabSize })).toEqual(resumed.config);
+  await readCheckpoint(path, resumed, state);
   return resumed;
 }
 
@@ -102,12 +112,14 @@ async function checkLaws(config: ModelConfig, run: AnyRun): Promise<void> {
   const tensors = first.parameters.tensors();
   expect(countParameters(config).total).toBe(tensors.reduce((sum, { data }) => sum + data.length, 0));
 
+  const frozen = first.frozen();
   const losses = [first, first].map(({ step }) => step.run(batch, LEARNING_RATE).loss);
   const second = await resume(await save(first, run), run);
   expect(second.config).toEqual(config);
   const last = [first, second].map(({ step }) => step.run(batch, LEARNING_RATE));
   expect(last[1]).toEqual(last[0]);
   expect(second.state()).toEqual(first.state());
+  expect(second.frozen()).toEqual(frozen);
 
   losses.push(last[0]?.loss as number);
   expect(losses.every(Number.isFinite)).toBe(true);
