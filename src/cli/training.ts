@@ -21,6 +21,8 @@ export interface TrainingOptions {
   readonly directory: string;
   readonly resume: boolean;
   readonly json: boolean;
+  /** What the command line changed in the recipe, as `key.path=value`. */
+  readonly overrides: readonly string[];
   readonly backend: Backend;
 }
 
@@ -77,6 +79,7 @@ export async function runTraining(options: TrainingOptions, session: Session): P
       cacheDirectory: CACHE_DIRECTORY,
       backend,
       resume: options.resume,
+      overrides: options.overrides,
       signal,
       onEvent: view.handle,
     });

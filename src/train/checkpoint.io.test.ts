@@ -65,7 +65,7 @@ function stateOf(step: number): TrainerState {
 }
 
 const model = trained();
-const write = (step: number, keep = 2) => writeCheckpoint(folder, model, tokenizer, stateOf(step), keep);
+const write = (step: number, keep = 2) => writeCheckpoint(folder, model, tokenizer, stateOf(step), { keep });
 
 /** All tensors of the three blocks. */
 const valuesOf = ({ parameters, optimizer: { moments } }: Trained) =>
@@ -225,7 +225,7 @@ describe("a failed write", () => {
   it("of weights that are not finite writes nothing", async () => {
     const broken = trained();
     broken.parameters.values.data[0] = Number.NaN;
-    await expect(writeCheckpoint(folder, broken, tokenizer, stateOf(3), 2)).rejects.toThrow(
+    await expect(writeCheckpoint(folder, broken, tokenizer, stateOf(3), { keep: 2 })).rejects.toThrow(
       new CheckpointError('weights: "model.embed_tokens.weight": element 0 is NaN, not finite in f32', {
         hint: "the model is damaged: go back to an earlier checkpoint",
       }),
@@ -298,7 +298,7 @@ describe("a damaged checkpoint", () => {
     await expect(readCheckpoint(path, other, 3)).rejects.toThrow(
       "2 tensors of another shape (model.layers.0.mlp.gate.weight [8, 32], expected [4, 32], model.layers.1.mlp.gate.weight [8, 32], expected [4, 32])",
     );
-    const elsewhere = await writeCheckpoint(join(folder, "other"), other, tokenizer, stateOf(3), 2);
+    const elsewhere = await writeCheckpoint(join(folder, "other"), other, tokenizer, stateOf(3), { keep: 2 });
     renameSync(join(elsewhere, "optimizer.safetensors"), join(path, "optimizer.safetensors"));
     // Both routers; and three matrices of the four experts that are not there, in two layers.
     const names =

@@ -118,6 +118,7 @@ describe("trainMetrics", () => {
       tokens: 128,
       expertCounts: [Float64Array.of(3, 1)],
       chosenProbability: 0.5,
+      chosenProbabilities: [0.5],
     };
     expect(trainMetrics(7, 896, result, lossSchema.parse({ balance: 0.25, z: 0.5 }), 1000)).toEqual({
       type: "train",

@@ -4,6 +4,7 @@
  *
  *     recipe.json      resolved     data/         token files, tokenizer, held-out text
  *     metrics.jsonl                 checkpoints/  step{N}-tokens{M}/
+ *     events.out.tfevents.*         the metrics for TensorBoard
  */
 import { join } from "node:path";
 import type { Backend } from "../backend/backend.ts";
@@ -13,18 +14,25 @@ import type { HeldOutText } from "../data/heldOut.ts";
 import { TokenLoader } from "../data/loader.ts";
 import { openHeldOut, openTrainingSources } from "../data/open.io.ts";
 import { type PreparedData, type PrepareProgress, prepareData } from "../data/prepare.io.ts";
-import { CheckpointError } from "../errors.ts";
+import { CheckpointError, TrainingError } from "../errors.ts";
 import { replaceFile } from "../formats/files.io.ts";
 import { Decoder } from "../model/decoder.ts";
 import { Parameters, parameterSpecs } from "../model/parameters.ts";
 import { matchNames } from "../optim/patterns.ts";
 import { learningRate } from "../optim/schedule.ts";
-import { checkWritable, listCheckpoints, readCheckpoint, writeCheckpoint } from "./checkpoint.io.ts";
-import { type Evaluation, evaluate } from "./evaluate.ts";
-import { type EvalMetrics, evalMetrics, MetricsFile, type TrainMetrics, trainMetrics } from "./metrics.io.ts";
+import { PACKAGE_VERSION } from "../util/packageRoot.io.ts";
+import { checkWritable, listCheckpoints } from "./checkpoint.io.ts";
+import { checkHooks, type EvalHook, HeldOutPerplexity, runHooks } from "./evalHooks.ts";
+import type { Evaluation } from "./evaluate.ts";
+import { type EvalMetrics, evalMetrics, type TrainMetrics, trainMetrics } from "./metrics.io.ts";
+import { RoutingProbe } from "./probe.ts";
+import { Recorder } from "./recorder.io.ts";
+import type { MonitorRecord } from "./records.ts";
 import { checkData, checkpointsOf, digestsOf, findStart, type Start } from "./resume.io.ts";
-import { RoutingWatch } from "./routingHealth.ts";
-import { TrainStep } from "./step.ts";
+import { RunCheckpoints } from "./runCheckpoints.io.ts";
+import { describeSpike, type Spike, SpikeDetector } from "./spikes.ts";
+import { DIVERGED, TrainStep } from "./step.ts";
+import { Watcher } from "./watcher.ts";
 
 /** What a run reports while it goes. */
 export type TrainEvent =
@@ -32,6 +40,7 @@ export type TrainEvent =
   | { readonly type: "ready"; readonly data: PreparedData; readonly decoder: Decoder; readonly resumedFrom: number }
   | { readonly type: "step"; readonly metrics: TrainMetrics; readonly epochs: readonly number[] }
   | { readonly type: "evaluation"; readonly metrics: EvalMetrics }
+  | { readonly type: "record"; readonly record: MonitorRecord }
   | { readonly type: "checkpoint"; readonly path: string }
   | { readonly type: "warning"; readonly message: string };
 
@@ -46,6 +55,10 @@ export interface TrainOptions {
   readonly backend: Backend;
   /** Go on from the newest checkpoint; without it a folder that has one is refused. */
   readonly resume: boolean;
+  /** What to measure at each evaluation beside held-out loss. */
+  readonly evalHooks?: readonly EvalHook[];
+  /** What the command line changed in the recipe, as `key.path=value`, to be written down. */
+  readonly overrides?: readonly string[];
   /** When aborted, the run writes a checkpoint after the step it is in and returns. */
   readonly signal?: AbortSignal | undefined;
   readonly onEvent?: (event: TrainEvent) => void;
@@ -73,6 +86,14 @@ function checkPatterns({ model, train }: Recipe): void {
   matchNames(train.optimizer.noDecay, names, "train.optimizer.noDecay");
 }
 
+/** A step that went wrong. */
+interface Fault {
+  readonly step: number;
+  /** The message of the error that it would end the run with. */
+  readonly message: string;
+  readonly hint: string | undefined;
+}
+
 /** Everything a run works with. */
 class Run {
   readonly #options: TrainOptions;
@@ -82,13 +103,17 @@ class Run {
   readonly #parameters: Parameters;
   readonly #decoder: Decoder;
   readonly #step: TrainStep;
-  readonly #metrics: MetricsFile;
-  readonly #watch: RoutingWatch;
+  readonly #recorder: Recorder;
+  readonly #watcher: Watcher;
+  readonly #spikes: SpikeDetector;
+  readonly #checkpoints: RunCheckpoints;
+  readonly #heldOutLoss = new HeldOutPerplexity();
   #tokens = 0;
-  /** Newest checkpoint, and the step it is of. */
-  #saved: { readonly step: number; readonly path: string } | undefined;
+  #rewinds = 0;
   /** Step of the newest evaluation. */
   #evaluated = 0;
+  /** Step of the newest spike. */
+  #lastSpike = 0;
 
   constructor(options: TrainOptions, data: PreparedData, heldOut: readonly HeldOutText[], loader: TokenLoader) {
     const { recipe, backend, directory } = options;
@@ -106,8 +131,20 @@ class Run {
       loss: train.loss,
       optimizer: train.optimizer,
     });
-    this.#metrics = new MetricsFile(join(directory, "metrics.jsonl"));
-    this.#watch = new RoutingWatch(config.numExpertsPerTok);
+    this.#recorder = new Recorder(directory);
+    const { sequenceLength, documentMask } = train;
+    const { eosTokenId } = data.tokenizer;
+    const probe = new RoutingProbe(heldOut, { sequenceLength, documentMask, eosTokenId });
+    this.#watcher = new Watcher(backend, this.#decoder, probe);
+    this.#spikes = new SpikeDetector(train.spikes);
+    this.#checkpoints = new RunCheckpoints(checkpointsOf(directory), {
+      recipe,
+      tokenizer: data.tokenizer,
+      data: digestsOf(data),
+      trained: { parameters: this.#parameters, optimizer: this.#step.optimizer },
+      routing: this.#watcher.routing,
+      spikes: this.#spikes,
+    });
   }
 
   get #done(): number {
@@ -116,36 +153,41 @@ class Run {
 
   /** New weights, or those of a checkpoint. */
   async start(from: Start | undefined): Promise<void> {
-    if (from === undefined) this.#parameters.initialise(this.#options.recipe.seed);
-    else {
-      const { step, tokens, cursor } = from.state;
-      await readCheckpoint(from.folder, { parameters: this.#parameters, optimizer: this.#step.optimizer }, step);
-      this.#loader.seek(cursor);
-      this.#tokens = tokens;
-      this.#saved = { step, path: from.folder };
+    if (from === undefined) {
+      const { recipe, overrides = [] } = this.#options;
+      this.#parameters.initialise(recipe.seed);
+      this.#watcher.routing.mark();
+      await this.#recorder.rewindTo(-1, 0);
+      const run = { type: "run", step: 0, tokens: 0, name: recipe.name, version: PACKAGE_VERSION, overrides } as const;
+      await this.#recorder.append(run);
+    } else {
+      await this.#checkpoints.restore(from);
+      this.#loader.seek(from.state.cursor);
+      this.#rewinds = from.state.spikes?.rewinds ?? 0;
+      await this.#returnTo(from);
     }
-    const earlier = await this.#metrics.rewindTo(this.#done);
-    this.#evaluated = earlier.findLast(({ type }) => type === "eval")?.step ?? 0;
     this.#emit({ type: "ready", data: this.#data, decoder: this.#decoder, resumedFrom: this.#done });
   }
 
   async train(): Promise<TrainOutcome> {
     const { recipe, signal } = this.#options;
-    const { steps, saveEvery, evalEvery, evalTokens } = recipe.train;
+    const { steps, evalTokens } = recipe.train;
     try {
+      if (this.#checkpoints.isScheduled(0)) await this.#save();
       for (;;) {
         signal?.throwIfAborted();
-        const step = this.#done;
-        if (step === steps) return this.#outcome("done", await this.#evaluate(undefined));
+        if (this.#done === steps) return this.#outcome("done", await this.#evaluate(undefined));
         // After the checkpoint: a run that is stopped here goes on from it, and evaluates then.
-        if (step % evalEvery === 0 && step > this.#evaluated) await this.#evaluate(evalTokens);
-        await this.#oneStep();
-        if (this.#done % saveEvery === 0 || this.#done === steps) await this.#save();
+        if (this.#evaluationIsDue) await this.#evaluate(evalTokens);
+        const fault = await this.#advance();
+        if (fault !== undefined) await this.#rewind(fault);
+        else if (this.#checkpoints.isScheduled(this.#done)) await this.#save();
         // Lets signals and timers through between steps.
         await new Promise((resolve) => setImmediate(resolve));
       }
     } catch (error) {
       if (signal?.aborted !== true || error !== signal.reason) throw error;
+      this.#step.checkFinite();
       await this.#save();
       return this.#outcome("interrupted", undefined);
     }
@@ -158,57 +200,122 @@ class Run {
     this.#parameters.dispose();
   }
 
-  async #oneStep(): Promise<void> {
+  get #evaluationIsDue(): boolean {
+    return this.#done % this.#options.recipe.train.evalEvery === 0 && this.#done > this.#evaluated;
+  }
+
+  /** One step. @returns what is wrong with it, where the recipe wants the run to go back because of it. */
+  async #advance(): Promise<Fault | undefined> {
+    const { spikes, steps } = this.#options.recipe.train;
+    const step = this.#done + 1;
+    try {
+      const spike = await this.#oneStep();
+      const isLooked = this.#evaluationIsDue || this.#checkpoints.isScheduled(step) || step === steps;
+      if (spike === undefined && isLooked) this.#step.checkFinite();
+      return spike;
+    } catch (error) {
+      if (!(error instanceof TrainingError) || spikes.action === "warn") throw error;
+      return { step, message: error.message, hint: error.hint };
+    }
+  }
+
+  async #oneStep(): Promise<Fault | undefined> {
     const { train } = this.#options.recipe;
     const step = this.#done + 1;
     const started = performance.now();
     const batch = this.#loader.next();
     const { ids, labels } = batch;
     const lr = learningRate(train.schedule, train.optimizer.lr, step, train.steps);
-    const result = this.#step.run({ ids, labels, kvStart: train.documentMask ? batch.kvStart : undefined }, lr);
+    const isMonitored = step % train.monitorEvery === 0;
+    const result = this.#step.run({ ids, labels, kvStart: train.documentMask ? batch.kvStart : undefined }, lr, () => {
+      if (isMonitored) this.#watcher.measureNorms();
+    });
     this.#tokens += result.tokens;
-    this.#watch.add(result.expertCounts);
+    this.#watcher.add(result);
     const seconds = (performance.now() - started) / 1000;
-    const metrics = trainMetrics(step, this.#tokens, result, train.loss, seconds);
-    await this.#metrics.append(metrics);
+    const metrics = await this.#recorder.append(trainMetrics(step, this.#tokens, result, train.loss, seconds));
     this.#emit({ type: "step", metrics, epochs: batch.epochs });
+    const spike = this.#spikes.add(result.loss);
+    if (spike !== undefined && train.spikes.action === "rewind") {
+      return { step, message: describeSpike(step, spike, train.spikes), hint: DIVERGED };
+    }
+    if (spike !== undefined) await this.#warnOf(step, spike);
+    if (isMonitored) for (const record of this.#watcher.records(step, this.#tokens)) await this.#record(record);
+    return undefined;
+  }
+
+  /** Records a spike that training goes on after, and says so at the first of several in a row. */
+  async #warnOf(step: number, spike: Spike): Promise<void> {
+    await this.#record({ type: "spike", step, tokens: this.#tokens, ...spike });
+    if (this.#lastSpike !== step - 1) this.#warn(describeSpike(step, spike, this.#options.recipe.train.spikes));
+    this.#lastSpike = step;
+  }
+
+  /** Goes back to the last good checkpoint; the batches since then are left out, because the loader stays where it is. */
+  async #rewind({ step: spikeStep, message, hint }: Fault): Promise<void> {
+    const { maxRewinds } = this.#options.recipe.train.spikes;
+    const fail = (why: string) => new TrainingError(`${message}; ${why}`, { ...(hint === undefined ? {} : { hint }) });
+    if (this.#rewinds >= maxRewinds) throw fail(`went back ${maxRewinds} times already (train.spikes.maxRewinds)`);
+    const start = await this.#checkpoints.rewind(spikeStep);
+    if (start === undefined) throw fail("there is no checkpoint to go back to");
+    const { step, tokens } = start.state;
+    const undone = await this.#recorder.lossesAfter(step);
+    await this.#returnTo(start);
+    this.#rewinds += 1;
+    await this.#record({
+      type: "rewind",
+      step,
+      tokens,
+      spike_step: spikeStep,
+      reason: message,
+      rewinds: this.#rewinds,
+      undone_losses: undone,
+    });
+    this.#warn(`${message}; back to step ${step}, without the batches since then`);
+  }
+
+  /** Takes the place of a checkpoint that is restored, and drops what is written down of later steps. */
+  async #returnTo({ state }: Start): Promise<void> {
+    this.#tokens = state.tokens;
+    const kept = await this.#recorder.rewindTo(state.step, this.#rewinds);
+    this.#evaluated = kept.findLast(({ type }) => type === "eval")?.step ?? 0;
   }
 
   /** @param maxTokens of each source; undefined for the last evaluation, of all held-out text. */
   async #evaluate(maxTokens: number | undefined): Promise<Evaluation> {
-    const { recipe, backend, signal } = this.#options;
-    this.#step.checkFinite();
-    const evaluation = await evaluate(backend, this.#decoder, this.#heldOut, {
-      sequenceLength: recipe.train.sequenceLength,
-      eosTokenId: this.#data.tokenizer.eosTokenId,
-      documentMask: recipe.train.documentMask,
+    const { recipe, backend, signal, evalHooks = [] } = this.#options;
+    const { sequenceLength, documentMask } = recipe.train;
+    const { results, warnings } = await runHooks([this.#heldOutLoss, ...evalHooks], {
+      backend,
+      decoder: this.#decoder,
+      tokenizer: this.#data.tokenizer,
+      heldOut: this.#heldOut,
+      step: this.#done,
+      tokens: this.#tokens,
+      sequenceLength,
+      documentMask,
       maxTokens,
       signal,
     });
-    const metrics = evalMetrics(this.#done, this.#tokens, evaluation, maxTokens === undefined);
-    await this.#metrics.append(metrics);
+    const { evaluation } = this.#heldOutLoss;
+    const place = [this.#done, this.#tokens] as const;
+    const metrics = await this.#recorder.append(evalMetrics(...place, evaluation, results, maxTokens === undefined));
     this.#evaluated = this.#done;
     this.#emit({ type: "evaluation", metrics });
-    for (const message of this.#watch.close()) this.#emit({ type: "warning", message });
+    for (const message of [...warnings, ...this.#watcher.warnings()]) this.#warn(message);
     return evaluation;
   }
 
   /** Writes a checkpoint, unless the newest one is of this step already. */
   async #save(): Promise<void> {
-    const step = this.#done;
-    if (step === (this.#saved?.step ?? 0)) return;
-    this.#step.checkFinite();
-    await this.#metrics.flush();
-    const { recipe, directory } = this.#options;
-    const path = await writeCheckpoint(
-      checkpointsOf(directory),
-      { parameters: this.#parameters, optimizer: this.#step.optimizer },
-      this.#data.tokenizer,
-      { step, tokens: this.#tokens, cursor: this.#loader.cursor(), data: digestsOf(this.#data), recipe },
-      recipe.train.keep,
-    );
-    this.#saved = { step, path };
-    this.#emit({ type: "checkpoint", path });
+    await this.#recorder.flush();
+    const path = await this.#checkpoints.save({
+      step: this.#done,
+      tokens: this.#tokens,
+      cursor: this.#loader.cursor(),
+      rewinds: this.#rewinds,
+    });
+    if (path !== undefined) this.#emit({ type: "checkpoint", path });
   }
 
   #outcome(status: TrainOutcome["status"], evaluation: Evaluation | undefined): TrainOutcome {
@@ -221,8 +328,17 @@ class Run {
       data: this.#data,
       heldOut: this.#heldOut,
       evaluation,
-      checkpoint: this.#saved?.path,
+      checkpoint: this.#checkpoints.newest,
     };
+  }
+
+  /** Writes down a record of the run's health. */
+  async #record(record: MonitorRecord): Promise<void> {
+    this.#emit({ type: "record", record: await this.#recorder.append(record) });
+  }
+
+  #warn(message: string): void {
+    this.#emit({ type: "warning", message });
   }
 
   #emit(event: TrainEvent): void {
@@ -243,6 +359,7 @@ export async function train(options: TrainOptions): Promise<TrainOutcome> {
   const { recipe, directory, signal } = options;
   await checkWritable(directory);
   checkPatterns(recipe);
+  checkHooks([new HeldOutPerplexity(), ...(options.evalHooks ?? [])]);
   const start = await findStart(options);
   const data = await prepareData({
     recipe: recipe.data,

@@ -5,6 +5,7 @@ import type { Backend } from "../backend/backend.ts";
 import type { LossRecipe, OptimizerRecipe } from "../config/recipe.ts";
 import { TrainingError } from "../errors.ts";
 import type { Decoder } from "../model/decoder.ts";
+import type { RouterStats } from "../nn/losses.ts";
 import { applyRouterLosses, type RouterLosses } from "../nn/routerLosses.ts";
 import { AdamW } from "../optim/adamw.ts";
 import { Arena } from "../tensor/arena.ts";
@@ -45,9 +46,12 @@ export interface StepResult {
   readonly expertCounts: readonly Float64Array[];
   /** Mean over layers and tokens of the chosen experts' summed probability. */
   readonly chosenProbability: number;
+  /** [layer] the same, of each layer with experts. */
+  readonly chosenProbabilities: readonly number[];
 }
 
-const DIVERGED =
+/** What to do about numbers that are not finite, or far too large. */
+export const DIVERGED =
   "start again with a lower train.optimizer.lr, more train.schedule.warmupSteps or a smaller train.optimizer.clipNorm";
 
 interface MicroBatchResult {
@@ -144,6 +148,12 @@ export class TrainStep {
         layers.length === 0
           ? 0
           : layers.reduce((sum, { chosenProbSum, tokens: t }) => sum + chosenProbSum / t, 0) / layers.length,
+      ),
+      chosenProbabilities: (parts[0]?.losses.layers ?? []).map((_, layer) =>
+        mean(({ layers }) => {
+          const { chosenProbSum, tokens: t } = layers[layer] as RouterStats;
+          return chosenProbSum / t;
+        }),
       ),
     };
   }
