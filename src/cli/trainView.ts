@@ -26,6 +26,7 @@ export class TrainView {
   readonly #bar: cliProgress.SingleBar | undefined;
   readonly #losses: number[] = [];
   readonly #seconds: number[] = [];
+  #trained = { tokens: 0, seconds: 0 };
   #stage = "";
   #lastLine = Number.NEGATIVE_INFINITY;
   #done = 0;
@@ -60,6 +61,18 @@ export class TrainView {
   stop(): void {
     if (this.#drawing) this.#bar?.stop();
     this.#drawing = false;
+  }
+
+  /**
+   * Prints what the steps of this process came to; nothing where there were none.
+   * @param peakBytes most memory the process had.
+   */
+  finish(peakBytes: number): void {
+    const { tokens, seconds } = this.#trained;
+    if (seconds === 0) return;
+    this.#print(
+      `  ${formatCount(tokens)} tokens in ${formatDuration(seconds)}, ${formatRate(tokens / seconds, "tokens")}, peak memory ${formatBytes(peakBytes)}`,
+    );
   }
 
   #print(line: string): void {
@@ -104,6 +117,8 @@ export class TrainView {
     this.#losses.push(loss);
     this.#seconds.push(stepTokens / rate);
     if (this.#seconds.length > RATE_STEPS) this.#seconds.shift();
+    const { tokens, seconds } = this.#trained;
+    this.#trained = { tokens: tokens + stepTokens, seconds: seconds + stepTokens / rate };
     const mean = this.#seconds.reduce((sum, seconds) => sum + seconds, 0) / this.#seconds.length;
     const left = formatDuration((this.#options.steps - step) * mean);
     this.#done = step;
@@ -124,5 +139,12 @@ export class TrainView {
     this.#print(
       `  step ${metrics.step}: held-out bits per byte ${metrics.bits_per_byte.toFixed(3)}  (${sources.join(", ")})`,
     );
+    // Perplexity says the same as bits per byte.
+    const others = Object.entries(metrics.results ?? {}).filter(([name]) => !name.startsWith("perplexity/"));
+    if (others.length > 0) {
+      this.#print(
+        `  step ${metrics.step}: ${others.map(([name, value]) => `${name} ${value.toPrecision(4)}`).join(", ")}`,
+      );
+    }
   }
 }

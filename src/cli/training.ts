@@ -83,6 +83,8 @@ export async function runTraining(options: TrainingOptions, session: Session): P
       signal,
       onEvent: view.handle,
     });
+    // Kilobytes on every system.
+    view.finish(process.resourceUsage().maxRSS * 1024);
   } finally {
     view.stop();
   }

@@ -155,6 +155,8 @@ describe("parseRecipe", () => {
         optimizer: { lr: 5e-3, beta1: 0.9, beta2: 0.95, eps: 1e-8, weightDecay: 0.1, noDecay: [], clipNorm: 1 },
         schedule: { kind: "cosine", warmupSteps: 4, warmupStartRatio: 0.1, finalRatio: 0.1 },
         loss: { crossEntropyOver: "tokens", balance: 0.01, balanceScale: "paper", z: 0.001, zScale: "megablocks" },
+        monitorEvery: 100,
+        spikes: { window: 128, threshold: 6, action: "warn", maxRewinds: 3 },
         evalEvery: 6,
         evalTokens: 64,
         saveEvery: 3,

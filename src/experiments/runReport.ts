@@ -7,6 +7,7 @@ import { formatCount, formatDuration } from "../report/text.ts";
 import type { Evaluation } from "../train/evaluate.ts";
 import type { EvalMetrics, Metrics, TrainMetrics } from "../train/metrics.io.ts";
 import { describeLoads, expertLoads } from "./expertLoad.ts";
+import { healthCharts } from "./healthCharts.ts";
 import type { Comparison, Sample } from "./summary.io.ts";
 
 export interface RunFacts {
@@ -120,6 +121,7 @@ export async function runReport(facts: RunFacts, renderSvg: RenderSvg): Promise<
       figure(spec, ["Training loss", "Held-out loss by kind of text", "Load-balancing loss"][index] as string),
     ),
   );
+  const health = await Promise.all(healthCharts(metrics).map(({ title, spec }) => figure(spec, title)));
   return {
     title: `Training run: ${recipe.name}`,
     lead:
@@ -152,6 +154,7 @@ export async function runReport(facts: RunFacts, renderSvg: RenderSvg): Promise<
               ],
             },
           ]),
+      ...(health.length === 0 ? [] : [{ heading: "How training went", body: health }]),
       {
         heading: "What it writes",
         body: samples.map(({ source, prompt, text }): Block => ({ kind: "sample", title: source, prompt, text })),

@@ -29,7 +29,11 @@ async function failure(run: string, options: Parameters<typeof trainTiny>[3] = {
 }
 
 const changes = (train: object) => ({ changes: { train } });
-const stepsOf = (run: string) => metricsOf(at(run)).map((line) => (line as { step: number }).step);
+/** Steps of the lines after the first, which is about the run. */
+const stepsOf = (run: string) =>
+  metricsOf(at(run))
+    .map((line) => (line as { step: number }).step)
+    .slice(1);
 
 const ADVICE =
   "start again with a lower train.optimizer.lr, more train.schedule.warmupSteps or a smaller train.optimizer.clipNorm";
