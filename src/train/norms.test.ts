@@ -19,13 +19,14 @@ describe("parameterGroup", () => {
       "model.layers.12.mlp.experts.63.gate_proj.weight": "experts",
       "model.layers.1.mlp.experts.7.down_proj.weight": "experts",
       "model.norm.weight": "norms",
+      "model.norm.bias": "norms",
       "lm_head.weight": "head",
       "model.something.else": "other",
     };
     expect(Object.keys(names).map((name) => [name, parameterGroup(name)])).toEqual(Object.entries(names));
     expect(Object.keys(names).map(parameterLayer)).toEqual([
       ...[undefined, 0, 0, 0, 0, 0, 0, 12, 1],
-      ...[undefined, undefined, undefined],
+      ...[undefined, undefined, undefined, undefined],
     ]);
   });
 });

@@ -3,14 +3,14 @@ import type { Backend } from "../backend/backend.ts";
 import type { Parameters } from "../model/parameters.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 
-/** What a parameter is for. A dense MLP is one expert; a tied head belongs to the embeddings. */
+/** What a parameter is for. An MLP without experts counts as one; a tied head belongs to the embeddings. */
 export type ParameterGroup = "embeddings" | "attention" | "norms" | "router" | "experts" | "head" | "other";
 
 /** The first pattern that fits a tensor's name tells its group: query and key norms are norms, not attention. */
 const GROUPS: readonly (readonly [ParameterGroup, RegExp])[] = [
-  ["norms", /norm\.weight$/],
-  ["router", /\.mlp\.gate\.weight$/],
-  ["experts", /\.mlp\./],
+  ["norms", /norm\.(weight|bias)$/],
+  ["router", /mlp\.gate\.weight$/],
+  ["experts", /mlp\./],
   ["attention", /\.self_attn\./],
   ["embeddings", /(^|\.)embed_tokens\./],
   ["head", /^lm_head\./],

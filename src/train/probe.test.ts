@@ -19,11 +19,16 @@ const text = (tokens: number, seed = 1): HeldOutText => ({
 describe("churnOf", () => {
   it("counts sets that are another, and slots whose expert is new", () => {
     const before = Int32Array.of(0, 1, 2, 3, 4, 5, 6, 7);
-    expect(churnOf(before, before, 2)).toEqual({ tokens: 0, slots: 0 });
-    expect(churnOf(before, Int32Array.of(0, 1, 2, 4, 6, 7, 6, 7), 2)).toEqual({ tokens: 0.5, slots: 3 / 8 });
-    // An order is no difference, which rising order within a token says already.
-    expect(churnOf(Int32Array.of(0, 1), Int32Array.of(1, 2), 2)).toEqual({ tokens: 1, slots: 0.5 });
-    expect(churnOf(new Int32Array(), new Int32Array(), 2)).toEqual({ tokens: 0, slots: 0 });
+    expect(churnOf(before, before, 4)).toEqual({ tokens: 0, slots: 0 });
+    expect(churnOf(before, Int32Array.of(0, 1, 2, 4, 6, 7, 6, 7), 4)).toEqual({ tokens: 0.5, slots: 3 / 8 });
+    expect(churnOf(Int32Array.of(0, 1), Int32Array.of(1, 2), 1)).toEqual({ tokens: 1, slots: 0.5 });
+    expect(churnOf(new Int32Array(), new Int32Array(), 0)).toEqual({ tokens: 0, slots: 0 });
+  });
+
+  it("passes over slots without an expert, and counts a set that only loses one as changed", () => {
+    const before = Int32Array.of(-1, 0, 1, -1, -1, 2, -1, -1, -1);
+    const now = Int32Array.of(-1, -1, 1, -1, -1, 2, -1, 0, 2);
+    expect(churnOf(before, now, 3)).toEqual({ tokens: 2 / 3, slots: 2 / 4 });
   });
 });
 
@@ -61,7 +66,7 @@ describe.each(gradientBackends)("RoutingProbe on %s", (_, backend) => {
     const before = probe.run(backend, decoder);
     expect(probe.run(backend, decoder)).toEqual(before);
     const other = createDecoder(backend, smallConfig(), { seed: 5 });
-    const churn = probe.run(backend, other).map((sets, layer) => churnOf(before[layer]!, sets, 2));
+    const churn = probe.run(backend, other).map((sets, layer) => churnOf(before[layer]!, sets, probe.tokens));
     for (const { tokens, slots } of churn) {
       expect(tokens).toBeGreaterThan(0.5);
       expect(slots).toBeLessThanOrEqual(tokens);

@@ -10,7 +10,7 @@ const WINDOW_TOKENS = 128;
 const LEAST_WINDOWS = 4;
 const MOST_SOURCES = 16;
 
-/** [layer][token * K + slot] experts in rising order within a token, so that equal sets are equal numbers. */
+/** [layer][token * N + slot] experts in rising order within a token's N slots; below 0 in a slot that holds none. */
 export type ExpertSets = readonly Int32Array[];
 
 export interface ProbeOptions {
@@ -60,10 +60,10 @@ export class RoutingProbe {
       const graph = new Graph(backend, arena, { record: false });
       const { routings } = decoder.forward(graph, this.#ids, { batch: this.#windows, kvStart: this.#kvStart });
       return routings.map(({ expertIds }) => {
-        const [topK, all] = [expertIds.dim(1), expertIds.data];
-        const sets = new Int32Array(this.tokens * topK);
+        const [slots, all] = [expertIds.dim(1), expertIds.data];
+        const sets = new Int32Array(this.tokens * slots);
         for (const [token, place] of this.#places.entries()) {
-          sets.set(all.slice(place * topK, (place + 1) * topK).sort(), token * topK);
+          sets.set(all.slice(place * slots, (place + 1) * slots).sort(), token * slots);
         }
         return sets;
       });
@@ -77,18 +77,22 @@ export class RoutingProbe {
 export interface Churn {
   /** Share of tokens whose set is not the same. */
   readonly tokens: number;
-  /** Share of slots whose expert was not in the token's set before. */
+  /** Share of the experts in all sets that were not in the token's set before. */
   readonly slots: number;
 }
 
-/** Compares the sets of one layer with those before; both have `topK` experts a token in rising order. */
-export function churnOf(before: Int32Array, now: Int32Array, topK: number): Churn {
-  let [changed, added] = [0, 0];
-  for (let start = 0; start < now.length; start += topK) {
-    const old = before.subarray(start, start + topK);
-    const fresh = now.subarray(start, start + topK).reduce((sum, expert) => sum + (old.includes(expert) ? 0 : 1), 0);
+/** Compares the sets of one layer with those before, `tokens` of each. */
+export function churnOf(before: Int32Array, now: Int32Array, tokens: number): Churn {
+  const slots = now.length / Math.max(1, tokens);
+  let [changed, added, all] = [0, 0, 0];
+  for (let token = 0; token < tokens; token++) {
+    const [old, set] = [before, now].map((sets) =>
+      sets.subarray(token * slots, (token + 1) * slots).filter((expert) => expert >= 0),
+    ) as [Int32Array, Int32Array];
+    const fresh = set.reduce((sum, expert) => sum + (old.includes(expert) ? 0 : 1), 0);
     added += fresh;
-    if (fresh > 0) changed += 1;
+    all += set.length;
+    if (fresh > 0 || set.length !== old.length) changed += 1;
   }
-  return { tokens: (changed * topK) / Math.max(1, now.length), slots: added / Math.max(1, now.length) };
+  return { tokens: changed / Math.max(1, tokens), slots: added / Math.max(1, all) };
 }

@@ -36,7 +36,7 @@ export interface RoutingRecord extends RecordPlace {
   readonly chosen_probability: readonly number[];
   /** Share of the probe's tokens whose set of experts is another one than at the last checkpoint. */
   readonly churn: readonly number[];
-  /** Share of the probe's slots whose expert is new since the last checkpoint: 1 - the paper's saturation (equation 5). */
+  /** Share of the probe's experts that are new since the last checkpoint: 1 - the paper's saturation (equation 5). */
   readonly slot_churn: readonly number[];
 }
 

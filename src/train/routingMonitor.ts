@@ -56,8 +56,7 @@ export class RoutingMonitor {
   record(step: number, tokens: number): RoutingRecord | undefined {
     if (this.#counts.length === 0) return undefined;
     const health = this.#counts.map(layerHealth);
-    const topK = this.#decoder.config.numExpertsPerTok;
-    const churn = this.#sets().map((sets, layer) => churnOf(this.#reference[layer] ?? sets, sets, topK));
+    const churn = this.#sets().map((sets, layer) => churnOf(this.#reference[layer] ?? sets, sets, this.#probe.tokens));
     const record: RoutingRecord = {
       type: "routing",
       step,
