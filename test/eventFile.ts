@@ -2,7 +2,7 @@
  * Reads TensorBoard event files without the library's own code: protobufjs over the published message definitions, and a
  * bitwise CRC-32C.
  */
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import protobuf from "protobufjs";
 
@@ -83,9 +83,9 @@ export function readEvents(file: Uint8Array): ReadEvent[] {
   return events;
 }
 
-/** Names of the event files in a run's folder. */
+/** Names of the event files in a run's folder that hold something: that of the start before is left empty. */
 export function eventFiles(run: string): string[] {
-  return readdirSync(run).filter((name) => name.includes("tfevents"));
+  return readdirSync(run).filter((name) => name.includes("tfevents") && statSync(join(run, name)).size > 0);
 }
 
 /** Steps and values of a run's scalars by tag, in the order of its one event file. */

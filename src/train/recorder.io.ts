@@ -1,9 +1,10 @@
 /**
  * Everything a run writes down as it goes: `metrics.jsonl`, the source of truth, and beside it a TensorBoard event file
  * `events.out.tfevents.SECONDS.olmoe` with the same numbers. Whenever a run goes back, to resume or after a spike, the event
- * file is made anew from what metrics.jsonl keeps, so that no step is in it twice and none is missing.
+ * file is made anew from what metrics.jsonl keeps, so that no step is in it twice and none is missing; the one before is left
+ * empty.
  */
-import { appendFile, readdir, rm } from "node:fs/promises";
+import { appendFile, readdir, rm, stat, truncate } from "node:fs/promises";
 import { join } from "node:path";
 import { fileError, replaceFile } from "../formats/files.io.ts";
 import { eventFileHead, scalarRecord } from "../formats/tensorboard.ts";
@@ -11,7 +12,8 @@ import { type Metrics, MetricsFile, readMetrics } from "./metrics.io.ts";
 import { scalarsOf } from "./scalars.ts";
 
 /** TensorBoard takes any file whose name holds "tfevents"; the ending tells this library's from others. */
-const EVENT_FILE = /^events\.out\.tfevents\.\d+\.olmoe$/;
+const EVENT_FILE = /^events\.out\.tfevents\.(\d+)\.olmoe$/;
+const eventFile = (second: number) => `events.out.tfevents.${second}.olmoe`;
 
 const RECORDS_AT_ONCE = 1000;
 
@@ -44,15 +46,7 @@ export class Recorder {
    */
   async rewindTo(step: number, rewinds: number): Promise<Metrics[]> {
     const kept = await this.#metrics.rewindTo(step, rewinds);
-    const now = seconds();
-    this.#events = join(this.#directory, `events.out.tfevents.${Math.floor(now)}.olmoe`);
-    await replaceFile(this.#events, async (file) => {
-      await file.appendFile(eventFileHead(now));
-      for (let start = 0; start < kept.length; start += RECORDS_AT_ONCE) {
-        await file.appendFile(Buffer.concat(kept.slice(start, start + RECORDS_AT_ONCE).map(eventOf)));
-      }
-    });
-    await this.#removeOthers();
+    await this.#startEvents(kept);
     return kept;
   }
 
@@ -79,15 +73,29 @@ export class Recorder {
     await this.#metrics.flush();
   }
 
-  /** Removes the event files of earlier starts. */
-  async #removeOthers(): Promise<void> {
-    const names = (await readdir(this.#directory)).filter((name) => EVENT_FILE.test(name));
-    for (const name of names) {
-      const path = join(this.#directory, name);
-      if (path !== this.#events) {
-        await rm(path, { force: true }).catch((error: unknown) => {
-          throw fileError("remove", path, error);
-        });
+  /**
+   * Makes a new event file, empties the one before and removes those that are empty already. TensorBoard's loader in Python
+   * never gets over a file that is gone while it reads it, but goes on from one that has ended to the next by name.
+   */
+  async #startEvents(records: readonly Metrics[]): Promise<void> {
+    const names = await readdir(this.#directory).catch((error: unknown) => {
+      throw fileError("read", this.#directory, error);
+    });
+    const earlier = names.flatMap((name) => EVENT_FILE.exec(name)?.[1] ?? []).map(Number);
+    const now = seconds();
+    this.#events = join(this.#directory, eventFile(Math.max(Math.floor(now), 1 + Math.max(0, ...earlier))));
+    await replaceFile(this.#events, async (file) => {
+      await file.appendFile(eventFileHead(now));
+      for (let start = 0; start < records.length; start += RECORDS_AT_ONCE) {
+        await file.appendFile(Buffer.concat(records.slice(start, start + RECORDS_AT_ONCE).map(eventOf)));
+      }
+    });
+    for (const path of earlier.map((second) => join(this.#directory, eventFile(second)))) {
+      try {
+        if ((await stat(path)).size > 0) await truncate(path);
+        else await rm(path);
+      } catch (error) {
+        throw fileError("change", path, error);
       }
     }
   }
