@@ -70,6 +70,9 @@ export { type DType, Tensor } from "./tensor/tensor.ts";
 export { loadTokenizer, type TrainTokenizerOptions, tokenizerFromJson, trainTokenizer } from "./tokenizer/io.ts";
 export { StreamDecoder, Tokenizer } from "./tokenizer/tokenizer.ts";
 // Training: a whole run, or step by step.
+export type { EvalContext, EvalHook } from "./train/evalHooks.ts";
 export { type EvaluateOptions, type Evaluation, evaluate } from "./train/evaluate.ts";
-export { newestCheckpoint, type TrainEvent, type TrainOptions, type TrainOutcome, train } from "./train/run.io.ts";
+export { type Metrics, readMetrics } from "./train/metrics.io.ts";
+export type { TrainEvent, TrainOptions, TrainOutcome } from "./train/run.io.ts";
 export { type StepBatch, type StepOptions, type StepResult, TrainStep } from "./train/step.ts";
+export { newestCheckpoint, train } from "./train/train.io.ts";

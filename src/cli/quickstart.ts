@@ -54,6 +54,6 @@ async function quickstart(flags: QuickstartFlags, session: Session): Promise<voi
   if (overrides === WASM) {
     session.stderr.write(`olmoe: on the ${backend.name} backend the run is cut to ${recipe.train.steps} steps\n`);
   }
-  const options = { recipe, baseDirectory: join(PACKAGE_ROOT, "recipes"), directory, resume: true, backend };
+  const options = { recipe, overrides, baseDirectory: join(PACKAGE_ROOT, "recipes"), directory, resume: true, backend };
   await runTraining({ ...options, json: flags.json ?? false }, session);
 }

@@ -45,6 +45,7 @@ export function register(command: Command, session: Session): void {
           directory: resolve(flags.out ?? join("runs", recipe.name)),
           resume: flags.resume ?? false,
           json: flags.json ?? false,
+          overrides: flags.set,
           backend: await openChosenBackend(flags, session),
         },
         session,

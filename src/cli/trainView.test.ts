@@ -96,6 +96,28 @@ describe("TrainView without a terminal", () => {
     ]);
   });
 
+  it("ends with what the steps of this process came to, where there were any", () => {
+    const lines: string[] = [];
+    const view = new TrainView({ steps: 4, tokens: 512, print: (line) => lines.push(line) });
+    for (const event of [ready(1), step(2, 5, 64), step(3, 5, 128), step(4, 5, 128)]) view.handle(event);
+    view.finish(123_456_789);
+    // 128 tokens in 2, 1 and 1 s.
+    expect(lines.at(-1)).toBe("  384 tokens in 4 s, 96 tokens/s, peak memory 123 MB");
+    const count = lines.length;
+    new TrainView({ steps: 4, tokens: 512, print: (line) => lines.push(line) }).finish(1);
+    expect(lines).toHaveLength(count);
+  });
+
+  it("prints what hooks measured beside held-out loss", () => {
+    const event = evaluation(4);
+    const results = { "perplexity/prose": 9, "arc/acc": 0.25, "arc/acc_norm": 1 / 3 };
+    if (event.type !== "evaluation") throw new Error("no evaluation");
+    expect(linesFor(4, { ...event, metrics: { ...event.metrics, results } })).toEqual([
+      "  step 4: held-out bits per byte 2.010  (prose 1.512, code 2.500)",
+      "  step 4: arc/acc 0.2500, arc/acc_norm 0.3333",
+    ]);
+  });
+
   it("estimates the time left from the last twenty steps", () => {
     // The first step took 100 times as long as the others.
     const events = Array.from({ length: 22 }, (_, index) => step(index + 1, 3, index === 0 ? 1.28 : 128));

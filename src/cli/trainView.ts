@@ -28,6 +28,7 @@ export class TrainView {
   readonly #bar: cliProgress.SingleBar | undefined;
   readonly #losses: number[] = [];
   readonly #rates: { readonly tokens: number; readonly seconds: number }[] = [];
+  #trained = { tokens: 0, seconds: 0 };
   #stage = "";
   #lastLine = Number.NEGATIVE_INFINITY;
   #done = 0;
@@ -62,6 +63,18 @@ export class TrainView {
   stop(): void {
     if (this.#drawing) this.#bar?.stop();
     this.#drawing = false;
+  }
+
+  /**
+   * Prints what the steps of this process came to; nothing where there were none.
+   * @param peakBytes most memory the process had.
+   */
+  finish(peakBytes: number): void {
+    const { tokens, seconds } = this.#trained;
+    if (seconds === 0) return;
+    this.#print(
+      `  ${formatCount(tokens)} tokens in ${formatDuration(seconds)}, ${formatRate(tokens / seconds, "tokens")}, peak memory ${formatBytes(peakBytes)}`,
+    );
   }
 
   #print(line: string): void {
@@ -103,7 +116,9 @@ export class TrainView {
   #step({ metrics, stepTokens }: Extract<TrainEvent, { type: "step" }>): void {
     const { step, cross_entropy: loss } = metrics;
     this.#losses.push(loss);
-    this.#rates.push({ tokens: stepTokens, seconds: stepTokens / metrics.tokens_per_sec });
+    const seconds = stepTokens / metrics.tokens_per_sec;
+    this.#trained = { tokens: this.#trained.tokens + stepTokens, seconds: this.#trained.seconds + seconds };
+    this.#rates.push({ tokens: stepTokens, seconds });
     if (this.#rates.length > RATE_STEPS) this.#rates.shift();
     const sum = (key: "tokens" | "seconds") => this.#rates.reduce((total, one) => total + one[key], 0);
     const rate = sum("tokens") / sum("seconds");
@@ -126,5 +141,12 @@ export class TrainView {
     this.#print(
       `  step ${metrics.step}: held-out bits per byte ${metrics.bits_per_byte.toFixed(3)}  (${sources.join(", ")})`,
     );
+    // Perplexity says the same as bits per byte.
+    const others = Object.entries(metrics.results ?? {}).filter(([name]) => !name.startsWith("perplexity/"));
+    if (others.length > 0) {
+      this.#print(
+        `  step ${metrics.step}: ${others.map(([name, value]) => `${name} ${value.toPrecision(4)}`).join(", ")}`,
+      );
+    }
   }
 }

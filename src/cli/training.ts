@@ -6,7 +6,7 @@ import { plannedTokens } from "../config/batchWarmup.ts";
 import type { Recipe } from "../config/recipe.ts";
 import type { RunSummary } from "../experiments/summary.io.ts";
 import { formatCount, formatDuration, table } from "../report/text.ts";
-import { train } from "../train/run.io.ts";
+import { train } from "../train/train.io.ts";
 import { shownPath } from "../util/shownPath.io.ts";
 import { describeBackend } from "./backendOptions.ts";
 import { type Session, writeJson } from "./common.ts";
@@ -22,6 +22,8 @@ export interface TrainingOptions {
   readonly directory: string;
   readonly resume: boolean;
   readonly json: boolean;
+  /** What the command line changed in the recipe, as `key.path=value`. */
+  readonly overrides: readonly string[];
   readonly backend: Backend;
 }
 
@@ -78,9 +80,12 @@ export async function runTraining(options: TrainingOptions, session: Session): P
       cacheDirectory: CACHE_DIRECTORY,
       backend,
       resume: options.resume,
+      overrides: options.overrides,
       signal,
       onEvent: view.handle,
     });
+    // Kilobytes on every system.
+    view.finish(process.resourceUsage().maxRSS * 1024);
   } finally {
     view.stop();
   }

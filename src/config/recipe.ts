@@ -117,6 +117,17 @@ export const initSchema = z.strictObject({
   optimizer: z.boolean().default(false),
 });
 
+export const spikesSchema = z.strictObject({
+  /** Steps whose losses a new one is held against; judged from half as many on. */
+  window: z.int().min(4).max(65_536).default(128),
+  /** A spike is a loss this many robust standard deviations above the median of the window. */
+  threshold: positive.default(6),
+  /** Say so, or go back to the last good checkpoint and leave out the batches that led to it. */
+  action: z.enum(["warn", "rewind"]).default("warn"),
+  /** Times a run may go back before it stops with an error. */
+  maxRewinds: z.int().min(1).default(3),
+});
+
 const TRAIN_FIELDS = {
   steps: z.int().min(1),
   /** Sequences in one optimiser step. */
@@ -138,6 +149,9 @@ const TRAIN_FIELDS = {
   evalEvery: z.int().min(1).default(100),
   /** Held-out tokens of each source that an evaluation in between scores, spread over the text. */
   evalTokens: z.int().min(1).default(8192),
+  /** Steps between records of routing and of norms. */
+  monitorEvery: z.int().min(1).default(100),
+  spikes: spikesSchema.prefault({}),
   /** Steps between checkpoints; the last step is always saved. */
   saveEvery: z.int().min(1).default(100),
   /** Newest checkpoints that are kept. */
@@ -214,6 +228,7 @@ export type TokenizerRecipe = z.output<typeof tokenizerSchema>;
 export type TrainRecipe = z.output<typeof trainSchema>;
 export type OptimizerRecipe = z.output<typeof optimizerSchema>;
 export type LossRecipe = z.output<typeof lossSchema>;
+export type SpikeRecipe = z.output<typeof spikesSchema>;
 export type ScheduleRecipe = z.output<typeof scheduleSchema>;
 
 /**

@@ -11,6 +11,8 @@ export interface SweepRun {
   readonly name: string;
   readonly variant: Variant;
   readonly recipe: Recipe;
+  /** What it changes in the base, as `key.path=value`, in the order applied. */
+  readonly overrides: readonly string[];
 }
 
 /** A sweep that can be run. */
@@ -51,6 +53,9 @@ function recipeOf(
   return { ...checked, seed: run.seed, data: { ...checked.data, seed: checked.data.seed ?? checked.seed } };
 }
 
+const written = (changes: Readonly<Record<string, unknown>>) =>
+  Object.entries(changes).map(([path, value]) => `${path}=${JSON.stringify(value)}`);
+
 interface SweepRunPlan {
   readonly name: string;
   readonly variant: Variant;
@@ -81,7 +86,10 @@ export async function readSweep(file: string, overrides: readonly string[] = [])
   const faults = new Map<Variant, string>();
   for (const plan of plans) {
     try {
-      runs.push({ name: plan.name, variant: plan.variant, recipe: recipeOf(base, common, plan) });
+      const { name, variant, seed } = plan;
+      const own = { ...variant.set, ...(seed === undefined ? {} : { seed }) };
+      const changes = [...written(sweep.set), ...overrides, ...written(own)];
+      runs.push({ name, variant, recipe: recipeOf(base, common, plan), overrides: changes });
     } catch (error) {
       if (!(error instanceof ConfigError)) throw error;
       // The seeds of a variant have the same faults.

@@ -139,6 +139,15 @@ describe("readSweep", () => {
       ["b-seed3", "b", "b-seed3", 3, 9, [6, 3, 0]],
       ["b-seed4", "b", "b-seed4", 4, 9, [6, 3, 0]],
     ]);
+    expect(runs.at(-1)?.overrides).toEqual([
+      "train.steps=5",
+      "train.keep=3",
+      "train.loss.z=1",
+      "train.steps=6",
+      "seed=9",
+      "train.loss.z=0",
+      "seed=4",
+    ]);
   });
 
   it("takes a recipe in the sweep itself, and its seed where no other is given", async () => {

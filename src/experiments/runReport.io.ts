@@ -2,7 +2,6 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Backend } from "../backend/backend.ts";
-import { moeLayers } from "../config/architecture.ts";
 import type { Recipe } from "../config/recipe.ts";
 import { replaceFile } from "../formats/files.io.ts";
 import { generateText } from "../infer/generate.ts";
@@ -12,8 +11,7 @@ import { readMetrics } from "../train/metrics.io.ts";
 import type { TrainOutcome } from "../train/run.io.ts";
 import { shownPath } from "../util/shownPath.io.ts";
 import { compareWithBaselines } from "./baselines.io.ts";
-import { describeLoads } from "./expertLoad.ts";
-import { expertChart, runReport, trainingSeconds } from "./runReport.ts";
+import { expertChart, expertSentences, runReport, trainingSeconds } from "./runReport.ts";
 import { type RunSummary, type Sample, writeSummary } from "./summary.io.ts";
 
 export interface ReportOptions {
@@ -98,7 +96,7 @@ export async function writeRunReport(options: ReportOptions): Promise<RunSummary
     sources: evaluation.sources.map(({ source }) => source),
     comparison,
     samples,
-    experts: describeLoads(evaluation.sources, moeLayers(decoder.config)),
+    experts: expertSentences(evaluation, decoder.config),
     trainingSeconds: trainingSeconds(metrics),
     tokens: outcome.tokens,
     checkpoint,

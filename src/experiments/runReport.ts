@@ -10,9 +10,9 @@ import { formatCount, formatDuration } from "../report/text.ts";
 import type { Evaluation } from "../train/evaluate.ts";
 import type { EvalMetrics, Metrics, TrainMetrics } from "../train/metrics.io.ts";
 import { describeLoads, expertLoads } from "./expertLoad.ts";
+import { describeMemory, healthCharts } from "./healthCharts.ts";
 import type { Comparison, Sample } from "./summary.io.ts";
 import { thinned } from "./thin.ts";
-import { describeMemory, usageCharts } from "./usageCharts.ts";
 
 export interface RunFacts {
   readonly recipe: Recipe;
@@ -69,9 +69,19 @@ export function lossCharts(metrics: readonly Metrics[]): ReturnType<typeof lineC
   ];
 }
 
-/** The heat map of experts by kind of text, one panel a layer; undefined for a dense model. */
+/** Held-out text that tells experts apart: experts that choose take as much of every kind. */
+function tellingSources({ sources }: Evaluation, { routing }: ModelConfig): Evaluation["sources"] {
+  return routing === "expert_choice" ? [] : sources;
+}
+
+/** Sentences about the experts of each layer: see `describeLoads`. */
+export function expertSentences(evaluation: Evaluation, config: ModelConfig): string[] {
+  return describeLoads(tellingSources(evaluation, config), moeLayers(config));
+}
+
+/** The heat map of experts by kind of text, one panel a layer; undefined where there is nothing to tell. */
 export function expertChart(evaluation: Evaluation, config: ModelConfig): ReturnType<typeof heatMapGrid> | undefined {
-  const loads = expertLoads(evaluation.sources, moeLayers(config));
+  const loads = expertLoads(tellingSources(evaluation, config), moeLayers(config));
   if (loads.length === 0) return undefined;
   return heatMapGrid({
     title: "Which experts serve which kind of text",
@@ -113,17 +123,6 @@ function samplesSection(samples: readonly Sample[]): Report["sections"][number] 
   };
 }
 
-/** How evenly the experts were used, and how much memory; nothing where neither was measured. */
-async function usageSection(
-  { metrics, evaluation }: RunFacts,
-  figure: (spec: ReturnType<typeof lineChart>, title: string) => Promise<Block>,
-): Promise<Report["sections"]> {
-  const experts = evaluation.sources[0]?.expertCounts[0]?.length ?? 0;
-  const charts = await Promise.all(usageCharts(metrics, experts).map(({ title, spec }) => figure(spec, title)));
-  if (charts.length === 0) return [];
-  return [{ heading: "What it used", body: [...charts, { kind: "list", items: describeMemory(metrics) }] }];
-}
-
 /** Puts the report together. */
 export async function runReport(facts: RunFacts, renderSvg: RenderSvg): Promise<Report> {
   const { recipe, config, metrics, evaluation, comparison, samples } = facts;
@@ -141,6 +140,8 @@ export async function runReport(facts: RunFacts, renderSvg: RenderSvg): Promise<
       figure(spec, ["Training loss", "Held-out loss by kind of text", "Load-balancing loss"][index] as string),
     ),
   );
+  const health = await Promise.all(healthCharts(metrics, config).map(({ title, spec }) => figure(spec, title)));
+  const memory: Block[] = [{ kind: "list", items: describeMemory(metrics) }];
   return {
     title: `Training run: ${recipe.name}`,
     lead:
@@ -170,11 +171,11 @@ export async function runReport(facts: RunFacts, renderSvg: RenderSvg): Promise<
               heading: "Which experts fire",
               body: [
                 await figure(experts, "Experts by kind of text"),
-                { kind: "list" as const, items: describeLoads(evaluation.sources, moeLayers(config)) },
+                { kind: "list" as const, items: expertSentences(evaluation, config) },
               ],
             },
           ]),
-      ...(await usageSection(facts, figure)),
+      ...(health.length === 0 ? [] : [{ heading: "How training went", body: [...health, ...memory] }]),
       ...(samples.length === 0 ? [] : [samplesSection(samples)]),
       {
         heading: "What to try next",

@@ -23,7 +23,8 @@ import { findInitialModel } from "../train/init.io.ts";
 import { readMetrics } from "../train/metrics.io.ts";
 import { frozenTensors } from "../train/patterns.ts";
 import { checkpointsOf, recipeChanges } from "../train/resume.io.ts";
-import { newestCheckpoint, type TrainEvent, train } from "../train/run.io.ts";
+import type { TrainEvent } from "../train/run.io.ts";
+import { newestCheckpoint, train } from "../train/train.io.ts";
 import { sweepChart, sweepReport } from "./sweepReport.ts";
 import {
   type FailedRun,
@@ -135,6 +136,7 @@ async function trainRun(run: SweepRun, options: SweepOptions): Promise<RunResult
     cacheDirectory,
     backend,
     resume: true,
+    overrides: run.overrides,
     signal,
     onEvent: (event) => onEvent?.({ type: "train", run, event }),
   });

@@ -56,6 +56,14 @@ describe("RoutingWatch", () => {
     ]);
   });
 
+  it("judges experts that all layers share by all of them together", () => {
+    const watch = new RoutingWatch(2, "shared");
+    watch.add([starved, healthy]);
+    expect(watch.close()).toEqual([]);
+    watch.add([starved, starved]);
+    expect(watch.close()).toEqual([dead.replace("layer 0", "all layers")]);
+  });
+
   it("counts an expert as alive that received one token in the window", () => {
     const watch = new RoutingWatch(2);
     watch.add([starved]);

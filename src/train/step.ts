@@ -5,6 +5,7 @@ import type { Backend } from "../backend/backend.ts";
 import type { LossRecipe, OptimizerRecipe } from "../config/recipe.ts";
 import { TrainingError } from "../errors.ts";
 import type { Decoder } from "../model/decoder.ts";
+import type { RouterStats } from "../nn/losses.ts";
 import { applyRouterLosses, type RouterLosses } from "../nn/routerLosses.ts";
 import { AdamW } from "../optim/adamw.ts";
 import { Arena } from "../tensor/arena.ts";
@@ -43,13 +44,14 @@ export interface StepResult {
   readonly tokens: number;
   /** [layer][expert] slots each expert received. */
   readonly expertCounts: readonly Float64Array[];
-  /** Mean over layers and tokens of the chosen experts' summed probability. */
-  readonly chosenProbability: number;
+  /** [layer] mean over tokens of the chosen experts' summed probability, of each layer with experts. */
+  readonly chosenProbabilities: readonly number[];
   /** [layer] slots that found their expert full, where the model has an `expertCapacityFactor`. */
   readonly droppedSlots: readonly number[];
 }
 
-const DIVERGED =
+/** What to do about numbers that are not finite, or far too large. */
+export const DIVERGED =
   "start again with a lower train.optimizer.lr, more train.schedule.warmupSteps or a smaller train.optimizer.clipNorm";
 
 interface MicroBatchResult {
@@ -133,6 +135,7 @@ export class TrainStep {
     if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm)) this.#fail(loss, gradientNorm);
     onGradients?.();
     this.optimizer.step(lr, gradientNorm);
+    const layers = parts[0]?.losses.layers ?? [];
     return {
       loss,
       crossEntropy: crossEntropySum / Math.max(1, targets),
@@ -142,12 +145,13 @@ export class TrainStep {
       lr,
       tokens,
       expertCounts: sumCounts(parts.map(({ losses }) => losses)),
-      chosenProbability: mean(({ layers }) =>
-        layers.length === 0
-          ? 0
-          : layers.reduce((sum, { chosenProbSum, tokens: t }) => sum + chosenProbSum / t, 0) / layers.length,
+      chosenProbabilities: layers.map((_, layer) =>
+        mean((losses) => {
+          const { chosenProbSum, tokens: t } = losses.layers[layer] as RouterStats;
+          return chosenProbSum / t;
+        }),
       ),
-      droppedSlots: (parts[0]?.losses.layers ?? []).map((_, layer) =>
+      droppedSlots: layers.map((_, layer) =>
         parts.reduce((sum, { losses }) => sum + (losses.layers[layer]?.dropped ?? 0), 0),
       ),
     };

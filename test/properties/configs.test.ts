@@ -89,7 +89,7 @@ type Trainer = ReturnType<typeof trainer>;
 async function save({ config, parameters, optimizer }: Trainer, run: AnyRun): Promise<string> {
   const cursor = { sequenceLength: LENGTH, sources: [{ name: "a", chunks: 1, taken: 0 }] };
   const state = { step: optimizer.steps, tokens: 0, cursor, data: {}, recipe: recipeOf(config, run) };
-  return writeCheckpoint(folder, { parameters, optimizer }, tokenizer, state, 1);
+  return writeCheckpoint(folder, { parameters, optimizer }, tokenizer, state, { keep: 1 });
 }
 
 /** Config, weights and moments come from the folder alone. */

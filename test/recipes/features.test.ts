@@ -50,8 +50,8 @@ describe("a run with frozen parameters", () => {
       // Zeros in base64.
       for (const moment of ["m", "v"]) expect(/^A*=*$/.test(moments.get(`${moment}.${name}`)!)).toBe(isFrozen(name));
     }
-    const losses = metricsOf(at("frozen")).map((line) => (line as { loss?: number }).loss ?? 0);
-    expect(losses.filter((loss) => loss > 0).at(-1)).toBeLessThan(losses[0]! - 0.3);
+    const losses = metricsOf(at("frozen")).flatMap((line) => (line as { loss?: number }).loss ?? []);
+    expect(losses.at(-1)).toBeLessThan(losses[0]! - 0.3);
   });
 
   it("that is interrupted and resumed ends with the same bits", async () => {
@@ -80,7 +80,7 @@ describe("sequence length and RoPE theta", () => {
   it("are those of the recipe: other tokens a step, and other losses on the same weights and text", async () => {
     const lossOf = async (run: string, model: object, train: object) => {
       await trainTiny(folder, run, backend, { changes: { model, train: { steps: 1, ...train } } });
-      const [line] = metricsOf(at(run)) as { tokens: number; cross_entropy: number }[];
+      const [, line] = metricsOf(at(run)) as { tokens: number; cross_entropy: number }[];
       return line!;
     };
     const plain = await lossOf("plain", {}, {});

@@ -58,6 +58,9 @@ describe("olmoe sweep", () => {
     // The text is read for the first run only.
     expect(stderr.match(/ {2}reading prose\n/g)?.length).toBe(1);
     expect(readdirSync(join(out, "data")).length).toBe(1);
+    const [first = ""] = readFileSync(join(out, "dense-seed2", "metrics.jsonl"), "utf8").split("\n");
+    expect(JSON.parse(first)).toMatchObject({ type: "run", name: "dense-seed2" });
+    expect(JSON.parse(first).overrides.slice(-2)).toEqual(["model.numExpertsPerTok=1", "seed=2"]);
     const range = (...runs: string[]) => {
       const bits = runs.map(finalBits);
       const mean = (bits[0]! + bits[1]!) / 2;

@@ -23,7 +23,7 @@ export function metricsOf(run: string): unknown[] {
     .trimEnd()
     .split("\n")
     .map((line) => {
-      const { tokens_per_sec: _, resident_bytes: __, ...rest } = JSON.parse(line);
+      const { tokens_per_sec: _, time: __, resident_bytes: ___, ...rest } = JSON.parse(line);
       return rest;
     });
 }
