@@ -25,6 +25,7 @@ export function createReferenceBackend(): Backend {
   return {
     name: "reference",
     isa: "typescript",
+    precision: "f32",
     threads: 1,
     kernels: referenceKernels(heap),
     allocate: (byteLength) => heap.allocate(byteLength),
@@ -45,6 +46,7 @@ export function referenceKernels(memory: Memory): Kernels {
     sumSquares: sumSquares(memory),
     firstNonfinite: firstNonfinite(memory),
     gemm: gemm(memory),
+    gemmF32: gemm(memory),
     embeddingForward: embeddingForward(memory),
     embeddingBackward: embeddingBackward(memory),
     rmsnormForward: rmsnormForward(memory),
