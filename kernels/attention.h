@@ -4,9 +4,9 @@
 #pragma once
 #include "gemm.h"
 
-constexpr isize QUERY_TILE = 64, KEY_TILE = 2 * (NR > 32 ? NR : 32);
+constexpr isize QUERY_TILE = 48, KEY_TILE = 2 * (NR > 32 ? NR : 32);
 
-// What one query sees of a tile of keys: columns low .. high of it.
+// Which of a tile's keys one query sees: low .. high.
 struct Visible {
   isize low, high;
 };
@@ -16,52 +16,59 @@ INLINE Visible visible_keys(const i32* kv_start, isize query, isize position, is
   return {low, minimum(position + 1 - first_key, keys)};
 }
 
-// Packs a tile of keys or values, `count` rows of `channels`, as B of rows x keys (transposed) or of keys x channels.
-static f32* pack_tile(Slot slot, const f32* source, isize ld, isize count, isize channels, bool transposed) {
-  isize n = transposed ? count : channels, k = transposed ? channels : count;
-  f32* packed = scratch(slot, round_up(n, NR) * k);
-  SourceOfB b{source, ld, transposed};
-  for (isize j = 0; j < n; j += NR) SourceOfB::pack(b, 0, k, j, minimum(NR, n - j), packed + j * k);
-  return packed;
+// C[m, n] (+)= A B for a tile, A by rows of stride lda.
+INLINE void multiply_tile_rows(isize m, isize n, isize k, const f32* a, isize lda, const PanelsOfB& b, f32* c, isize ldc,
+                               bool add) {
+  multiply_panels(
+      m, n, k, [=](isize i, isize rows) { return rows_of(a + i * lda, lda, rows); }, b, c, ldc, add);
 }
 
-// C[m, n] (+)= A packed B, with A by rows of stride lda.
-static void multiply_packed(isize m, isize n, isize k, const f32* a, isize lda, const f32* packed, f32* c, isize ldc,
-                            bool add) {
+// C[m, n] += A^T B for a tile, A[k, m] by rows of stride KEY_TILE.
+INLINE void multiply_tile_columns(isize m, isize n, isize k, const f32* a, const PanelsOfB& b, f32* c, isize ldc) {
   multiply_panels(
-      m, n, k, [=](isize i, isize rows) { return rows_of(a + i * lda, lda, rows); }, {packed, k * NR, NR}, c, ldc, add);
+      m, n, k, [=](isize i, isize) { return ColumnsOfA{a + i, KEY_TILE}; }, b, c, ldc, true);
 }
 
 INLINE void scale_row(f32* x, isize count, f32 factor) {
   each_vector(count, [&](isize j, isize n) { store_n(x + j, load_n(x + j, n) * splat(factor), n); });
 }
 
-// Turns one row of raw scores into exp(score * scale - maximum), zero outside what is visible. Updates the running
-// maximum and sum; returns the factor for what was summed up before.
+// f(j, x) for each vector of a row of scores, what is not visible being `hidden`. Rows of a tile end on a vector's border.
+template <class F>
+INLINE void each_score(const f32* scores, Visible see, isize keys, f32 hidden, F f) {
+  bool all = see.low <= 0 && see.high >= keys && keys % LANES == 0;
+  for (isize j = 0; j < keys; j += LANES) {
+    vf x = load(scores + j);
+    if (!all) {
+      vi place = lane_numbers() + (i32)j;
+      x = choose((place >= (i32)see.low) & (place < (i32)see.high), x, splat(hidden));
+    }
+    f(j, x);
+  }
+}
+
+// Turns one row of raw scores into exp((score - maximum) * scale), zero outside what is visible. Updates the running
+// maximum of the raw scores and the sum; returns the factor for what was summed up before.
 INLINE f32 softmax_row(f32* scores, Visible see, isize keys, f32 scale, f32& maximum_so_far, f32& sum_so_far) {
-  for (isize j = 0; j < see.low && j < keys; j++) scores[j] = 0;
-  for (isize j = see.high > 0 ? see.high : 0; j < keys; j++) scores[j] = 0;
-  isize count = see.high - see.low;
-  if (count <= 0) return 1;
-  f32* row = scores + see.low;
-  vf best = splat(-__builtin_inff());
-  each_vector(count, [&](isize j, isize n) {
-    vf x = load_n(row + j, n, -__builtin_inff()) * splat(scale);
-    best = maximum(best, x);
-    store_n(row + j, x, n);
-  });
+  const f32 nothing = -__builtin_inff();
+  vf best = splat(nothing);
+  each_score(scores, see, keys, nothing, [&](isize, vf x) INLINE_LAMBDA { best = maximum(x, best); });
   f32 highest = max_lanes(best);
-  if (highest < maximum_so_far) highest = maximum_so_far;
-  vf sum = splat(0.0f);
-  each_vector(count, [&](isize j, isize n) {
-    vf p = exp_vector(load_n(row + j, n, -__builtin_inff()) - splat(highest));
+  if (!(highest > maximum_so_far)) highest = maximum_so_far;
+  if (highest == nothing) {  // nothing seen yet: exp(-inf - -inf) would not be a number
+    memset(scores, 0, (size_t)keys * sizeof(f32));
+    return 1;
+  }
+  vf sum = splat(0.0f), factor = splat(scale), most = splat(highest);
+  each_score(scores, see, keys, nothing, [&](isize j, vf x) INLINE_LAMBDA {
+    vf p = exp_vector((x - most) * factor);
     sum += p;
-    store_n(row + j, p, n);
+    store(scores + j, p);
   });
-  f32 factor = maximum_so_far == highest ? 1 : __builtin_expf(maximum_so_far - highest);
+  f32 correction = maximum_so_far == highest ? 1 : __builtin_expf((maximum_so_far - highest) * scale);
   maximum_so_far = highest;
-  sum_so_far = sum_so_far * factor + sum_lanes(sum);
-  return factor;
+  sum_so_far = sum_so_far * correction + sum_lanes(sum);
+  return correction;
 }
 
 OLMOE_API void olmoe_attention_forward(const f32* q, isize ldq, const f32* k, isize ldk, const f32* v, isize ldv, f32* out,
@@ -83,58 +90,53 @@ OLMOE_API void olmoe_attention_forward(const f32* q, isize ldq, const f32* k, is
     for (isize j = 0; j < keys; j += KEY_TILE) {
       isize count = minimum(KEY_TILE, keys - j);
       isize row = b * kv_stride + j;
-      f32* key_panels = pack_tile(SLOT_D, k + row * ldk + kv_head * channels, ldk, count, channels, true);
-      f32* value_panels = pack_tile(SLOT_E, v + row * ldv + kv_head * channels, ldv, count, channels, false);
+      PanelsOfB keys_across = panels_of({k + row * ldk + kv_head * channels, ldk, true}, 0, channels, 0, count, SLOT_D);
+      PanelsOfB values = panels_of({v + row * ldv + kv_head * channels, ldv, false}, 0, count, 0, channels, SLOT_E);
       f32* scores = scratch(SLOT_F, QUERY_TILE * KEY_TILE);
       isize first = j > before ? j - before : 0;  // earlier queries see nothing of this tile
       for (isize h = 0; h < group; h++)
         for (isize i = first / QUERY_TILE * QUERY_TILE; i < queries; i += QUERY_TILE) {
-          isize m = minimum(QUERY_TILE, queries - i);
+          isize m = minimum(QUERY_TILE, queries - i), seen = minimum(count, before + i + m - j);
           const f32* query = q + (b * queries + i) * ldq + (kv_head * group + h) * channels;
-          multiply_packed(m, count, channels, query, ldq, key_panels, scores, KEY_TILE, false);
+          multiply_tile_rows(m, seen, channels, query, ldq, keys_across, scores, KEY_TILE, false);
           for (isize r = 0; r < m; r++) {
             isize state = h * queries + i + r;
-            Visible see = visible_keys(kv_start, b * queries + i + r, before + i + r, j, count);
-            f32 factor = softmax_row(scores + r * KEY_TILE, see, count, scale, highest[state], sums[state]);
+            Visible see = visible_keys(kv_start, b * queries + i + r, before + i + r, j, seen);
+            f32 factor = softmax_row(scores + r * KEY_TILE, see, seen, scale, highest[state], sums[state]);
             if (factor != 1) scale_row(out_row(h, i + r), channels, factor);
           }
-          multiply_packed(m, channels, count, scores, KEY_TILE, value_panels, out_row(h, i), ldo, true);
+          multiply_tile_rows(m, channels, seen, scores, KEY_TILE, values, out_row(h, i), ldo, true);
         }
     }
     for (isize h = 0; h < group; h++)
       for (isize i = 0; i < queries; i++) {
         isize state = h * queries + i;
         if (sums[state] != 0) scale_row(out_row(h, i), channels, 1 / sums[state]);
-        if (lse) lse[(b * heads + kv_head * group + h) * queries + i] = highest[state] + __builtin_logf(sums[state]);
+        if (lse) lse[(b * heads + kv_head * group + h) * queries + i] = highest[state] * scale + __builtin_logf(sums[state]);
       }
   });
 }
 
-// One tile of the backward pass: scores and their gradient from q, k, dout and v.
-struct ScoreTile {
-  f32 *probs, *dscores;
-};
-static ScoreTile score_gradients(const f32* query, isize ldq, const f32* dout, isize lddo, const f32* key_panels,
-                                 const f32* value_panels, const f32* lse, const f32* delta, const i32* kv_start, isize query0,
-                                 isize position0, isize j, isize m, isize count, isize channels, f32 scale) {
-  f32* probs = scratch(SLOT_F, 2 * QUERY_TILE * KEY_TILE);
-  f32* dscores = probs + QUERY_TILE * KEY_TILE;
-  multiply_packed(m, count, channels, query, ldq, key_panels, probs, KEY_TILE, false);
-  multiply_packed(m, count, channels, dout, lddo, value_panels, dscores, KEY_TILE, false);
+// One tile of the backward pass: probabilities of m queries and `count` keys, and the gradient of their scores, from raw
+// scores in `probs` and dout . value in `dscores`.
+static void score_gradients(f32* probs, f32* dscores, const f32* lse, const f32* delta, const i32* kv_start, isize query0,
+                            isize position0, isize first_key, isize m, isize count, f32 scale) {
   for (isize r = 0; r < m; r++) {
-    Visible see = visible_keys(kv_start, query0 + r, position0 + r, j, count);
+    Visible see = visible_keys(kv_start, query0 + r, position0 + r, first_key, count);
     f32 *p = probs + r * KEY_TILE, *d = dscores + r * KEY_TILE;
-    for (isize c = 0; c < count; c++)
-      if (c < see.low || c >= see.high) p[c] = d[c] = 0;
-    isize low = see.low, visible = see.high - see.low;
-    if (visible <= 0) continue;
-    each_vector(visible, [&](isize c, isize n) {
-      vf probability = exp_vector(load_n(p + low + c, n) * splat(scale) - splat(lse[r]));
-      store_n(p + low + c, probability, n);
-      store_n(d + low + c, probability * (load_n(d + low + c, n) - splat(delta[r])) * splat(scale), n);
+    if (see.high <= see.low) {
+      memset(p, 0, (size_t)count * sizeof(f32));
+      memset(d, 0, (size_t)count * sizeof(f32));
+      continue;
+    }
+    vf factor = splat(scale), shift = splat(lse[r]), mean = splat(delta[r]);
+    each_score(p, see, count, -__builtin_inff(), [&](isize j, vf x) INLINE_LAMBDA {
+      vf probability = exp_vector(x * factor - shift);
+      store(p + j, probability);
+      // What is not seen stays out of it, whatever its value is.
+      store(d + j, choose(probability == splat(0), splat(0), probability * (load(d + j) - mean) * factor));
     });
   }
-  return {probs, dscores};
 }
 
 OLMOE_API void olmoe_attention_backward(const f32* q, isize ldq, const f32* k, isize ldk, const f32* v, isize ldv,
@@ -160,9 +162,10 @@ OLMOE_API void olmoe_attention_backward(const f32* q, isize ldq, const f32* k, i
     for (isize j = 0; j < length; j += KEY_TILE) {
       isize count = minimum(KEY_TILE, length - j);
       const f32 *key = k + (row0 + j) * ldk + kv_head * channels, *value = v + (row0 + j) * ldv + kv_head * channels;
-      f32* key_panels = pack_tile(SLOT_D, key, ldk, count, channels, true);
-      f32* value_panels = pack_tile(SLOT_E, value, ldv, count, channels, true);
-      f32* key_rows = pack_tile(SLOT_G, key, ldk, count, channels, false);
+      PanelsOfB keys_across = panels_of({key, ldk, true}, 0, channels, 0, count, SLOT_D);
+      PanelsOfB values_across = panels_of({value, ldv, true}, 0, channels, 0, count, SLOT_E);
+      PanelsOfB keys = panels_of({key, ldk, false}, 0, count, 0, channels, SLOT_G);
+      f32 *probs = scratch(SLOT_F, 2 * QUERY_TILE * KEY_TILE), *dscores = probs + QUERY_TILE * KEY_TILE;
       f32 *dkey = dk + (row0 + j) * lddk + kv_head * channels, *dvalue = dv + (row0 + j) * lddv + kv_head * channels;
       for (isize r = 0; r < count; r++) {
         memset(dkey + r * lddk, 0, (size_t)channels * sizeof(f32));
@@ -170,18 +173,18 @@ OLMOE_API void olmoe_attention_backward(const f32* q, isize ldq, const f32* k, i
       }
       for (isize h = 0; h < group; h++)
         for (isize i = j / QUERY_TILE * QUERY_TILE; i < length; i += QUERY_TILE) {
-          isize m = minimum(QUERY_TILE, length - i), column = (kv_head * group + h) * channels;
+          isize m = minimum(QUERY_TILE, length - i), seen = minimum(count, i + m - j);
+          isize column = (kv_head * group + h) * channels, state = h * length + i;
           const f32 *query = q + (row0 + i) * ldq + column, *dquery = dout + (row0 + i) * lddo + column;
-          ScoreTile tile = score_gradients(query, ldq, dquery, lddo, key_panels, value_panels,
-                                           lse + (b * heads + kv_head * group + h) * length + i, delta + h * length + i,
-                                           kv_start, row0 + i, i, j, m, count, channels, scale);
-          multiply_packed(m, channels, count, tile.dscores, KEY_TILE, key_rows, dq + (row0 + i) * lddq + column, lddq, true);
-          tile_products::multiply_columns(
-              count, channels, m, [&](isize r) { return tile.probs + r * KEY_TILE; },
-              [&](isize r) { return dquery + r * lddo; }, dvalue, lddv);
-          tile_products::multiply_columns(
-              count, channels, m, [&](isize r) { return tile.dscores + r * KEY_TILE; },
-              [&](isize r) { return query + r * ldq; }, dkey, lddk);
+          multiply_tile_rows(m, seen, channels, query, ldq, keys_across, probs, KEY_TILE, false);
+          multiply_tile_rows(m, seen, channels, dquery, lddo, values_across, dscores, KEY_TILE, false);
+          score_gradients(probs, dscores, lse + (b * heads + kv_head * group + h) * length + i, delta + state, kv_start,
+                          row0 + i, i, j, m, seen, scale);
+          multiply_tile_rows(m, channels, seen, dscores, KEY_TILE, keys, dq + (row0 + i) * lddq + column, lddq, true);
+          PanelsOfB douts = panels_of({dquery, lddo, false}, 0, m, 0, channels, SLOT_A);
+          multiply_tile_columns(seen, channels, m, probs, douts, dvalue, lddv);
+          PanelsOfB queries = panels_of({query, ldq, false}, 0, m, 0, channels, SLOT_A);
+          multiply_tile_columns(seen, channels, m, dscores, queries, dkey, lddk);
         }
     }
   });

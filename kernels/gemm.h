@@ -10,16 +10,32 @@ namespace products = fragment_products;
 namespace products = tile_products;
 #endif
 
-OLMOE_API void olmoe_gemm(isize transpose_a, isize transpose_b, isize m, isize n, isize k, const f32* a, isize lda,
-                          const f32* b, isize ldb, f32* c, isize ldc, isize accumulate) {
+// C in parts of its columns, so that what is packed of B stays within bounds.
+template <class Multiply>
+INLINE void multiply_in_parts(const DenseProduct& whole, Multiply multiply) {
   constexpr isize PACKED = 4 << 20;  // elements of B that are packed at a time
-  if (k == 0) {
-    for (isize i = 0; i < m && !accumulate; i++) memset(c + i * ldc, 0, (size_t)n * sizeof(f32));
+  if (whole.k == 0) {
+    for (isize i = 0; i < whole.m && !whole.accumulate; i++) memset(whole.c + i * whole.ldc, 0, (size_t)whole.n * sizeof(f32));
     return;
   }
-  isize columns = maximum(PACKED / k / 64, 1) * 64;
-  for (isize j = 0; j < n; j += columns) {
-    SourceOfB part{b + (transpose_b ? j * ldb : j), ldb, transpose_b != 0};
-    products::multiply_dense({transpose_a != 0, accumulate != 0, m, minimum(columns, n - j), k, a, lda, part, c + j, ldc});
+  isize columns = maximum(PACKED / whole.k / 64, 1) * 64;
+  for (isize j = 0; j < whole.n; j += columns) {
+    DenseProduct part = whole;
+    part.n = minimum(columns, whole.n - j);
+    part.b.data += whole.b.transposed ? j * whole.b.ld : j;
+    part.c += j;
+    multiply(part);
   }
+}
+
+OLMOE_API void olmoe_gemm(isize transpose_a, isize transpose_b, isize m, isize n, isize k, const f32* a, isize lda,
+                          const f32* b, isize ldb, f32* c, isize ldc, isize accumulate) {
+  multiply_in_parts({transpose_a != 0, accumulate != 0, m, n, k, a, lda, {b, ldb, transpose_b != 0}, c, ldc},
+                    products::multiply_dense);
+}
+
+OLMOE_API void olmoe_gemm_f32(isize transpose_a, isize transpose_b, isize m, isize n, isize k, const f32* a, isize lda,
+                              const f32* b, isize ldb, f32* c, isize ldc, isize accumulate) {
+  multiply_in_parts({transpose_a != 0, accumulate != 0, m, n, k, a, lda, {b, ldb, transpose_b != 0}, c, ldc},
+                    tile_products::multiply_dense);
 }

@@ -60,6 +60,11 @@ OLMOE_API isize olmoe_first_nonfinite(const f32* x, isize count);
 OLMOE_API void olmoe_gemm(isize transpose_a, isize transpose_b, isize m, isize n, isize k, const f32* a, isize lda,
                           const f32* b, isize ldb, f32* c, isize ldc, isize accumulate);
 
+// The same with all arithmetic in f32, in a library too whose products round their inputs to bf16 (built with OLMOE_BF16):
+// routers choose by small differences.
+OLMOE_API void olmoe_gemm_f32(isize transpose_a, isize transpose_b, isize m, isize n, isize k, const f32* a, isize lda,
+                              const f32* b, isize ldb, f32* c, isize ldc, isize accumulate);
+
 // ---- embedding -----------------------------------------------------------------------------------------------------
 
 // out[t] = table[ids[t]].
@@ -197,6 +202,7 @@ OLMOE_API void olmoe_adamw(f32* param, f32* grad, f32* m, f32* v, isize count, f
   X(sum_squares)              \
   X(first_nonfinite)          \
   X(gemm)                     \
+  X(gemm_f32)                 \
   X(embedding_forward)        \
   X(embedding_backward)       \
   X(rmsnorm_forward)          \

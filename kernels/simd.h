@@ -36,6 +36,12 @@ INLINE vf splat(f32 x) {
 #endif
 }
 
+INLINE vi lane_numbers() {
+  vi numbers;
+  for (int i = 0; i < LANES; i++) numbers[i] = i;
+  return numbers;
+}
+
 // The first n lanes; the others are `rest`.
 INLINE vf load_some(const f32* p, isize n, f32 rest = 0) {
   f32 lanes[LANES];

@@ -62,50 +62,48 @@ struct PanelsOfB {
   isize step, ld;
 };
 
-// tile[i] += sum over k of A[i, k] * b[k, :], rows of b ldb apart.
-template <class A>
-INLINE void multiply_tile(const A& a, const f32* b, isize ldb, isize k, vf (&tile)[MR][NV]) {
+// tile[i] += sum over k of A[i, k] * b[k, :] for N vectors of columns, rows of b ldb apart.
+template <int N, class A>
+INLINE void multiply_tile(const A& a, const f32* b, isize ldb, isize k, vf (&tile)[MR][N]) {
 #pragma GCC unroll 2
   for (isize p = 0; p < k; p++) {
-    vf x[NV];
-    for (int v = 0; v < NV; v++) x[v] = load(b + p * ldb + v * LANES);
+    vf x[N];
+#pragma GCC unroll 4
+    for (int v = 0; v < N; v++) x[v] = load(b + p * ldb + v * LANES);
 #pragma GCC unroll 16
     for (int i = 0; i < MR; i++) {
       vf y = splat(A::at(a, i, p));
 #pragma GCC unroll 4
-      for (int v = 0; v < NV; v++) tile[i][v] += y * x[v];
+      for (int v = 0; v < N; v++) tile[i][v] += y * x[v];
     }
   }
 }
 
-// Writes or adds the tile's first `rows` x `cols` values.
-INLINE void store_tile(const vf (&tile)[MR][NV], f32* c, isize ldc, isize rows, isize cols, bool add) {
-  if (cols == NR) {
-#pragma GCC unroll 16
-    for (int i = 0; i < MR; i++) {
-      if (i >= rows) return;
-#pragma GCC unroll 4
-      for (int v = 0; v < NV; v++) {
-        f32* place = c + i * ldc + v * LANES;
-        store(place, add ? load(place) + tile[i][v] : tile[i][v]);
-      }
-    }
-    return;
-  }
-  f32 values[NR];
-  for (isize i = 0; i < rows; i++) {
-    for (int v = 0; v < NV; v++) store(values + v * LANES, tile[i][v]);
-    for (isize j = 0; j < cols; j++) c[i * ldc + j] = add ? c[i * ldc + j] + values[j] : values[j];
-  }
-}
-
-template <class A>
-static void run_tile(const A& a, const f32* b, isize ldb, isize k, f32* c, isize ldc, isize rows, isize cols, bool add) {
+// C's first `rows` x `cols` values become, or gain, the product. N vectors hold the columns.
+template <int N, class A>
+static void run_vectors(const A& a, const f32* b, isize ldb, isize k, f32* c, isize ldc, isize rows, isize cols, bool add) {
   for (isize i = 0; i < rows; i++)  // C comes from far away: ask for it before the arithmetic, not after
     for (isize j = 0; j < cols; j += 16) __builtin_prefetch(c + i * ldc + j, 1);
-  vf tile[MR][NV] = {};
-  multiply_tile(a, b, ldb, k, tile);
-  store_tile(tile, c, ldc, rows, cols, add);
+  vf tile[MR][N] = {};
+  multiply_tile<N>(a, b, ldb, k, tile);
+#pragma GCC unroll 16
+  for (int i = 0; i < MR; i++) {
+    if (i >= rows) return;
+#pragma GCC unroll 4
+    for (int v = 0; v < N; v++) {
+      f32* place = c + i * ldc + v * LANES;
+      isize n = minimum(cols - v * LANES, LANES);
+      if (n == LANES) store(place, add ? load(place) + tile[i][v] : tile[i][v]);
+      else if (n > 0) store_some(place, add ? load_some(place, n) + tile[i][v] : tile[i][v], n);
+    }
+  }
+}
+
+// The same for up to NR columns: half as many vectors where they do, as for narrow heads.
+template <class A>
+INLINE void run_tile(const A& a, const f32* b, isize ldb, isize k, f32* c, isize ldc, isize rows, isize cols, bool add) {
+  if (cols > NR / 2) run_vectors<NV>(a, b, ldb, k, c, ldc, rows, cols, add);
+  else run_vectors<NV / 2>(a, b, ldb, k, c, ldc, rows, cols, add);
 }
 
 // C[m, n] (+)= A B for one block of k. tile(i, rows) gives A's rows i .. i + rows; rows beyond them may repeat others. All
@@ -171,8 +169,8 @@ struct SourceOfB {
   }
 };
 
-// Whether n columns of a row-major matrix can be used where they are, as full panels.
-INLINE bool in_place(isize n, isize ld) { return ld <= SHORT_ROW && n % NR == 0; }
+// Whether n columns of a row-major matrix can be used where they are: whole vectors of rows that are not far apart.
+INLINE bool in_place(isize n, isize ld) { return ld <= SHORT_ROW && n % (NR / 2) == 0; }
 
 // Rows p .. p + k of B, columns j .. j + n of it, as panels: packed in `slot`, or where they lie.
 static PanelsOfB panels_of(const SourceOfB& b, isize p, isize k, isize j, isize n, Slot slot) {

@@ -7,9 +7,16 @@ export type BackendName = "native" | "wasm" | "reference";
 /** Instruction sets a backend may be built for. */
 export type InstructionSet = "amx" | "avx512" | "avx2" | "x86-64" | "neon" | "simd128" | "typescript";
 
+/**
+ * How inputs of matrix products are rounded: not at all, or to bf16 with sums in f32 (mixed precision, as the paper trained).
+ * Weights, gradients, optimiser, norms, attention and routers are f32 either way.
+ */
+export type Precision = "f32" | "bf16";
+
 export interface Backend extends Allocator {
   readonly name: BackendName;
   readonly isa: InstructionSet;
+  readonly precision: Precision;
   /** Threads that kernels run on, the caller's included. */
   readonly threads: number;
   readonly kernels: Kernels;

@@ -12,7 +12,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { UnsupportedError } from "../errors.ts";
 import { PACKAGE_ROOT } from "../util/packageRoot.io.ts";
-import type { InstructionSet } from "./backend.ts";
+import type { InstructionSet, Precision } from "./backend.ts";
 
 const run = promisify(execFile);
 const SOURCES = join(PACKAGE_ROOT, "kernels");
@@ -38,6 +38,12 @@ const NATIVE_FLAGS: Partial<Record<InstructionSet, readonly string[]>> = {
   avx512: AVX512_FLAGS,
   amx: [...AVX512_FLAGS, "-mavx512bf16", "-mamx-tile", "-mamx-bf16"],
   neon: [],
+};
+
+/** What is added for products of bf16. */
+const BF16_FLAGS: Partial<Record<InstructionSet, readonly string[]>> = {
+  avx512: ["-mavx512bf16", "-DOLMOE_BF16"],
+  amx: ["-DOLMOE_BF16"],
 };
 
 /** Instruction sets that are built for this kind of processor, plainest first. */
@@ -91,13 +97,15 @@ async function cached(name: string, make: (temporary: string) => Promise<void>):
 
 /**
  * Path of the native library for one instruction set, compiled if needed (about ten seconds).
- * @throws UnsupportedError where there is no compiler or it fails.
+ * @throws UnsupportedError where there is no such library or no compiler, or where it fails.
  */
-export async function buildNative(isa: InstructionSet): Promise<string> {
+export async function buildNative(isa: InstructionSet, precision: Precision = "f32"): Promise<string> {
+  const added = precision === "bf16" ? BF16_FLAGS[isa] : [];
   const flags = NATIVE_FLAGS[isa];
   const version = await compilerVersion();
-  if (flags === undefined || !NATIVE_VARIANTS.includes(isa)) {
-    throw new UnsupportedError(`kernels: no native build for ${isa} on ${process.platform} ${process.arch}`);
+  const name = precision === "f32" ? isa : `${isa}-${precision}`;
+  if (flags === undefined || added === undefined || !NATIVE_VARIANTS.includes(isa)) {
+    throw new UnsupportedError(`kernels: no native build for ${name} on ${process.platform} ${process.arch}`);
   }
   if (version === undefined) {
     throw new UnsupportedError(`kernels: no C++ compiler (${COMPILER} is not on the path)`, {
@@ -109,15 +117,15 @@ export async function buildNative(isa: InstructionSet): Promise<string> {
     process.platform === "darwin"
       ? ["-undefined", "dynamic_lookup"]
       : ["-static-libstdc++", "-static-libgcc", "-Wl,-z,nodelete"];
-  const options = [...COMMON_FLAGS, ...flags, "-shared", "-fPIC", "-pthread", ...link];
+  const options = [...COMMON_FLAGS, ...flags, ...added, "-shared", "-fPIC", "-pthread", ...link];
   const digest = await sourceDigest([version, process.platform, process.arch, ...options]);
-  return cached(`${isa}-${digest}.node`, async (temporary) => {
+  return cached(`${name}-${digest}.node`, async (temporary) => {
     const sources = ["kernels.cpp", "napi.cpp"].map((file) => join(SOURCES, file));
     try {
       await run(COMPILER, [...options, `-I${headers}`, ...sources, "-o", temporary]);
     } catch (cause) {
       const stderr = (cause as { stderr?: string }).stderr?.split("\n").slice(0, 5).join("\n") ?? String(cause);
-      throw new UnsupportedError(`kernels: ${version} can not build the ${isa} library\n${stderr}`, {
+      throw new UnsupportedError(`kernels: ${version} can not build the ${name} library\n${stderr}`, {
         cause,
         hint: "use the wasm backend (--backend wasm), and please report this",
       });

@@ -2,7 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { OlmoeError, UnsupportedError } from "../errors.ts";
-import type { Backend, BackendName, InstructionSet } from "./backend.ts";
+import type { Backend, BackendName, InstructionSet, Precision } from "./backend.ts";
 import { buildNative, buildWasm, NATIVE_VARIANTS } from "./build.io.ts";
 import { openNative } from "./native/native.ts";
 import { createReferenceBackend } from "./reference/backend.ts";
@@ -13,35 +13,61 @@ export interface BackendOptions {
   readonly backend?: BackendName | "auto";
   /** Instruction set of the native backend; default: the best the processor has. */
   readonly isa?: InstructionSet;
+  /**
+   * "bf16" rounds inputs of matrix products; "auto" does so where the processor multiplies bf16, and says so where not.
+   * Default: "f32".
+   */
+  readonly precision?: Precision | "auto";
   /** Default: one for each processor. */
   readonly threads?: number;
   /** Told in one line when the choice is not the fastest kind. */
   readonly onNotice?: (message: string) => void;
 }
 
-/** Bit of `cpuFeatures` that an instruction set needs. */
-const FEATURE_BIT: Partial<Record<InstructionSet, number>> = { avx2: 1, avx512: 2, amx: 64 };
+/** Bits of `cpuFeatures` that an instruction set needs, for products of each precision; absent: there are none. */
+const NEEDED_FEATURES: Record<Precision, Partial<Record<InstructionSet, number>>> = {
+  f32: { "x86-64": 0, neon: 0, avx2: 1, avx512: 2, amx: 64 },
+  bf16: { avx512: 2 | 4, amx: 64 },
+};
 
 /** Native instruction sets that this processor runs, best last. */
-export async function nativeInstructionSets(): Promise<InstructionSet[]> {
+export async function nativeInstructionSets(precision: Precision = "f32"): Promise<InstructionSet[]> {
   const plainest = NATIVE_VARIANTS[0];
   if (plainest === undefined) return [];
   const features = openNative(await buildNative(plainest), plainest, 1).kernels.cpuFeatures();
   return NATIVE_VARIANTS.filter((isa) => {
-    const bit = FEATURE_BIT[isa];
-    return bit === undefined || (features & bit) !== 0;
+    const needed = NEEDED_FEATURES[precision][isa];
+    return needed !== undefined && (features & needed) === needed;
   });
 }
 
-async function openBestNative({ isa, threads = availableParallelism() }: BackendOptions): Promise<Backend> {
-  const usable = await nativeInstructionSets();
+async function openBestNative(options: BackendOptions, precision: Precision): Promise<Backend> {
+  const { isa, threads = availableParallelism() } = options;
+  const usable = await nativeInstructionSets(precision);
   const chosen = isa ?? usable.at(-1);
   if (chosen === undefined || !usable.includes(chosen)) {
+    if (precision === "bf16") throw noBf16(`${isa ?? "this processor"} does not multiply bf16`);
     throw new UnsupportedError(
       `backend: this processor does not run ${chosen ?? "any native build"}, only ${usable.join(", ") || "wasm"}`,
     );
   }
-  return openNative(await buildNative(chosen), chosen, threads);
+  return openNative(await buildNative(chosen, precision), chosen, threads, precision);
+}
+
+function noBf16(reason: string): UnsupportedError {
+  return new UnsupportedError(`backend: precision bf16 needs AVX512-BF16 or AMX-BF16, and ${reason}`, {
+    hint: 'set train.precision to "auto", which takes bf16 where it is to be had, or to "f32"',
+  });
+}
+
+/** What "auto" comes to. */
+async function resolvePrecision(options: BackendOptions): Promise<Precision> {
+  if (options.precision !== "auto") return options.precision ?? "f32";
+  const { backend = "auto", isa } = options;
+  const usable = backend === "auto" || backend === "native" ? await nativeInstructionSets("bf16").catch(() => []) : [];
+  if (isa === undefined ? usable.length > 0 : usable.includes(isa)) return "bf16";
+  options.onNotice?.("precision: no AVX512-BF16 or AMX-BF16 here, staying with f32");
+  return "f32";
 }
 
 /**
@@ -49,18 +75,23 @@ async function openBestNative({ isa, threads = availableParallelism() }: Backend
  * @throws UnsupportedError when what was asked for is not to be had on this machine.
  */
 export async function openBackend(options: BackendOptions = {}): Promise<Backend> {
-  switch (options.backend ?? "auto") {
+  const { backend = "auto" } = options;
+  const precision = await resolvePrecision(options);
+  if (precision === "bf16" && backend !== "auto" && backend !== "native") {
+    throw noBf16(`the ${backend} backend has neither`);
+  }
+  switch (backend) {
     case "reference":
       return createReferenceBackend();
     case "wasm":
       return openWasm(await readFile(await buildWasm()));
     case "native":
-      return openBestNative(options);
+      return openBestNative(options, precision);
     default:
       try {
-        return await openBestNative(options);
+        return await openBestNative(options, precision);
       } catch (error) {
-        if (!(error instanceof OlmoeError)) throw error;
+        if (!(error instanceof OlmoeError) || precision === "bf16") throw error;
         options.onNotice?.(`${error.message.split("\n")[0]}: running on wasm, one thread, several times slower`);
         return openWasm(await readFile(await buildWasm()));
       }

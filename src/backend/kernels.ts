@@ -44,6 +44,20 @@ export interface Kernels {
     ldc: number,
     accumulate: Flag,
   ): void;
+  gemmF32(
+    transposeA: Flag,
+    transposeB: Flag,
+    m: number,
+    n: number,
+    k: number,
+    a: Pointer,
+    lda: number,
+    b: Pointer,
+    ldb: number,
+    c: Pointer,
+    ldc: number,
+    accumulate: Flag,
+  ): void;
 
   embeddingForward(table: Pointer, ids: Pointer, out: Pointer, tokens: number, width: number): void;
   embeddingBackward(dtable: Pointer, ids: Pointer, dout: Pointer, tokens: number, width: number): void;
@@ -310,6 +324,7 @@ export const KERNEL_NAMES = [
   "sumSquares",
   "firstNonfinite",
   "gemm",
+  "gemmF32",
   "embeddingForward",
   "embeddingBackward",
   "rmsnormForward",

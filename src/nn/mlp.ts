@@ -30,7 +30,11 @@ export interface MlpParameters<P = Variable> {
   readonly always?: SwigluParameters<P> | undefined;
 }
 
-/** Mixture of experts, routed as the config says. @param x [T, D], normalised. */
+/**
+ * Mixture of experts, routed as the config says. The router's products are f32 whatever the backend rounds: which experts
+ * are the most probable may hang on little.
+ * @param x [T, D], normalised.
+ */
 export function mixtureOfExperts(
   graph: Graph,
   x: Variable,
@@ -38,7 +42,7 @@ export function mixtureOfExperts(
   config: RoutingConfig,
   pass: RoutingPass,
 ): { readonly out: Variable; readonly routing: Routing } {
-  const routing = routeTokens(graph, linear(graph, x, router), config, pass);
+  const routing = routeTokens(graph, linear(graph, x, router, "f32"), config, pass);
   return { out: experts(graph, x, routing, gateUp, down), routing };
 }
 

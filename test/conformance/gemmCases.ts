@@ -14,7 +14,7 @@ export interface GemmSizes {
 }
 
 /** Rows are up to 9 floats longer than they have to be. `spreadA` and `spreadB` bound the entries. */
-export function gemmCase(sizes: GemmSizes, spreadA = 1, spreadB = 1): KernelCase {
+export function gemmCase(sizes: GemmSizes, spreadA = 1, spreadB = 1, kernel: "gemm" | "gemmF32" = "gemm"): KernelCase {
   const { m, n, k, transposeA = false, transposeB = false, accumulate = false } = sizes;
   const ofA = { rows: transposeA ? k : m, cols: transposeA ? m : k, padding: draw.int(0, 9) };
   const ofB = { rows: transposeB ? n : k, cols: transposeB ? k : n, padding: draw.int(0, 9) };
@@ -26,8 +26,8 @@ export function gemmCase(sizes: GemmSizes, spreadA = 1, spreadB = 1): KernelCase
   };
   const flags = `${transposeA ? "T" : "N"}${transposeB ? "T" : "N"}${accumulate ? " accumulating" : ""}`;
   const name = `${m} x ${n} x ${k} ${flags}, strides +${ofA.padding} +${ofB.padding} +${ofC.padding}`;
-  return kernelCase("gemm", `${name}, entries to ${spreadA} and ${spreadB}`, operands, (kernels, at) =>
-    kernels.gemm(
+  return kernelCase(kernel, `${name}, entries to ${spreadA} and ${spreadB}`, operands, (kernels, at) =>
+    kernels[kernel](
       transposeA ? 1 : 0,
       transposeB ? 1 : 0,
       m,
@@ -87,6 +87,7 @@ export const gemmCases: readonly KernelCase[] = [
     gemmCase({ m: 17, n: 33, k: 49, ...flags }, 1e30, 1e-30),
   ]),
   ...FLAGS.filter(({ accumulate }) => !accumulate).map((f) => infiniteCase(f.transposeA, f.transposeB)),
+  ...FLAGS.map((flags) => gemmCase({ m: 37, n: 70, k: 45, ...flags }, 1, 1, "gemmF32")),
   gemmCase({ m: 257, n: 256, k: 255 }),
   gemmCase({ m: 200, n: 300, k: 400, transposeB: true }),
 ];

@@ -33,66 +33,24 @@ export function embedding(graph: Graph, table: Variable, ids: Tensor<"i32">): Va
  * y = x W^T, no bias.
  * @param x [T, D].
  * @param weight [N, D], as checkpoints store it.
+ * @param products "f32": in f32 on a backend too that rounds the inputs of its products.
  * @returns [T, N].
  */
-export function linear(graph: Graph, x: Variable, weight: Variable): Variable {
+export function linear(graph: Graph, x: Variable, weight: Variable, products: "backend" | "f32" = "backend"): Variable {
   const [tokens, width, outputs] = [x.value.dim(0), x.value.dim(1), weight.value.dim(0)];
   if (weight.value.dim(1) !== width) {
     throw new ShapeError(`linear: x is ${formatShape(x.value.shape)}, weight ${formatShape(weight.value.shape)}`);
   }
-  const { kernels } = graph;
+  const gemm = products === "f32" ? graph.kernels.gemmF32 : graph.kernels.gemm;
   const y = graph.take([tokens, outputs]);
-  kernels.gemm(
-    0,
-    1,
-    tokens,
-    outputs,
-    width,
-    x.value.pointer,
-    width,
-    weight.value.pointer,
-    width,
-    y.pointer,
-    outputs,
-    0,
-  );
+  const [xAt, wAt] = [x.value.pointer, weight.value.pointer];
+  gemm(0, 1, tokens, outputs, width, xAt, width, wAt, width, y.pointer, outputs, 0);
   return graph.node(y, [x, weight], [], (dy) => {
+    const dyAt = dy.pointer;
     const dx = graph.target(x);
-    if (dx) {
-      const { pointer, accumulate } = dx;
-      kernels.gemm(
-        0,
-        0,
-        tokens,
-        width,
-        outputs,
-        dy.pointer,
-        outputs,
-        weight.value.pointer,
-        width,
-        pointer,
-        width,
-        accumulate,
-      );
-    }
+    if (dx) gemm(0, 0, tokens, width, outputs, dyAt, outputs, wAt, width, dx.pointer, width, dx.accumulate);
     const dw = graph.target(weight);
-    if (dw) {
-      const { pointer, accumulate } = dw;
-      kernels.gemm(
-        1,
-        0,
-        outputs,
-        width,
-        tokens,
-        dy.pointer,
-        outputs,
-        x.value.pointer,
-        width,
-        pointer,
-        width,
-        accumulate,
-      );
-    }
+    if (dw) gemm(1, 0, outputs, width, tokens, dyAt, outputs, xAt, width, dw.pointer, width, dw.accumulate);
     graph.release(dy);
   });
 }

@@ -2,7 +2,7 @@
 import { createRequire } from "node:module";
 import { ResourceError } from "../../errors.ts";
 import type { Block } from "../../tensor/tensor.ts";
-import type { Backend, InstructionSet } from "../backend.ts";
+import type { Backend, InstructionSet, Precision } from "../backend.ts";
 import { bindKernels, type KernelLibrary } from "../kernels.ts";
 
 interface NativeLibrary {
@@ -35,12 +35,13 @@ class NativeBlock implements Block {
 }
 
 /** Loads a library that `buildNative` made. */
-export function openNative(path: string, isa: InstructionSet, threads: number): Backend {
+export function openNative(path: string, isa: InstructionSet, threads: number, precision: Precision = "f32"): Backend {
   const library = createRequire(import.meta.url)(path) as NativeLibrary & KernelLibrary;
   const kernels = bindKernels(library);
   return {
     name: "native",
     isa,
+    precision,
     threads: kernels.setThreads(threads),
     kernels,
     allocate: (byteLength) => new NativeBlock(library, byteLength),

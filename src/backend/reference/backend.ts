@@ -26,6 +26,7 @@ export function createReferenceBackend(): Backend {
   return {
     name: "reference",
     isa: "typescript",
+    precision: "f32",
     threads: 1,
     kernels: referenceKernels(heap),
     allocate: (byteLength) => heap.allocate(byteLength),
@@ -46,6 +47,7 @@ export function referenceKernels(memory: Memory): Kernels {
     sumSquares: sumSquares(memory),
     firstNonfinite: firstNonfinite(memory),
     gemm: gemm(memory),
+    gemmF32: gemm(memory),
     embeddingForward: embeddingForward(memory),
     embeddingBackward: embeddingBackward(memory),
     rmsnormForward: rmsnormForward(memory),

@@ -62,6 +62,7 @@ export async function openWasm(bytes: BufferSource): Promise<Backend> {
   return {
     name: "wasm",
     isa: "simd128",
+    precision: "f32",
     threads: 1,
     kernels: bindKernels(exports as unknown as KernelLibrary),
     allocate: (byteLength) => new WasmBlock(exports, byteLength),
