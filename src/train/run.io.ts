@@ -105,6 +105,7 @@ class Run {
       microBatchSize: train.microBatchSize ?? train.batchSize,
       loss: train.loss,
       optimizer: train.optimizer,
+      recompute: train.recompute,
     });
     this.#metrics = new MetricsFile(join(directory, "metrics.jsonl"));
     // Experts that choose are loaded evenly: as where every expert serves every token, there is nothing to watch.

@@ -2,7 +2,7 @@
 import { Graph } from "../autograd/graph.ts";
 import { linearCrossEntropy } from "../autograd/ops/crossEntropy.ts";
 import type { Backend } from "../backend/backend.ts";
-import type { LossRecipe, OptimizerRecipe } from "../config/recipe.ts";
+import { type LossRecipe, type OptimizerRecipe, recomputedLayers, type TrainRecipe } from "../config/recipe.ts";
 import { TrainingError } from "../errors.ts";
 import type { Decoder } from "../model/decoder.ts";
 import { applyRouterLosses, type RouterLosses } from "../nn/routerLosses.ts";
@@ -26,6 +26,8 @@ export interface StepOptions {
   readonly microBatchSize: number;
   readonly loss: LossRecipe;
   readonly optimizer: OptimizerRecipe;
+  /** Layers whose activations are computed again on the way back instead of being kept; default: none. */
+  readonly recompute?: TrainRecipe["recompute"] | undefined;
 }
 
 /** What one step measured. Losses are raw; `loss` is their weighted sum, which was differentiated. */
@@ -64,13 +66,18 @@ export class TrainStep {
   readonly #decoder: Decoder;
   readonly #options: StepOptions;
   readonly #arena: Arena;
+  readonly #recompute: ReadonlySet<number>;
 
-  /** @param decoder over trainable parameters. */
+  /**
+   * @param decoder over trainable parameters.
+   * @throws ConfigError for a layer to recompute that the model does not have.
+   */
   constructor(backend: Backend, decoder: Decoder, options: StepOptions) {
     this.#backend = backend;
     this.#decoder = decoder;
     this.#options = options;
     this.#arena = new Arena(backend);
+    this.#recompute = recomputedLayers(options.recompute, decoder.config.numHiddenLayers);
     this.optimizer = new AdamW(backend, decoder.parameters, options.optimizer);
   }
 
@@ -161,6 +168,7 @@ export class TrainStep {
       batch: (end - start) / this.#options.sequenceLength,
       kvStart: batch.kvStart?.subarray(start, end),
       dropTokens: true,
+      recompute: this.#recompute,
     });
     const labels = graph.ids(batch.labels.subarray(start, end));
     const losses = linearCrossEntropy(graph, hidden, this.#decoder.outputWeight, labels, { scale: 1 / denominator });
