@@ -4,12 +4,12 @@ import type { Command } from "commander";
 import type { Backend } from "../backend/backend.ts";
 import { compilerVersion } from "../backend/build.io.ts";
 import { nativeInstructionSets } from "../backend/io.ts";
+import { measureFlops, measureReads } from "../backend/measure.ts";
 import { OlmoeError } from "../errors.ts";
 import { formatBytes, table } from "../report/text.ts";
 import { PACKAGE_VERSION } from "../util/packageRoot.io.ts";
 import { addBackendOptions, type BackendFlags, describeBackend, openChosenBackend } from "./backendOptions.ts";
 import { type Session, writeJson } from "./common.ts";
-import { measureFlops, measureReads } from "./measure.ts";
 
 const HELP = `
 Example:

@@ -64,6 +64,9 @@ describe("a recipe with one fault", () => {
     [{ train: { microBatchSize: 3 } }, "train.microBatchSize: 3, must divide batchSize (4)"],
     [{ train: { batchSize: 1e12 } }, "train.batchSize: 1000000000000, must be at most 2097152 sequences of 32 tokens"],
     [{ train: { sequenceLength: 65 } }, "train.sequenceLength: 65, must be at most model.maxPositionEmbeddings (64)"],
+    [{ train: { recompute: [0, 2] } }, "train.recompute: layer 2, the model has layers 0 to 1"],
+    [{ train: { recompute: "al" } }, 'train.recompute: "al", expected "none", "all" or a list of layer numbers'],
+    [{ train: { recompute: [-1] } }, "train.recompute.0: -1, expected number to be >=0"],
     // The model.
     [{ model: { preset: "nanno" } }, `model.preset: "nanno", expected one of ${PRESETS}, did you mean "nano"?`],
     [{ model: { numExpertsPerTok: 9 } }, "model.numExpertsPerTok: 9, must be at most numExperts (8)"],
@@ -151,6 +154,7 @@ describe("parseRecipe", () => {
         steps: 24,
         batchSize: 4,
         sequenceLength: 32,
+        recompute: "none",
         documentMask: false,
         optimizer: { lr: 5e-3, beta1: 0.9, beta2: 0.95, eps: 1e-8, weightDecay: 0.1, noDecay: [], clipNorm: 1 },
         schedule: { kind: "cosine", warmupSteps: 4, warmupStartRatio: 0.1, finalRatio: 0.1 },

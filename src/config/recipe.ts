@@ -115,7 +115,9 @@ const TRAIN_FIELDS = {
   microBatchSize: z.int().min(1).optional(),
   sequenceLength: z.int().min(2),
   /** Layers (from 0 on) whose activations are computed again in the backward pass instead of being kept. */
-  recompute: z.union([z.enum(["none", "all"]), z.array(z.int().min(0))]).default("none"),
+  recompute: z
+    .union([z.enum(["none", "all"]), z.array(z.int().min(0))], 'expected "none", "all" or a list of layer numbers')
+    .default("none"),
   /** Attention stops at document borders. The paper's runs do not. */
   documentMask: z.boolean().default(false),
   optimizer: optimizerSchema.prefault({}),

@@ -19,17 +19,40 @@ export function countParameters(config: ModelConfig): ParameterCounts {
   return { total, active: total - idle };
 }
 
+/** Matrix products of one token. Parts are multiply-adds of a forward pass, in all layers together. */
+export interface TokenFlops {
+  readonly projections: number;
+  readonly router: number;
+  readonly experts: number;
+  readonly attention: number;
+  readonly output: number;
+  /** Floating-point operations of a forward pass. */
+  readonly forward: number;
+  /** Of a forward and a backward pass. */
+  readonly training: number;
+}
+
 /**
- * Floating-point operations of the matrix products for one token of a forward pass: two for each active weight (the
- * embedding is a look-up and counts for nothing) and attention's two products over the visible half of `length` tokens.
- * A training step takes three times as many.
+ * "Active matrix-product FLOPs" of a token, the mean over a sequence of `length` tokens: the sum of the costs of the
+ * kernel calls (backend/cost.ts). A multiply-add is two. Each active weight is multiplied once (the embedding is a look-up
+ * and counts for nothing); token i attends to i positions, (length + 1) / 2 in the mean, for the scores and again for the
+ * values. A backward pass has twice the products of the forward pass; what is recomputed in it is not counted again.
  */
-export function forwardFlops(config: ModelConfig, length: number): number {
-  const { hiddenSize: width, intermediateSize: inner, numHiddenLayers, numExperts, numExpertsPerTok } = config;
+export function flopsPerToken(config: ModelConfig, length: number): TokenFlops {
+  const { hiddenSize: width, intermediateSize: inner, numHiddenLayers: layers } = config;
   const kvWidth = config.numKeyValueHeads * headDim(config);
-  const projections = 2 * width * width + 2 * kvWidth * width;
-  const router = config.mlpType === "moe" ? numExperts * width : 0;
-  const experts = numExpertsPerTok * 3 * width * inner;
-  const attention = width * length;
-  return 2 * (numHiddenLayers * (projections + router + experts + attention) + config.vocabSize * width);
+  const parts = {
+    projections: layers * (2 * width * width + 2 * kvWidth * width),
+    router: config.mlpType === "moe" ? layers * config.numExperts * width : 0,
+    experts: layers * config.numExpertsPerTok * 3 * width * inner,
+    attention: layers * width * (length + 1),
+    output: config.vocabSize * width,
+  };
+  const forward = 2 * Object.values(parts).reduce((sum, count) => sum + count, 0);
+  return { ...parts, forward, training: 3 * forward };
+}
+
+/** Floating-point operations of the matrix products of one token's forward pass: see `flopsPerToken`. */
+export function forwardFlops(config: ModelConfig, length: number): number {
+  return flopsPerToken(config, length).forward;
 }

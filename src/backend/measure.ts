@@ -1,5 +1,5 @@
 /** Two limits of a machine, measured in a moment: arithmetic in registers and reading from memory. */
-import type { Backend } from "../backend/backend.ts";
+import type { Backend } from "./backend.ts";
 
 const MEASURE_MS = 300;
 /** Long enough for the clock, short enough to fall between other programs' turns. */
