@@ -3,6 +3,7 @@ import { parseArgs } from "node:util";
 import { OlmoeError, UsageError } from "../src/errors.ts";
 import { gemmBench } from "./gemm.ts";
 import { type BenchOptions, formatMachine, formatTable, loadWarning, type Row } from "./harness.ts";
+import { profileTraining } from "./profile.ts";
 import { TRAIN_SIZES, trainBench, trainFlops } from "./train.ts";
 
 const USAGE = `usage: npx tsx bench/main.ts NAME [options]
@@ -16,6 +17,7 @@ const USAGE = `usage: npx tsx bench/main.ts NAME [options]
   --backend NAME     native or wasm only
   --isa NAME         instruction set of the native kernels: amx, avx512, avx2, x86-64 or neon
   --threads N        threads of every contender
+  --profile          of train: where the time of a step goes, kernel by kernel, instead of the rows
   --size NAME        preset to train: ${TRAIN_SIZES.join(", ")}; default small
 
 example: npx tsx bench/main.ts gemm --threads 2 --no-peers`;
@@ -28,6 +30,7 @@ const OPTIONS = {
   isa: { type: "string" },
   threads: { type: "string" },
   size: { type: "string", default: "small" },
+  profile: { type: "boolean", default: false },
   help: { type: "boolean", default: false },
 } as const;
 
@@ -75,6 +78,11 @@ async function main(signal: AbortSignal): Promise<void> {
     notice: (text) => console.error(text),
   };
 
+  if (values.profile) {
+    if (name !== "train") throw new UsageError(`--profile: not for ${name}, expected train`);
+    console.log(await profileTraining(options, size));
+    return;
+  }
   const rows: Row[] = [];
   for await (const row of name === "gemm" ? gemmBench(options) : trainBench(options, size)) {
     rows.push(row);

@@ -62,6 +62,11 @@ export class TrainView {
     this.#drawing = false;
   }
 
+  /** Prints finished lines above the live one. */
+  note(text: string): void {
+    this.#print(text);
+  }
+
   #print(line: string): void {
     const drawing = this.#drawing;
     this.stop();

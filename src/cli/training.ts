@@ -9,6 +9,7 @@ import { train } from "../train/run.io.ts";
 import { shownPath } from "../util/shownPath.io.ts";
 import { describeBackend } from "./backendOptions.ts";
 import { type Session, writeJson } from "./common.ts";
+import { RunProfile } from "./profiling.ts";
 import { TrainView } from "./trainView.ts";
 
 /** Fetched packages are kept here, for all runs of this user. */
@@ -22,6 +23,8 @@ export interface TrainingOptions {
   readonly resume: boolean;
   readonly json: boolean;
   readonly backend: Backend;
+  /** Folder for the profile of a few steps; absent: none is made. */
+  readonly profile?: string | undefined;
 }
 
 /** Prints a run's results: the table, samples, what the experts serve, and where things are. */
@@ -68,6 +71,10 @@ export async function runTraining(options: TrainingOptions, session: Session): P
   print(`${recipe.name}: training on ${describeBackend(backend)}, in ${shownPath(directory)}`);
   const terminal = process.stderr.isTTY && session.stderr === process.stderr ? process.stderr : undefined;
   const view = new TrainView({ steps: recipe.train.steps, print, terminal });
+  const profile =
+    options.profile === undefined
+      ? undefined
+      : new RunProfile(backend, recipe.name, options.profile, (text) => view.note(text));
   let outcome: Awaited<ReturnType<typeof train>>;
   try {
     outcome = await train({
@@ -75,11 +82,16 @@ export async function runTraining(options: TrainingOptions, session: Session): P
       baseDirectory: options.baseDirectory,
       directory,
       cacheDirectory: CACHE_DIRECTORY,
-      backend,
+      backend: profile?.profiler.backend ?? backend,
       resume: options.resume,
       signal,
-      onEvent: view.handle,
+      onEvent: (event) => {
+        view.handle(event);
+        profile?.handle(event);
+      },
+      onPhase: profile?.profiler.onPhase,
     });
+    await profile?.finish();
   } finally {
     view.stop();
   }

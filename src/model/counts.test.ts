@@ -49,7 +49,12 @@ describe("parameterSpecs", () => {
 /** FLOPs of the kernel calls of one training step over `batch` sequences. */
 function countedFlops(config: ModelConfig, batch: number, length: number): number {
   let flops = 0;
-  const counting = (name: KernelName) => [name, (...args: number[]) => void (flops += kernelCost(name, args).flops)];
+  const counting = (name: KernelName) => [
+    name,
+    (...args: number[]) => {
+      flops += kernelCost(name, args).flops;
+    },
+  ];
   const backend = createDryBackend(Object.fromEntries(KERNEL_NAMES.map(counting)));
   const decoder = new Decoder(backend, new Parameters(backend, config, { trainable: true }));
   const graph = new Graph(backend, new Arena(backend), { record: true });

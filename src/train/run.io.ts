@@ -24,7 +24,7 @@ import { type Evaluation, evaluate } from "./evaluate.ts";
 import { type EvalMetrics, evalMetrics, MetricsFile, type TrainMetrics, trainMetrics } from "./metrics.io.ts";
 import { checkData, checkpointsOf, digestsOf, findStart, type Start } from "./resume.io.ts";
 import { RoutingWatch } from "./routingHealth.ts";
-import { TrainStep } from "./step.ts";
+import { type StepOptions, TrainStep } from "./step.ts";
 
 /** What a run reports while it goes. */
 export type TrainEvent =
@@ -49,6 +49,8 @@ export interface TrainOptions {
   /** When aborted, the run writes a checkpoint after the step it is in and returns. */
   readonly signal?: AbortSignal | undefined;
   readonly onEvent?: (event: TrainEvent) => void;
+  /** Told where each step is: see StepOptions. */
+  readonly onPhase?: StepOptions["onPhase"];
 }
 
 /** How a run ended, and the model as it is in memory then. */
@@ -106,6 +108,7 @@ class Run {
       loss: train.loss,
       optimizer: train.optimizer,
       recompute: train.recompute,
+      onPhase: options.onPhase,
     });
     this.#metrics = new MetricsFile(join(directory, "metrics.jsonl"));
     // Experts that choose are loaded evenly: as where every expert serves every token, there is nothing to watch.
