@@ -9,6 +9,7 @@ import { train } from "../train/run.io.ts";
 import { shownPath } from "../util/shownPath.io.ts";
 import { describeBackend } from "./backendOptions.ts";
 import { type Session, writeJson } from "./common.ts";
+import { Forecast } from "./forecast.ts";
 import { RunProfile } from "./profiling.ts";
 import { TrainView } from "./trainView.ts";
 
@@ -75,6 +76,7 @@ export async function runTraining(options: TrainingOptions, session: Session): P
     options.profile === undefined
       ? undefined
       : new RunProfile(backend, recipe.name, options.profile, (text) => view.note(text));
+  const forecast = new Forecast({ backend, recipe, directory, signal, print: (line) => view.note(line) });
   let outcome: Awaited<ReturnType<typeof train>>;
   try {
     outcome = await train({
@@ -85,13 +87,17 @@ export async function runTraining(options: TrainingOptions, session: Session): P
       backend: profile?.profiler.backend ?? backend,
       resume: options.resume,
       signal,
+      onPrepared: (config) => forecast.begin(config),
       onEvent: (event) => {
         view.handle(event);
+        forecast.handle(event);
         profile?.handle(event);
       },
       onPhase: profile?.profiler.onPhase,
     });
+    view.stop();
     await profile?.finish();
+    await forecast.finish();
   } finally {
     view.stop();
   }

@@ -7,6 +7,7 @@
  */
 import { join } from "node:path";
 import type { Backend } from "../backend/backend.ts";
+import type { ModelConfig } from "../config/model.ts";
 import { resolveModel } from "../config/presets.ts";
 import type { Recipe } from "../config/recipe.ts";
 import type { HeldOutText } from "../data/heldOut.ts";
@@ -49,6 +50,8 @@ export interface TrainOptions {
   /** When aborted, the run writes a checkpoint after the step it is in and returns. */
   readonly signal?: AbortSignal | undefined;
   readonly onEvent?: (event: TrainEvent) => void;
+  /** Awaited when everything is checked and the data prepared, before the model takes memory. Not without steps to do. */
+  readonly onPrepared?: (config: ModelConfig) => Promise<void>;
   /** Told where each step is: see StepOptions. */
   readonly onPhase?: StepOptions["onPhase"];
 }
@@ -268,7 +271,11 @@ export async function train(options: TrainOptions): Promise<TrainOutcome> {
     seed: recipe.seed,
     eosTokenId: data.tokenizer.eosTokenId,
   });
-  const run = new Run(options, data, await openHeldOut(data), loader);
+  const heldOut = await openHeldOut(data);
+  if (start?.state.step !== recipe.train.steps) {
+    await options.onPrepared?.(resolveModel(recipe.model, data.tokenizer));
+  }
+  const run = new Run(options, data, heldOut, loader);
   try {
     if (start === undefined) {
       const json = JSON.stringify(recipe, null, 2);

@@ -1,0 +1,136 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { allBackends, createDecoder, smallConfig } from "../../test/models.ts";
+import type { Backend } from "../backend/backend.ts";
+import type { ModelConfig } from "../config/model.ts";
+import { resolveModel } from "../config/presets.ts";
+import { lossSchema, optimizerSchema } from "../config/recipe.ts";
+import { ConfigError } from "../errors.ts";
+import { KeyValueCache } from "../model/cache.ts";
+import { TrainStep } from "./step.ts";
+import { inferenceMemory, type TrainingMemoryOptions, totalBytes, trainingMemory } from "./trainingMemory.ts";
+
+const [, backend] = allBackends.at(-2) as (typeof allBackends)[number];
+const MIB = 2 ** 20;
+
+const options = (changes: Partial<TrainingMemoryOptions> = {}): TrainingMemoryOptions => ({
+  sequenceLength: 32,
+  batchSize: 8,
+  microBatchSize: 4,
+  loss: lossSchema.parse({}),
+  optimizer: optimizerSchema.parse({}),
+  ...changes,
+});
+
+/** A backend that keeps account of its blocks, rounded as native memory is. */
+function counting({ name, isa, threads, kernels, ...rest }: Backend) {
+  const bytes = { held: 0, peak: 0 };
+  const allocate: Backend["allocate"] = (byteLength) => {
+    const block = rest.allocate(byteLength);
+    const unit = byteLength >= 4 * MIB ? 2 * MIB : 64;
+    const size = Math.ceil(byteLength / unit) * unit;
+    bytes.held += size;
+    bytes.peak = Math.max(bytes.peak, bytes.held);
+    const release = () => {
+      bytes.held -= size;
+      block.release();
+    };
+    return {
+      address: block.address,
+      byteLength,
+      release,
+      get buffer() {
+        return block.buffer;
+      },
+      get byteOffset() {
+        return block.byteOffset;
+      },
+    };
+  };
+  return { backend: { name, isa, threads, kernels, allocate } satisfies Backend, bytes };
+}
+
+/** The most that three real training steps hold at once. */
+function measured(config: ModelConfig, { batchSize, documentMask, ...rest }: TrainingMemoryOptions): number {
+  const counted = counting(backend);
+  const decoder = createDecoder(counted.backend, config, { trainable: true });
+  const trainer = new TrainStep(counted.backend, decoder, rest);
+  const ids = Int32Array.from({ length: batchSize * rest.sequenceLength }, (_, i) => (i * 7) % config.vocabSize);
+  const kvStart = documentMask ? new Int32Array(ids.length) : undefined;
+  for (let step = 0; step < 3; step++) trainer.run({ ids, labels: ids, kvStart }, 1e-3);
+  trainer.dispose();
+  decoder.dispose();
+  decoder.parameters.dispose();
+  expect(counted.bytes.held).toBe(0);
+  return counted.bytes.peak;
+}
+
+describe("trainingMemory", () => {
+  it("is what training holds at the most, byte for byte, whatever the model and the batch", () => {
+    const anyRun = fc.record({
+      hiddenSize: fc.constantFrom(32, 96, 256),
+      numHiddenLayers: fc.integer({ min: 1, max: 4 }),
+      intermediateSize: fc.constantFrom(7, 64, 160),
+      dense: fc.boolean(),
+      experts: fc.constantFrom([1, 1], [8, 2], [12, 5]),
+      clipQkv: fc.constantFrom(null, 4),
+      tieWordEmbeddings: fc.boolean(),
+      recompute: fc.constantFrom("none" as const, "all" as const, [0]),
+      sequenceLength: fc.constantFrom(2, 31, 160),
+      batchSize: fc.constantFrom(1, 2, 6),
+      halved: fc.boolean(),
+      documentMask: fc.boolean(),
+    });
+    fc.assert(
+      fc.property(anyRun, ({ dense, experts, halved, recompute, sequenceLength, batchSize, documentMask, ...model }) => {
+        const [numExperts = 1, numExpertsPerTok = 1] = dense ? [1, 1] : experts;
+        const config = smallConfig({ ...model, mlpType: dense ? "dense" : "moe", numExperts, numExpertsPerTok });
+        const microBatchSize = halved && batchSize % 2 === 0 ? batchSize / 2 : batchSize;
+        const run = options({ recompute, sequenceLength, batchSize, microBatchSize, documentMask });
+        expect(totalBytes(trainingMemory(config, { ...run, evaluates: false }))).toBe(measured(config, run));
+      }),
+      { seed: 1, numRuns: 25 },
+    );
+  });
+
+  it("has parts that can be worked out: four floats for each weight, two for each position and pair of channels", () => {
+    const config = resolveModel({ preset: "small" });
+    const memory = trainingMemory(config, options({ sequenceLength: 256 }));
+    // 56,762,624 floats are 216.5 MiB, in pages of 2.
+    expect(memory).toMatchObject({ weights: 218 * MIB, gradients: 218 * MIB, optimizer: 436 * MIB, positions: 2 ** 18 });
+    const evaluated = trainingMemory(config, options({ sequenceLength: 256, microBatchSize: 1 }));
+    expect(evaluated.evaluation).toBe(memory.evaluation);
+    expect(evaluated.activations).toBeLessThan(memory.activations);
+  });
+
+  it("grows in a straight line beyond the passes that are run, and takes no time or memory for it", () => {
+    const config = resolveModel({ preset: "olmoe-1b-7b" });
+    const activations = (sequences: number) =>
+      trainingMemory(config, options({ sequenceLength: 4096, batchSize: sequences, microBatchSize: sequences }))
+        .activations;
+    // 4 sequences are more than is run; 2 are run as they are.
+    const [two, four, thousands] = [activations(2), activations(4), activations(16_384)];
+    expect(four / (2 * two)).toBeGreaterThan(0.97);
+    expect(four / (2 * two)).toBeLessThan(1.03);
+    expect(thousands / four / 4096).toBeGreaterThan(0.97);
+    expect(thousands / four / 4096).toBeLessThan(1.03);
+  });
+
+  it("is refused for a layer to recompute that the model does not have", () => {
+    expect(() => trainingMemory(smallConfig(), options({ recompute: [5] }))).toThrow(
+      new ConfigError("train.recompute: layer 5, the model has layers 0 to 1"),
+    );
+  });
+});
+
+describe("inferenceMemory", () => {
+  it("holds the weights once, the cache of the whole context, and the activations of the prompt", () => {
+    const config = smallConfig();
+    const memory = inferenceMemory(config, 160, 100);
+    const counted = counting(backend);
+    new KeyValueCache(counted.backend, config, 1, 160).dispose();
+    expect(memory.cache).toBe(counted.bytes.peak);
+    expect(memory).toMatchObject({ weights: trainingMemory(config, options()).weights, activations: 8 * MIB });
+    expect(inferenceMemory({ ...config, maxPositionEmbeddings: 1e9 }, 1e9, 1e9).cache).toBeGreaterThan(1e11);
+  });
+});
