@@ -10,8 +10,8 @@ import { recomputedLayers } from "../config/recipe.ts";
 import { countParameters, flopsPerToken } from "../model/counts.ts";
 import { Decoder } from "../model/decoder.ts";
 import { Parameters, parameterSpecs } from "../model/parameters.ts";
-import { type TrainingMemoryOptions, totalBytes, trainingMemory } from "./trainingMemory.ts";
 import { TrainStep } from "./step.ts";
+import { type TrainingMemoryOptions, totalBytes, trainingMemory } from "./trainingMemory.ts";
 
 export interface CalibrationOptions {
   /** Memory that may be taken for a moment. */
@@ -40,7 +40,7 @@ const STEP_SECONDS = 2;
 const [LEAST_STEPS, MOST_STEPS, TIMED_SECONDS] = [2, 5, 0.6];
 
 /** Seconds of one step by phase. */
-type PhaseSeconds = Record<"forward" | "backward" | "optimizer", number>;
+export type PhaseSeconds = Record<"forward" | "backward" | "optimizer", number>;
 
 /** Values as a new model has them in size, without the time that good random numbers take. */
 function fill(parameters: Parameters): void {
@@ -191,8 +191,12 @@ export async function calibrate(
   return { secondsPerStep, runtimeBytes, tokens, layers };
 }
 
-/** Seconds of a whole step, from those of models with one layer and with two. */
-function extrapolate(
+/**
+ * Seconds of a whole step of the whole model, from those of the same model with one layer and with two.
+ * @param cut the config that was timed, which may have fewer experts; @param times of one layer, and of two where there
+ *   are two; @param cutTokens tokens of their passes, in sequences of `cutLength`.
+ */
+export function extrapolate(
   config: ModelConfig,
   cut: ModelConfig,
   options: TrainingMemoryOptions,

@@ -4,7 +4,13 @@ import type { ModelConfig } from "../config/model.ts";
 import type { TrainRecipe } from "../config/recipe.ts";
 import { countParameters, flopsPerToken, type ParameterCounts } from "../model/counts.ts";
 import { type CalibrationOptions, calibrate } from "./calibrate.ts";
-import { type InferenceMemory, inferenceMemory, type TrainingMemory, totalBytes, trainingMemory } from "./trainingMemory.ts";
+import {
+  type InferenceMemory,
+  inferenceMemory,
+  type TrainingMemory,
+  totalBytes,
+  trainingMemory,
+} from "./trainingMemory.ts";
 
 /** Before the program itself is measured: Node with this library and its kernels' scratch memory. */
 const USUAL_RUNTIME_BYTES = 110e6;

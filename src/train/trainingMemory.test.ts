@@ -82,13 +82,16 @@ describe("trainingMemory", () => {
       documentMask: fc.boolean(),
     });
     fc.assert(
-      fc.property(anyRun, ({ dense, experts, halved, recompute, sequenceLength, batchSize, documentMask, ...model }) => {
-        const [numExperts = 1, numExpertsPerTok = 1] = dense ? [1, 1] : experts;
-        const config = smallConfig({ ...model, mlpType: dense ? "dense" : "moe", numExperts, numExpertsPerTok });
-        const microBatchSize = halved && batchSize % 2 === 0 ? batchSize / 2 : batchSize;
-        const run = options({ recompute, sequenceLength, batchSize, microBatchSize, documentMask });
-        expect(totalBytes(trainingMemory(config, { ...run, evaluates: false }))).toBe(measured(config, run));
-      }),
+      fc.property(
+        anyRun,
+        ({ dense, experts, halved, recompute, sequenceLength, batchSize, documentMask, ...model }) => {
+          const [numExperts = 1, numExpertsPerTok = 1] = dense ? [1, 1] : experts;
+          const config = smallConfig({ ...model, mlpType: dense ? "dense" : "moe", numExperts, numExpertsPerTok });
+          const microBatchSize = halved && batchSize % 2 === 0 ? batchSize / 2 : batchSize;
+          const run = options({ recompute, sequenceLength, batchSize, microBatchSize, documentMask });
+          expect(totalBytes(trainingMemory(config, { ...run, evaluates: false }))).toBe(measured(config, run));
+        },
+      ),
       { seed: 1, numRuns: 25 },
     );
   });
@@ -97,7 +100,12 @@ describe("trainingMemory", () => {
     const config = resolveModel({ preset: "small" });
     const memory = trainingMemory(config, options({ sequenceLength: 256 }));
     // 56,762,624 floats are 216.5 MiB, in pages of 2.
-    expect(memory).toMatchObject({ weights: 218 * MIB, gradients: 218 * MIB, optimizer: 436 * MIB, positions: 2 ** 18 });
+    expect(memory).toMatchObject({
+      weights: 218 * MIB,
+      gradients: 218 * MIB,
+      optimizer: 436 * MIB,
+      positions: 2 ** 18,
+    });
     const evaluated = trainingMemory(config, options({ sequenceLength: 256, microBatchSize: 1 }));
     expect(evaluated.evaluation).toBe(memory.evaluation);
     expect(evaluated.activations).toBeLessThan(memory.activations);

@@ -71,7 +71,14 @@ describe("olmoe train", () => {
     expect(stderr).toMatch(
       /\n {2}step 1\/4 {2}loss 5\.\d{3} .*\n {2}step 4\/4 {2}loss 5\.\d{3} .*\n {2}step 4: held-out/,
     );
-    expect(stderr).toMatch(/\)\n {2}comparing with baselines, writing the report\n$/);
+    expect(stderr).toMatch(/\n {2}estimate: [\d.]+ MB of memory at the peak, [\d.]+ m?s of steps, [\d.]+ ms each\n/);
+    expect(stderr).toMatch(
+      /\)\n {2}memory at the peak .* MB, estimated .* MB; a step .* ms, estimated .* ms\n {2}comparing with baselines, writing the report\n$/,
+    );
+    const { predicted, outcome } = JSON.parse(await readFile(join(run, "estimate.json"), "utf8"));
+    expect([predicted.steps, predicted.tokens, outcome.steps]).toEqual([4, 512, 4]);
+    // The process that runs the tests holds much else, which both sides see.
+    expect(outcome.peakBytes / predicted.peakBytes).toBeGreaterThan(0.5);
     const summary = JSON.parse(stdout);
     expect(summary).toEqual(await readSummary(run));
     expect(summary).toMatchObject({ name: "tiny-run", tokens: 512, report: join(run, "report.html") });
