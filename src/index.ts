@@ -7,6 +7,7 @@ export type { Routing } from "./autograd/ops/moe.ts";
 // Backends: kernels and the memory they work on.
 export type { Backend, BackendName, InstructionSet } from "./backend/backend.ts";
 export { type BackendOptions, openBackend } from "./backend/io.ts";
+export { type Profile, Profiler, type ProfilerOptions } from "./backend/profile.ts";
 
 // Model configs and recipes.
 export { configFromHuggingFace, configToHuggingFace } from "./config/huggingface.ts";
@@ -44,7 +45,7 @@ export {
 export { type SamplingOptions, sampleToken } from "./infer/sampling.ts";
 export { tokenLogProbs } from "./infer/score.ts";
 export { KeyValueCache } from "./model/cache.ts";
-export { countParameters, forwardFlops, type ParameterCounts } from "./model/counts.ts";
+export { countParameters, flopsPerToken, forwardFlops, type ParameterCounts, type TokenFlops } from "./model/counts.ts";
 export { Decoder, type ForwardOptions, type ForwardResult, type Observer } from "./model/decoder.ts";
 export { type NamedTensor, Parameters } from "./model/parameters.ts";
 // Reports: charts as vega-lite specs, as pictures, and in one self-contained page.
@@ -65,7 +66,9 @@ export { type DType, Tensor } from "./tensor/tensor.ts";
 // Tokenizers.
 export { loadTokenizer, type TrainTokenizerOptions, tokenizerFromJson, trainTokenizer } from "./tokenizer/io.ts";
 export { StreamDecoder, Tokenizer } from "./tokenizer/tokenizer.ts";
-// Training: a whole run, or step by step.
+// Training: a whole run, or step by step; what it will take, and where its time goes.
+export { type EstimateOptions, estimateRun, type RunEstimate } from "./train/estimate.ts";
 export { type EvaluateOptions, type Evaluation, evaluate } from "./train/evaluate.ts";
 export { newestCheckpoint, type TrainEvent, type TrainOptions, type TrainOutcome, train } from "./train/run.io.ts";
 export { type StepBatch, type StepOptions, type StepResult, TrainStep } from "./train/step.ts";
+export { type TrainingMemory, type TrainingMemoryOptions, trainingMemory } from "./train/trainingMemory.ts";

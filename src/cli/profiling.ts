@@ -1,7 +1,7 @@
 /** `olmoe train --profile`: profiles a few steps of a run, prints the table as soon as they are done, writes the files. */
 import { freemem } from "node:os";
 import type { Backend } from "../backend/backend.ts";
-import { measureLimits } from "../backend/measure.ts";
+import { type MachineLimits, measureLimits } from "../backend/measure.ts";
 import { type Profile, Profiler } from "../backend/profile.ts";
 import { parameterNames, writeProfile } from "../train/profile.io.ts";
 import type { TrainEvent } from "../train/run.io.ts";
@@ -11,13 +11,17 @@ import { describeBackend } from "./backendOptions.ts";
 /** Steps before the profiled ones, and those. */
 export const [PROFILE_WARM_UP, PROFILE_STEPS] = [3, 5];
 
-/** Train on `profiler.backend` with `profiler.onPhase`, hand every event on, and call `finish` at the end. */
+/**
+ * Call `begin` when the data is prepared, train on `profiler.backend` with `profiler.onPhase`, hand every event on, and
+ * call `finish` at the end.
+ */
 export class RunProfile {
   readonly profiler: Profiler;
   readonly #backend: Backend;
   readonly #name: string;
   readonly #folder: string;
   readonly #print: (text: string) => void;
+  #limits: MachineLimits | undefined;
   #done: Profile | undefined;
   #written: Promise<void> | undefined;
 
@@ -36,7 +40,12 @@ export class RunProfile {
     });
   }
 
-  /** Measures the machine's limits and writes when the last profiled step is over, before the next one begins. */
+  /** Measures the machine's limits, for which a buffer is read: before the model takes memory, so that both never do. */
+  begin(): void {
+    this.#limits = measureLimits(this.#backend, freemem());
+  }
+
+  /** Writes when the last profiled step is over. */
   handle(event: TrainEvent): void {
     if (event.type === "ready") this.profiler.nameOf = parameterNames(event.decoder.parameters);
     if (event.type !== "step" || this.#done === undefined || this.#written !== undefined) return;
@@ -56,7 +65,7 @@ export class RunProfile {
   }
 
   async #write(profile: Profile): Promise<void> {
-    const limits = measureLimits(this.#backend, freemem());
+    const limits = this.#limits ?? measureLimits(this.#backend, freemem());
     const title = `olmoe train, ${this.#name}, ${describeBackend(this.#backend)}`;
     this.#print(`\n${await writeProfile(this.#folder, profile, limits, title)}\n`);
     this.#print(`profile  ${shownPath(this.#folder)}: trace.json opens in chrome://tracing and ui.perfetto.dev`);

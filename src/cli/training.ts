@@ -87,7 +87,10 @@ export async function runTraining(options: TrainingOptions, session: Session): P
       backend: profile?.profiler.backend ?? backend,
       resume: options.resume,
       signal,
-      onPrepared: (config) => forecast.begin(config),
+      onPrepared: (config) => {
+        profile?.begin();
+        return forecast.begin(config);
+      },
       onEvent: (event) => {
         view.handle(event);
         forecast.handle(event);
