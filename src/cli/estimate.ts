@@ -86,7 +86,9 @@ export async function estimateRecipe(
 ): Promise<RunEstimate> {
   const { file, vocabSize } = recipe.tokenizer;
   const tokenizer = file === undefined ? { vocabSize } : await loadTokenizer(resolve(baseDirectory, file));
-  const config = resolveModel({ ...recipe.model }, { vocabSize: tokenizer.vocabSize });
+  // The special tokens of a preset are of another vocabulary.
+  const facts = { vocabSize: tokenizer.vocabSize, eosTokenId: null, padTokenId: null };
+  const config = resolveModel(recipe.model, facts);
   return estimateRun(config, recipe.train, {
     backend,
     freeBytes: freemem() / 2,
@@ -100,9 +102,12 @@ function parameterRow({ total, active }: ParameterCounts): string[] {
   return ["parameters", `${count(total)}, ${count(active)} active for each token`];
 }
 
+/** The prefixes of bytes: 2.63 GFLOP, not 2.63 billion. */
+const formatFlops = (flops: number) => formatBytes(flops).replace(/B$/, "FLOP");
+
 const flopsRow = ({ forward, training }: RunEstimate["flops"], at: number): string[] => [
   "arithmetic",
-  `${formatCount(forward)}FLOP a token forward, ${formatCount(training)}FLOP in training, at ${at} tokens in sequence`,
+  `${formatFlops(forward)} a token forward, ${formatFlops(training)} in training, at ${at} tokens in sequence`,
 ];
 
 /** Memory by part; parts that are empty are left out. */

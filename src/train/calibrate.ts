@@ -33,6 +33,8 @@ export interface Calibration {
 }
 
 const MOST_TOKENS = 2048;
+/** Filling more takes longer than timing it. */
+const MOST_BYTES = 8 * 2 ** 30;
 const PROBE_TOKENS = 64;
 /** A timed step should take no longer than this: fewer tokens are taken on slow backends. */
 const STEP_SECONDS = 2;
@@ -160,7 +162,7 @@ export async function calibrate(
     evaluates: false,
   };
   const of = { ...config, numHiddenLayers: most, maxPositionEmbeddings: length };
-  const fits = fitting(of, small, freeBytes);
+  const fits = fitting(of, small, Math.min(freeBytes, MOST_BYTES));
   if (fits === undefined) return undefined;
 
   const probe = new CutDown(backend, { ...fits, numHiddenLayers: 1 }, small, Math.min(length, PROBE_TOKENS), 1);

@@ -50,6 +50,16 @@ describe("olmoe estimate", () => {
     expect(await bytes("--set", "train.recompute=all")).toBeLessThan(0.75 * (await bytes()));
   });
 
+  it("counts billions of parameters and tokens without having memory for them", async () => {
+    const released = ["model.preset=olmoe-1b-7b", "model.numExpertsPerTok=64", "model.intermediateSize=65536"];
+    const set = [...released, "train.sequenceLength=4096", "train.batchSize=16384"].flatMap((one) => ["--set", one]);
+    const { code, stdout } = await olmoe([...argv, ...set, "--json"]);
+    const { memory, secondsPerStep, tokens } = JSON.parse(stdout);
+    expect({ code, secondsPerStep, tokens }).toEqual({ code: 0, secondsPerStep: null, tokens: 24 * 2 ** 26 });
+    expect(memory.activations).toBeGreaterThan(1e14);
+    expect((await olmoe([...argv, ...set])).stdout).toMatch(/\ntime +unknown: not even two layers fit/);
+  });
+
   it("tells of a model what it takes with a full context", async () => {
     const { code, stdout } = await olmoe(["estimate", model]);
     expect(code).toBe(0);
