@@ -25,6 +25,9 @@ describe("kernelCost", () => {
     expect(kernelCost("moeForward", [...Array.from({ length: 10 }, () => 1), ...sizes]).flops).toBe(3 * products);
     const backward = (dgateUp: number, ddown: number) =>
       kernelCost("moeBackward", [...Array.from({ length: 13 }, () => 1), dgateUp, ddown, ...sizes]).flops;
+    // 13 of the 20 slots have an expert.
+    const known = kernelCost("moeForward", [...Array.from({ length: 10 }, () => 1), ...sizes], 13);
+    expect(known.flops).toBe(6 * 6 * 5 * 13);
     expect([backward(1, 1), backward(0, 0), backward(0, 1)]).toEqual([6 * products, 3 * products, 4 * products]);
   });
 

@@ -7,8 +7,9 @@
  *           that the mathematics needs, twice the forward pass's: what a kernel computes again is not counted.
  *   bytes   that have to be moved at the least: every operand once, or twice where it is read and written.
  *
- * Two counts are upper bounds, because the calls do not show what the data decides: the rows of the experts are taken as
- * tokens * topK, without the slots that no expert has, and attention as causal, without document borders.
+ * Two counts are upper bounds, because the arguments do not show what the data decides: the rows of the experts are taken
+ * as tokens * topK, as if every slot had its expert, where the caller does not know them; attention is taken as causal,
+ * without document borders.
  */
 import type { Kernels } from "./kernels.ts";
 
@@ -86,6 +87,10 @@ export const KERNEL_COSTS: { readonly [K in KernelName]: (...args: Parameters<Ke
     moved(tokens * (2 * experts + 1 + 3 * topK)),
   routerStats: (_probs, _lse, _ids, _mask, _stats, tokens, experts, topK) => moved(tokens * (experts + 1 + topK)),
 
+  expertChoice: (_probs, _ids, _weights, groups, length, experts) => moved(3 * groups * length * experts),
+  dropOverflow: (_chosen, _ids, tokens, _experts, topK) => moved(2 * tokens * topK),
+  maskSlots: (_ids, _x, _y, slots) => moved(3 * slots),
+
   moePlan: (_ids, _offsets, _rowSlot, _slotRow, tokens, experts, topK) => moved(3 * tokens * topK + experts),
   // Gate, up and down of each row.
   moeForward: (...args) => {
@@ -117,7 +122,21 @@ export const KERNEL_COSTS: { readonly [K in KernelName]: (...args: Parameters<Ke
 type Numbers5 = [number, number, number, number, number];
 type Numbers7 = [number, number, number, number, number, number, number];
 
-/** The cost of one call. */
-export function kernelCost(name: KernelName, args: readonly number[]): Cost {
-  return (KERNEL_COSTS[name] as (...args: readonly number[]) => Cost)(...args);
+/** Where the arguments of the experts' kernels have the offsets of the experts' rows, and the sizes. */
+export const EXPERT_ARGUMENTS = {
+  moeForward: { offsets: 4, tokens: 10, experts: 11, topK: 12 },
+  moeBackward: { offsets: 4, tokens: 15, experts: 16, topK: 17 },
+} as const satisfies Partial<Record<KernelName, object>>;
+
+/** Whether a kernel is one of the experts'. */
+export function isExpertKernel(name: KernelName): name is keyof typeof EXPERT_ARGUMENTS {
+  return name in EXPERT_ARGUMENTS;
+}
+
+/** The cost of one call. @param rows that the experts have, where it is known; else every slot is taken to have one. */
+export function kernelCost(name: KernelName, args: readonly number[], rows?: number): Cost {
+  const cost = KERNEL_COSTS[name] as (...args: readonly number[]) => Cost;
+  if (rows === undefined || !isExpertKernel(name)) return cost(...args);
+  const { tokens, topK } = EXPERT_ARGUMENTS[name];
+  return cost(...args.with(topK, rows / Math.max(1, args[tokens] as number)));
 }

@@ -3,8 +3,9 @@
  * synchronous, so that a call's time is the time between its begin and its end. Outside the profiled steps the wrapper is
  * not in place and calls cost what they always do.
  */
+import { type Block, Tensor } from "../tensor/tensor.ts";
 import type { Backend } from "./backend.ts";
-import { type KernelName, kernelCost } from "./cost.ts";
+import { EXPERT_ARGUMENTS, isExpertKernel, type KernelName, kernelCost } from "./cost.ts";
 import { KERNEL_NAMES, type Kernels, type Pointer } from "./kernels.ts";
 
 /** What a step tells as it goes: it begins, enters a phase (which ends the one before), and ends. */
@@ -69,6 +70,7 @@ export class Profiler {
   readonly #totals = new Map<string, Totals>();
   readonly #phases: Record<string, number> = {};
   readonly #events: ProfileEvent[] = [];
+  readonly #blocks: Block[] = [];
   #kernelEvents = 0;
   #dropped = 0;
   #begun = 0;
@@ -89,7 +91,11 @@ export class Profiler {
       name,
       isa,
       threads,
-      allocate: (byteLength) => backend.allocate(byteLength),
+      allocate: (byteLength) => {
+        const block = backend.allocate(byteLength);
+        this.#blocks.push(block);
+        return block;
+      },
       get kernels() {
         return kernels();
       },
@@ -172,7 +178,7 @@ export class Profiler {
   #record(kernel: KernelName, args: readonly number[], startMs: number, endMs: number): void {
     const role = kernel === "gemm" ? this.#roleOf(args as Parameters<Kernels["gemm"]>) : "";
     const name = role === "" ? kernel : `${kernel} ${role}`;
-    const { flops, bytes } = kernelCost(kernel, args);
+    const { flops, bytes } = kernelCost(kernel, args, this.#routedRows(kernel, args));
     const totals = this.#totals.get(name) ?? { kernel, role, calls: 0, ms: 0, flops: 0, bytes: 0 };
     totals.calls += 1;
     totals.ms += endMs - startMs;
@@ -183,6 +189,18 @@ export class Profiler {
       this.#kernelEvents += 1;
       this.#events.push({ kind: "kernel", name, startMs, endMs });
     } else this.#dropped += 1;
+  }
+
+  /** Rows of the experts, which the plan that they run by ends with; undefined where it can not be found. */
+  #routedRows(kernel: KernelName, args: readonly number[]): number | undefined {
+    if (!isExpertKernel(kernel)) return undefined;
+    const { offsets, experts } = EXPERT_ARGUMENTS[kernel];
+    const [start, count] = [args[offsets] as number, args[experts] as number];
+    // The newest first: a released block's addresses may have been given out again.
+    const block = this.#blocks.findLast(
+      ({ address, byteLength }) => address <= start && start + 4 * count < address + byteLength,
+    );
+    return block && new Tensor(block, "i32", [count + 1], start - block.address).data[count];
   }
 
   /** A product with a weight, the gradient of its input, the gradient of the weight, or else the sizes. */

@@ -6,6 +6,7 @@ import { createDryBackend } from "../backend/dry/dry.ts";
 import { KERNEL_NAMES } from "../backend/kernels.ts";
 import type { ModelConfig } from "../config/model.ts";
 import { type PresetName, resolveModel } from "../config/presets.ts";
+import { expertChoiceCapacity } from "../config/routing.ts";
 import { Arena } from "../tensor/arena.ts";
 import { countParameters, flopsPerToken, forwardFlops } from "./counts.ts";
 import { Decoder } from "./decoder.ts";
@@ -49,10 +50,13 @@ describe("parameterSpecs", () => {
 /** FLOPs of the kernel calls of one training step over `batch` sequences. */
 function countedFlops(config: ModelConfig, batch: number, length: number): number {
   let flops = 0;
+  // Where experts choose, each takes as many tokens of a sequence; the kernels' arguments do not show it.
+  const { routing, numExperts } = config;
+  const rows = routing === "expert_choice" ? batch * numExperts * expertChoiceCapacity(config, length) : undefined;
   const counting = (name: KernelName) => [
     name,
     (...args: number[]) => {
-      flops += kernelCost(name, args).flops;
+      flops += kernelCost(name, args, rows).flops;
     },
   ];
   const backend = createDryBackend(Object.fromEntries(KERNEL_NAMES.map(counting)));
@@ -72,10 +76,11 @@ describe("flopsPerToken", () => {
     ["nano", {}],
     ["nano-dense", {}],
     ["small", { numHiddenLayers: 3, clipQkv: 8 }],
+    ["tiny", { routing: "expert_choice" }],
   ])("is what the kernel calls of a training step of %s with %j cost", (name, changes) => {
     const config = preset(name, changes);
     for (const [batch, length] of [
-      [1, 1],
+      [1, 4],
       [3, 50],
     ] as const) {
       expect(countedFlops(config, batch, length)).toBe(batch * length * flopsPerToken(config, length).training);

@@ -1,6 +1,7 @@
 /** Sizes of a model, computed from its config alone. */
 import type { ModelConfig } from "../config/model.ts";
 import { headDim } from "../config/model.ts";
+import { expertChoiceCapacity } from "../config/routing.ts";
 import { shapeSize } from "../tensor/tensor.ts";
 import { parameterSpecs } from "./parameters.ts";
 
@@ -32,9 +33,15 @@ export interface TokenFlops {
   readonly training: number;
 }
 
+/** Experts of a token, in the mean where experts choose their tokens: floor(K * length / E) of each sequence. */
+function expertsPerToken(config: ModelConfig, length: number): number {
+  if (config.routing !== "expert_choice" || config.expertChoiceScope === "batch") return config.numExpertsPerTok;
+  return (config.numExperts * expertChoiceCapacity(config, length)) / length;
+}
+
 /**
  * "Active matrix-product FLOPs" of a token, the mean over a sequence of `length` tokens: the sum of the costs of the
- * kernel calls (backend/cost.ts). A multiply-add is two. Each active weight is multiplied once (the embedding is a look-up
+ * kernel calls (backend/cost.ts), with every slot served. A multiply-add is two. Each active weight is multiplied once (the embedding is a look-up
  * and counts for nothing); token i attends to i positions, (length + 1) / 2 in the mean, for the scores and again for the
  * values. A backward pass has twice the products of the forward pass; what is recomputed in it is not counted again.
  */
@@ -44,7 +51,7 @@ export function flopsPerToken(config: ModelConfig, length: number): TokenFlops {
   const parts = {
     projections: layers * (2 * width * width + 2 * kvWidth * width),
     router: config.mlpType === "moe" ? layers * config.numExperts * width : 0,
-    experts: layers * config.numExpertsPerTok * 3 * width * inner,
+    experts: layers * expertsPerToken(config, length) * 3 * width * inner,
     attention: layers * width * (length + 1),
     output: config.vocabSize * width,
   };

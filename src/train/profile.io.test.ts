@@ -12,9 +12,9 @@ import { parameterNames, writeProfile } from "./profile.io.ts";
 import { TrainStep } from "./step.ts";
 
 /** Losses of four steps of 2 x 8 tokens, of which two are profiled where there is a profiler. */
-function train(profiler?: Profiler): number[] {
+function train(profiler?: Profiler, config = smallConfig()): number[] {
   const backend = profiler?.backend ?? createReferenceBackend();
-  const decoder = createDecoder(backend, smallConfig(), { trainable: true });
+  const decoder = createDecoder(backend, config, { trainable: true });
   if (profiler !== undefined) profiler.nameOf = parameterNames(decoder.parameters);
   const trainer = new TrainStep(backend, decoder, {
     sequenceLength: 8,
@@ -29,6 +29,15 @@ function train(profiler?: Profiler): number[] {
     return trainer.run({ ids, labels: ids }, 1e-3).loss;
   });
 }
+
+it("a profile counts the rows that experts really have", () => {
+  const profiler = new Profiler(createReferenceBackend(), { warmUp: 1, steps: 2 });
+  const config = smallConfig({ routing: "expert_choice", numExperts: 3, numExpertsPerTok: 2 });
+  train(profiler, config);
+  const flops = profiler.profile.kernels.reduce((sum, kernel) => sum + kernel.flops, 0);
+  // Each expert takes 5 of 8 tokens, where 8 x 3 slots are offered.
+  expect(flops).toBe(2 * 16 * flopsPerToken(config, 8).training);
+});
 
 it("a profile of training steps names every product by its weight, changes no bit, and is written with a trace", async () => {
   const profiler = new Profiler(createReferenceBackend(), { warmUp: 1, steps: 2 });

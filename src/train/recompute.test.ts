@@ -53,6 +53,8 @@ describe("recomputation", () => {
     ["a mixture of experts", smallConfig({ numHiddenLayers: 3 }), false],
     ["bounded q, k and v, normalised weights, documents", smallConfig({ clipQkv: 0.5, normTopkProb: true }), true],
     ["tied embeddings and one layer", smallConfig({ numHiddenLayers: 1, tieWordEmbeddings: true }), false],
+    ["dropped slots", smallConfig({ expertCapacityFactor: 0.6, softmaxAfterTopk: true }), false],
+    ["experts that choose their tokens", smallConfig({ routing: "expert_choice" }), false],
     ["a dense model", smallConfig({ mlpType: "dense", numExperts: 1, numExpertsPerTok: 1 }), false],
   ])("of all layers, or of some, gives the gradients and weights of none bit for bit: %s", (_, config, documents) => {
     const { outcome: expected } = train({ config, recompute: "none", documents });

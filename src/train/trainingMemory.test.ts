@@ -12,6 +12,7 @@ import { inferenceMemory, type TrainingMemoryOptions, totalBytes, trainingMemory
 
 const [, backend] = allBackends.at(-2) as (typeof allBackends)[number];
 const MIB = 2 ** 20;
+const EXPERT_CHOICE = { routing: "expert_choice", expertChoiceScope: "batch" };
 
 const options = (changes: Partial<TrainingMemoryOptions> = {}): TrainingMemoryOptions => ({
   sequenceLength: 32,
@@ -80,13 +81,15 @@ describe("trainingMemory", () => {
       batchSize: fc.constantFrom(1, 2, 6),
       halved: fc.boolean(),
       documentMask: fc.boolean(),
+      routing: fc.constantFrom({}, {}, { expertCapacityFactor: 0.5 }, { softmaxAfterTopk: true }, EXPERT_CHOICE),
     });
     fc.assert(
       fc.property(
         anyRun,
-        ({ dense, experts, halved, recompute, sequenceLength, batchSize, documentMask, ...model }) => {
+        ({ dense, experts, halved, recompute, sequenceLength, batchSize, documentMask, routing, ...model }) => {
           const [numExperts = 1, numExpertsPerTok = 1] = dense ? [1, 1] : experts;
-          const config = smallConfig({ ...model, mlpType: dense ? "dense" : "moe", numExperts, numExpertsPerTok });
+          const mlp = dense ? { mlpType: "dense" } : { ...routing };
+          const config = smallConfig({ ...model, ...mlp, numExperts, numExpertsPerTok });
           const microBatchSize = halved && batchSize % 2 === 0 ? batchSize / 2 : batchSize;
           const run = options({ recompute, sequenceLength, batchSize, microBatchSize, documentMask });
           expect(totalBytes(trainingMemory(config, { ...run, evaluates: false }))).toBe(measured(config, run));
