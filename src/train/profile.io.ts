@@ -4,9 +4,9 @@ import { join } from "node:path";
 import type { Pointer } from "../backend/kernels.ts";
 import type { MachineLimits } from "../backend/measure.ts";
 import type { Profile, Profiler } from "../backend/profile.ts";
-import { profileTable, traceFile } from "../backend/profileReport.ts";
 import { fileError, replaceFile } from "../formats/files.io.ts";
 import { type Parameters, parameterSpecs } from "../model/parameters.ts";
+import { profileTable, traceFile } from "./profileReport.ts";
 
 /** Names the weights and gradients of a model for `Profiler.nameOf`: `q_proj`, the same for all layers. */
 export function parameterNames(parameters: Parameters): Profiler["nameOf"] {

@@ -1,7 +1,8 @@
 /** A profile for people (a table) and for the trace viewers of Chrome and Perfetto. */
+
+import type { MachineLimits } from "../backend/measure.ts";
+import type { Profile } from "../backend/profile.ts";
 import { table } from "../report/text.ts";
-import type { MachineLimits } from "./measure.ts";
-import type { Profile } from "./profile.ts";
 
 const HEADER = ["", "calls", "ms", "of step", "rate", "of limit"];
 
