@@ -34,6 +34,12 @@ function expertWeights(experts: number, rows: number, width: number, inner: numb
   return Math.min(experts, rows) * 3 * width * inner;
 }
 
+/** Of C = A B, or C += A B. */
+function gemmCost(...args: Parameters<Kernels["gemm"]>): Cost {
+  const [, , m, n, k, , , , , , , accumulate] = args;
+  return { flops: 2 * m * n * k, bytes: 4 * (m * k + k * n + m * n * (accumulate ? 2 : 1)) };
+}
+
 /** For every kernel its cost. A new kernel does not compile without an entry. */
 export const KERNEL_COSTS: { readonly [K in KernelName]: (...args: Parameters<Kernels[K]>) => Cost } = {
   cpuFeatures: () => NOTHING,
@@ -48,10 +54,8 @@ export const KERNEL_COSTS: { readonly [K in KernelName]: (...args: Parameters<Ke
   sumSquares: (_x, count) => moved(count),
   firstNonfinite: (_x, count) => moved(count),
 
-  gemm: (_ta, _tb, m, n, k, _a, _lda, _b, _ldb, _c, _ldc, accumulate) => ({
-    flops: 2 * m * n * k,
-    bytes: 4 * (m * k + k * n + m * n * (accumulate ? 2 : 1)),
-  }),
+  gemm: gemmCost,
+  gemmF32: gemmCost,
 
   embeddingForward: (_table, _ids, _out, tokens, width) => moved(tokens * (2 * width + 1)),
   embeddingBackward: (_dtable, _ids, _dout, tokens, width) => moved(tokens * (3 * width + 1)),

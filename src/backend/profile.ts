@@ -86,10 +86,11 @@ export class Profiler {
     this.#options = { warmUp, steps, maxEvents, now: () => performance.now(), ...rest };
     const timed = this.#timed(backend.kernels);
     const kernels = () => (this.#active ? timed : backend.kernels);
-    const { name, isa, threads } = backend;
+    const { name, isa, precision, threads } = backend;
     this.backend = {
       name,
       isa,
+      precision,
       threads,
       allocate: (byteLength) => {
         const block = backend.allocate(byteLength);
@@ -176,7 +177,7 @@ export class Profiler {
   }
 
   #record(kernel: KernelName, args: readonly number[], startMs: number, endMs: number): void {
-    const role = kernel === "gemm" ? this.#roleOf(args as Parameters<Kernels["gemm"]>) : "";
+    const role = kernel === "gemm" || kernel === "gemmF32" ? this.#roleOf(args as Parameters<Kernels["gemm"]>) : "";
     const name = role === "" ? kernel : `${kernel} ${role}`;
     const { flops, bytes } = kernelCost(kernel, args, this.#routedRows(kernel, args));
     const totals = this.#totals.get(name) ?? { kernel, role, calls: 0, ms: 0, flops: 0, bytes: 0 };

@@ -24,7 +24,7 @@ const options = (changes: Partial<TrainingMemoryOptions> = {}): TrainingMemoryOp
 });
 
 /** A backend that keeps account of its blocks, rounded as native memory is. */
-function counting({ name, isa, threads, kernels, ...rest }: Backend) {
+function counting({ name, isa, precision, threads, kernels, ...rest }: Backend) {
   const bytes = { held: 0, peak: 0 };
   const allocate: Backend["allocate"] = (byteLength) => {
     const block = rest.allocate(byteLength);
@@ -48,7 +48,7 @@ function counting({ name, isa, threads, kernels, ...rest }: Backend) {
       },
     };
   };
-  return { backend: { name, isa, threads, kernels, allocate } satisfies Backend, bytes };
+  return { backend: { name, isa, precision, threads, kernels, allocate } satisfies Backend, bytes };
 }
 
 /** The most that three real training steps hold at once. */

@@ -67,6 +67,7 @@ export function createDryBackend(kernels: Partial<Kernels> = {}): DryBackend {
   return {
     name: "dry",
     isa: "typescript",
+    precision: "f32",
     threads: 1,
     kernels: { ...nothing, setThreads: () => 1, firstNonfinite: () => -1, ...kernels },
     allocate: (byteLength) => memory.allocate(byteLength),
