@@ -26,7 +26,7 @@ const BATCH_SIZE = 8;
 const SEQUENCE_LENGTH = 256;
 
 /** The paper's optimiser and balance loss; no z-loss, because transformers has none. */
-function workloadOf(size: TrainSize): TrainWorkload {
+export function workloadOf(size: TrainSize): TrainWorkload {
   const config = parseModelConfig(PRESETS[size]);
   const train = trainSchema.parse({
     steps: 1,

@@ -1,6 +1,7 @@
 // What the machine offers, memory, and two measurements: arithmetic in registers and reading from memory.
 #pragma once
 #if defined(__linux__)
+#include <malloc.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -45,6 +46,12 @@ OLMOE_API isize olmoe_cpu_features(void) {
 }
 
 constexpr isize HUGE_PAGE = 2 << 20;
+
+#if defined(__GLIBC__)
+// Large blocks are mapped one by one, so that their memory goes back to the system when they are released. Left to
+// itself, glibc raises this threshold with every large block that is released, up to 32 MB, and keeps what is below it.
+static const int mapped_from = mallopt(M_MMAP_THRESHOLD, 2 * HUGE_PAGE);
+#endif
 
 OLMOE_API isize olmoe_set_threads(isize count) { return pool_resize(count); }
 

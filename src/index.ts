@@ -7,6 +7,7 @@ export type { Routing } from "./autograd/ops/moe.ts";
 // Backends: kernels and the memory they work on.
 export type { Backend, BackendName, InstructionSet } from "./backend/backend.ts";
 export { type BackendOptions, openBackend } from "./backend/io.ts";
+export { type Profile, Profiler, type ProfilerOptions } from "./backend/profile.ts";
 
 // Model configs and recipes.
 export { configFromHuggingFace, configToHuggingFace } from "./config/huggingface.ts";
@@ -48,7 +49,7 @@ export {
 export { type SamplingOptions, sampleToken } from "./infer/sampling.ts";
 export { tokenLogProbs } from "./infer/score.ts";
 export { KeyValueCache } from "./model/cache.ts";
-export { countParameters, forwardFlops, type ParameterCounts } from "./model/counts.ts";
+export { countParameters, flopsPerToken, forwardFlops, type ParameterCounts, type TokenFlops } from "./model/counts.ts";
 export { Decoder, type ForwardOptions, type ForwardResult, type Observer } from "./model/decoder.ts";
 export { type NamedTensor, Parameters } from "./model/parameters.ts";
 // Reports: charts as vega-lite specs, as pictures, and in one self-contained page.
@@ -69,10 +70,12 @@ export { type DType, Tensor } from "./tensor/tensor.ts";
 // Tokenizers.
 export { loadTokenizer, type TrainTokenizerOptions, tokenizerFromJson, trainTokenizer } from "./tokenizer/io.ts";
 export { StreamDecoder, Tokenizer } from "./tokenizer/tokenizer.ts";
-// Training: a whole run, or step by step.
+// Training: a whole run, or step by step; what it will take, and where its time goes.
+export { type EstimateOptions, estimateRun, type RunEstimate } from "./train/estimate.ts";
 export type { EvalContext, EvalHook } from "./train/evalHooks.ts";
 export { type EvaluateOptions, type Evaluation, evaluate } from "./train/evaluate.ts";
 export { type Metrics, readMetrics } from "./train/metrics.io.ts";
 export type { TrainEvent, TrainOptions, TrainOutcome } from "./train/run.io.ts";
 export { type StepBatch, type StepOptions, type StepResult, TrainStep } from "./train/step.ts";
 export { newestCheckpoint, train } from "./train/train.io.ts";
+export { type TrainingMemory, type TrainingMemoryOptions, trainingMemory } from "./train/trainingMemory.ts";

@@ -18,6 +18,7 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
   doctor: { summary: "show what this machine offers and which backend runs", load: () => import("./doctor.ts") },
   train: { summary: "train a model from a recipe", load: () => import("./train.ts") },
   sweep: { summary: "train variants of a recipe and compare them", load: () => import("./sweep.ts") },
+  estimate: { summary: "say what a recipe or a model will take", load: () => import("./estimate.ts") },
   run: { summary: "continue a text", load: () => import("./run.ts") },
   info: { summary: "describe a model without loading it", load: () => import("./info.ts") },
   forward: { summary: "write logits, routing, losses and gradients of one pass", load: () => import("./forward.ts") },

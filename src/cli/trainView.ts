@@ -65,16 +65,18 @@ export class TrainView {
     this.#drawing = false;
   }
 
-  /**
-   * Prints what the steps of this process came to; nothing where there were none.
-   * @param peakBytes most memory the process had.
-   */
-  finish(peakBytes: number): void {
+  /** Prints what the steps of this process came to; nothing where there were none. */
+  finish(): void {
     const { tokens, seconds } = this.#trained;
     if (seconds === 0) return;
     this.#print(
-      `  ${formatCount(tokens)} tokens in ${formatDuration(seconds)}, ${formatRate(tokens / seconds, "tokens")}, peak memory ${formatBytes(peakBytes)}`,
+      `  ${formatCount(tokens)} tokens in ${formatDuration(seconds)}, ${formatRate(tokens / seconds, "tokens")}`,
     );
+  }
+
+  /** Prints finished lines above the live one. */
+  note(text: string): void {
+    this.#print(text);
   }
 
   #print(line: string): void {

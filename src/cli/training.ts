@@ -10,6 +10,8 @@ import { train } from "../train/train.io.ts";
 import { shownPath } from "../util/shownPath.io.ts";
 import { describeBackend } from "./backendOptions.ts";
 import { type Session, writeJson } from "./common.ts";
+import { Forecast } from "./forecast.ts";
+import { RunProfile } from "./profiling.ts";
 import { TrainView } from "./trainView.ts";
 
 /** Fetched packages are kept here, for all runs of this user. */
@@ -25,6 +27,8 @@ export interface TrainingOptions {
   /** What the command line changed in the recipe, as `key.path=value`. */
   readonly overrides: readonly string[];
   readonly backend: Backend;
+  /** Folder for the profile of a few steps; absent: none is made. */
+  readonly profile?: string | undefined;
 }
 
 /** Prints a run's results: the table, samples, what the experts serve, and where things are. */
@@ -71,6 +75,11 @@ export async function runTraining(options: TrainingOptions, session: Session): P
   print(`${recipe.name}: training on ${describeBackend(backend)}, in ${shownPath(directory)}`);
   const terminal = process.stderr.isTTY && session.stderr === process.stderr ? process.stderr : undefined;
   const view = new TrainView({ steps: recipe.train.steps, tokens: plannedTokens(recipe.train), print, terminal });
+  const profile =
+    options.profile === undefined
+      ? undefined
+      : new RunProfile(backend, recipe.name, options.profile, (text) => view.note(text));
+  const forecast = new Forecast({ backend, recipe, directory, signal, print: (line) => view.note(line) });
   let outcome: Awaited<ReturnType<typeof train>>;
   try {
     outcome = await train({
@@ -78,14 +87,25 @@ export async function runTraining(options: TrainingOptions, session: Session): P
       baseDirectory: options.baseDirectory,
       directory,
       cacheDirectory: CACHE_DIRECTORY,
-      backend,
+      backend: profile?.profiler.backend ?? backend,
       resume: options.resume,
       overrides: options.overrides,
       signal,
-      onEvent: view.handle,
+      onPrepared: (config) => {
+        profile?.begin();
+        return forecast.begin(config);
+      },
+      onEvent: (event) => {
+        view.handle(event);
+        forecast.handle(event);
+        profile?.handle(event);
+      },
+      onPhase: profile?.profiler.onPhase,
     });
-    // Kilobytes on every system.
-    view.finish(process.resourceUsage().maxRSS * 1024);
+    view.finish();
+    view.stop();
+    await profile?.finish();
+    await forecast.finish();
   } finally {
     view.stop();
   }

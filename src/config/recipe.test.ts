@@ -93,6 +93,9 @@ describe("a recipe with one fault", () => {
     [{ train: { init: {} } }, "train.init.from: missing, expected string"],
     [{ train: { batchSize: 1e12 } }, "train.batchSize: 1000000000000, must be at most 2097152 sequences of 32 tokens"],
     [{ train: { sequenceLength: 65 } }, "train.sequenceLength: 65, must be at most model.maxPositionEmbeddings (64)"],
+    [{ train: { recompute: [0, 2] } }, "train.recompute: layer 2, the model has layers 0 to 1"],
+    [{ train: { recompute: "al" } }, 'train.recompute: "al", expected "none", "all" or a list of layer numbers'],
+    [{ train: { recompute: [-1] } }, "train.recompute.0: -1, expected number to be >=0"],
     // The model.
     [{ model: { preset: "nanno" } }, `model.preset: "nanno", expected one of ${PRESETS}, did you mean "nano"?`],
     [{ model: { numExpertsPerTok: 9 } }, "model.numExpertsPerTok: 9, must be at most numExperts (8)"],
@@ -181,6 +184,7 @@ describe("parseRecipe", () => {
         batchSize: 4,
         batchWarmup: [],
         sequenceLength: 32,
+        recompute: "none",
         documentMask: false,
         freeze: [],
         optimizer: { lr: 5e-3, beta1: 0.9, beta2: 0.95, eps: 1e-8, weightDecay: 0.1, noDecay: [], clipNorm: 1 },

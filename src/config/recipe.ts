@@ -3,6 +3,7 @@
  * defaults written out) with every checkpoint.
  */
 import { z } from "zod";
+import { ConfigError } from "../errors.ts";
 import { batchWarmupFaults, leastPass } from "./batchWarmup.ts";
 import { parseConfig } from "./check.ts";
 import { modelConfigSchema } from "./model.ts";
@@ -137,6 +138,10 @@ const TRAIN_FIELDS = {
   /** Sequences in one forward pass; must divide batchSize. Left out: the whole batch. */
   microBatchSize: z.int().min(1).optional(),
   sequenceLength: z.int().min(2),
+  /** Layers (from 0 on) whose activations are computed again in the backward pass instead of being kept. */
+  recompute: z
+    .union([z.enum(["none", "all"]), z.array(z.int().min(0))], 'expected "none", "all" or a list of layer numbers')
+    .default("none"),
   /** Attention stops at document borders. The paper's runs do not. */
   documentMask: z.boolean().default(false),
   init: initSchema.optional(),
@@ -172,6 +177,24 @@ export const trainSchema = z.strictObject(TRAIN_FIELDS).superRefine((train, cont
   if (batchSize > most)
     fault("batchSize", `${batchSize}, must be at most ${most} sequences of ${sequenceLength} tokens`);
 });
+
+/** What is wrong with a choice of layers to recompute. */
+function unknownLayer(recompute: TrainRecipe["recompute"], layers: number): string | undefined {
+  const unknown = Array.isArray(recompute) ? recompute.find((layer) => layer >= layers) : undefined;
+  return unknown === undefined ? undefined : `layer ${unknown}, the model has layers 0 to ${layers - 1}`;
+}
+
+/**
+ * `train.recompute` as a set of layers.
+ * @throws ConfigError for a layer that the model does not have.
+ */
+export function recomputedLayers(recompute: TrainRecipe["recompute"] = "none", layers: number): ReadonlySet<number> {
+  if (recompute === "none") return new Set();
+  if (recompute === "all") return new Set(Array.from({ length: layers }, (_, layer) => layer));
+  const unknown = unknownLayer(recompute, layers);
+  if (unknown !== undefined) throw new ConfigError(`train.recompute: ${unknown}`);
+  return new Set(recompute);
+}
 
 /** Fields of a model config that may all be left out, without their defaults: those would hide the preset's values. */
 const MODEL_FIELDS: Record<string, z.ZodType> = Object.fromEntries(
@@ -213,6 +236,8 @@ export const recipeSchema = z
       const entries = `tokenizer.vocabSize (${tokenizer.vocabSize})`;
       fault(["model", "vocabSize"], `${config.vocabSize}, must be at least ${entries}, or left out`);
     }
+    const unknown = unknownLayer(train.recompute, config.numHiddenLayers);
+    if (unknown !== undefined) fault(["train", "recompute"], unknown);
     if (train.sequenceLength > config.maxPositionEmbeddings) {
       const positions = `model.maxPositionEmbeddings (${config.maxPositionEmbeddings})`;
       fault(["train", "sequenceLength"], `${train.sequenceLength}, must be at most ${positions}`);

@@ -2,17 +2,18 @@
  * The decoder: one forward pass for training, scoring and generation. What differs between them is the graph (recording
  * or not), the cache and the observer; the arithmetic is the same.
  */
+import { checkpoint } from "../autograd/checkpoint.ts";
 import type { Graph, Variable } from "../autograd/graph.ts";
 import { fillRotaryTable, type RotaryTable } from "../autograd/ops/attention.ts";
 import { add, embedding, linear } from "../autograd/ops/basic.ts";
-import type { Routing } from "../autograd/ops/moe.ts";
+import type { RouterOptions, Routing } from "../autograd/ops/moe.ts";
 import type { Backend } from "../backend/backend.ts";
 import { headDim, type ModelConfig } from "../config/model.ts";
 import { ShapeError } from "../errors.ts";
 import { type SequenceLayout, selfAttention } from "../nn/attention.ts";
 import { mlp } from "../nn/mlp.ts";
 import { normalise } from "../nn/norm.ts";
-import { type Block, Tensor } from "../tensor/tensor.ts";
+import { type Block, type DType, Tensor } from "../tensor/tensor.ts";
 import type { KeyValueCache } from "./cache.ts";
 import type { Parameters } from "./parameters.ts";
 import { type LayerParts, type ModelParts, modelParts } from "./parts.ts";
@@ -48,6 +49,8 @@ export interface ForwardOptions {
   /** Continue from these keys and values and add to them. Not with a recording graph. */
   readonly cache?: KeyValueCache | undefined;
   readonly observe?: Observer | undefined;
+  /** Layers whose activations are computed again on the way back instead of being kept. Of a recording graph only. */
+  readonly recompute?: ReadonlySet<number> | undefined;
 }
 
 export interface ForwardResult {
@@ -56,6 +59,9 @@ export interface ForwardResult {
   /** One for each layer with experts. */
   readonly routings: readonly Routing[];
 }
+
+/** What a layer needs of a pass's options, and of its own earlier run where it is run again. */
+type LayerOptions = ForwardOptions & Pick<RouterOptions, "lossGradient">;
 
 /** An OLMoE decoder over parameters in memory. */
 export class Decoder {
@@ -94,7 +100,9 @@ export class Decoder {
     let stream = embedding(graph, this.#parts.embedding, graph.ids(ids));
     observe?.hidden?.(0, stream.value);
     for (const index of this.#parts.layers.keys()) {
-      stream = this.#layer(graph, index, stream, layout, options, routings);
+      stream = options.recompute?.has(index)
+        ? this.#recomputedLayer(graph, index, stream, layout, options, routings)
+        : this.#layer(graph, index, stream, layout, options, routings);
       observe?.hidden?.(index + 1, stream.value);
     }
     cache?.commit();
@@ -147,12 +155,36 @@ export class Decoder {
     }
   }
 
+  /** A layer that keeps its input, its output and what the router losses read. */
+  #recomputedLayer(
+    graph: Graph,
+    index: number,
+    stream: Variable,
+    layout: SequenceLayout,
+    options: ForwardOptions,
+    routings: Routing[],
+  ): Variable {
+    if (!graph.recording) return this.#layer(graph, index, stream, layout, options, routings);
+    const routed: Routing[] = [];
+    const next = checkpoint(graph, stream, (inner, input) => {
+      if (inner.recording) {
+        // The losses have been computed by now: their gradient goes to the router that is run again.
+        const replay = { ...options, observe: undefined, lossGradient: routed[0]?.lossGradient };
+        return { out: this.#layer(inner, index, input, layout, replay, []), kept: [] };
+      }
+      const out = this.#layer(inner, index, input, layout, options, routed);
+      return { out, kept: routed.flatMap(tensorsOf) };
+    });
+    routings.push(...routed);
+    return next;
+  }
+
   #layer(
     graph: Graph,
     index: number,
     stream: Variable,
     layout: SequenceLayout,
-    { batch, cache, observe, tokenMask, dropTokens }: ForwardOptions,
+    { batch, cache, observe, tokenMask, dropTokens, lossGradient }: LayerOptions,
     routings: Routing[],
   ): Variable {
     const { config } = this;
@@ -164,7 +196,7 @@ export class Decoder {
     graph.discard(normed, attended, stream);
 
     const mlpInput = normalise(graph, middle, mlpNorm);
-    const pass = { sequences: batch, tokenMask, dropTokens };
+    const pass = { sequences: batch, tokenMask, dropTokens, lossGradient };
     const { out: output, routing } = mlp(graph, mlpInput, mlpParts, config, pass);
     if (routing !== undefined) {
       routings.push(routing);
@@ -175,6 +207,11 @@ export class Decoder {
     graph.discard(mlpInput, output, middle);
     return next;
   }
+}
+
+/** The tensors that a routing's losses and statistics are read from: all but the logits, which only observers see. */
+function tensorsOf({ logits: _, ...routing }: Routing): Tensor<DType>[] {
+  return Object.values(routing).filter((value) => value instanceof Tensor);
 }
 
 /** Kernels take on trust that there is one index for each token and none below 0. */

@@ -4,6 +4,7 @@
  */
 import type { Backend } from "../backend/backend.ts";
 import { batchSizeAt, fullSteps } from "../config/batchWarmup.ts";
+import type { ModelConfig } from "../config/model.ts";
 import { resolveModel } from "../config/presets.ts";
 import type { Recipe } from "../config/recipe.ts";
 import type { HeldOutText } from "../data/heldOut.ts";
@@ -25,7 +26,7 @@ import type { MonitorRecord } from "./records.ts";
 import { checkpointsOf, digestsOf, type Start } from "./resume.io.ts";
 import { RunCheckpoints } from "./runCheckpoints.io.ts";
 import { describeSpike, type Spike, SpikeDetector } from "./spikes.ts";
-import { DIVERGED, TrainStep } from "./step.ts";
+import { DIVERGED, type StepOptions, TrainStep } from "./step.ts";
 import { Watcher } from "./watcher.ts";
 
 /** What a run reports while it goes. */
@@ -64,6 +65,10 @@ export interface TrainOptions {
   /** When aborted, the run writes a checkpoint after the step it is in and returns. */
   readonly signal?: AbortSignal | undefined;
   readonly onEvent?: (event: TrainEvent) => void;
+  /** Awaited when everything is checked and the data prepared, before the model takes memory. Not without steps to do. */
+  readonly onPrepared?: (config: ModelConfig) => Promise<void>;
+  /** Told where each step is: see StepOptions. */
+  readonly onPhase?: StepOptions["onPhase"];
 }
 
 /** How a run ended, and the model as it is in memory then. */
@@ -124,6 +129,8 @@ export class Run {
       microBatchSize: train.microBatchSize ?? train.batchSize,
       loss: train.loss,
       optimizer: train.optimizer,
+      recompute: train.recompute,
+      onPhase: options.onPhase,
     });
     this.#recorder = new Recorder(directory);
     const { sequenceLength, documentMask } = train;

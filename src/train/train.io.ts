@@ -7,6 +7,7 @@
  *     events.out.tfevents.*         the metrics for TensorBoard
  */
 import { join } from "node:path";
+import { resolveModel } from "../config/presets.ts";
 import { TokenLoader } from "../data/loader.ts";
 import { openHeldOut, openTrainingSources } from "../data/open.io.ts";
 import { prepareData } from "../data/prepare.io.ts";
@@ -55,7 +56,11 @@ export async function train(options: TrainOptions): Promise<TrainOutcome> {
     seed: recipe.seed,
     eosTokenId: data.tokenizer.eosTokenId,
   });
-  const run = new Run(options, data, await openHeldOut(data), loader);
+  const heldOut = await openHeldOut(data);
+  if (start?.state.step !== recipe.train.steps) {
+    await options.onPrepared?.(resolveModel(recipe.model, data.tokenizer));
+  }
+  const run = new Run(options, data, heldOut, loader);
   try {
     if (start === undefined) {
       const json = JSON.stringify(recipe, null, 2);

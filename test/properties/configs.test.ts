@@ -7,16 +7,19 @@ import { afterAll, describe, expect, it } from "vitest";
 import { openBackend } from "../../src/backend/io.ts";
 import type { ModelConfig } from "../../src/config/model.ts";
 import { resolveModel } from "../../src/config/presets.ts";
-import { parseRecipe } from "../../src/config/recipe.ts";
+import { parseRecipe, type TrainRecipe } from "../../src/config/recipe.ts";
 import { readModelConfig } from "../../src/formats/huggingface.io.ts";
-import { countParameters } from "../../src/model/counts.ts";
+import { countParameters, flopsPerToken } from "../../src/model/counts.ts";
 import { Decoder } from "../../src/model/decoder.ts";
 import { Parameters } from "../../src/model/parameters.ts";
 import { trainTokenizer } from "../../src/tokenizer/io.ts";
 import { readCheckpoint, readTrainerState, verifyCheckpoint, writeCheckpoint } from "../../src/train/checkpoint.io.ts";
 import { frozenTensors } from "../../src/train/patterns.ts";
 import { type StepBatch, TrainStep } from "../../src/train/step.ts";
+import { totalBytes, trainingMemory } from "../../src/train/trainingMemory.ts";
 import { Draw } from "../conformance/harness.ts";
+import { countedFlops } from "../countedFlops.ts";
+import { countingBackend } from "../countingBackend.ts";
 import { tinyRecipe } from "../tinyRecipe.ts";
 import { anyConfig, CHOICES, LENGTH } from "./anyConfig.ts";
 
@@ -35,14 +38,15 @@ const anyRun = fc.record({
   microBatchSize: fc.constantFrom(1, SEQUENCES),
   documents: fc.boolean(),
   balanceScale: fc.constantFrom("paper", "huggingface"),
+  recompute: fc.constantFrom<TrainRecipe["recompute"][]>("none", "all", [0]),
   freeze: fc.constantFrom([], ["model.embed_tokens.weight"], ["*.down_proj.weight", "*.v_proj.weight"]),
 });
 type AnyRun = typeof anyRun extends fc.Arbitrary<infer T> ? T : never;
 
 function recipeOf({ vocabSize: _ofTokenizer, ...model }: ModelConfig, run: AnyRun) {
-  const { seed, microBatchSize, balanceScale, freeze } = run;
+  const { seed, microBatchSize, balanceScale, recompute, freeze } = run;
   const loss = { balanceScale, ...(model.routing === "expert_choice" ? { balance: 0 } : {}) };
-  const train = { sequenceLength: LENGTH, batchSize: SEQUENCES, microBatchSize, loss, freeze };
+  const train = { sequenceLength: LENGTH, batchSize: SEQUENCES, microBatchSize, loss, recompute, freeze };
   return parseRecipe(tinyRecipe({ seed, model, train }));
 }
 
@@ -55,17 +59,18 @@ function batchOf({ vocabSize }: ModelConfig, { seed, documents }: AnyRun): StepB
 }
 
 /** A model and its optimiser, of new weights. */
-function trainer(config: ModelConfig, run: AnyRun) {
+function trainer(config: ModelConfig, run: AnyRun, on = backend) {
   const recipe = recipeOf(config, run);
   const { train } = recipe;
-  const parameters = new Parameters(backend, config, { trainable: true, frozen: frozenTensors(recipe) });
+  const parameters = new Parameters(on, config, { trainable: true, frozen: frozenTensors(recipe) });
   parameters.initialise(run.seed);
-  const decoder = new Decoder(backend, parameters);
-  const step = new TrainStep(backend, decoder, {
+  const decoder = new Decoder(on, parameters);
+  const step = new TrainStep(on, decoder, {
     sequenceLength: LENGTH,
     microBatchSize: run.microBatchSize,
     loss: train.loss,
     optimizer: train.optimizer,
+    recompute: train.recompute,
   });
   const { optimizer } = step;
   const dispose = () => {
@@ -108,9 +113,12 @@ const seen = new Map(Object.keys(CHOICES).map((key) => [key, new Set<unknown>()]
 async function checkLaws(config: ModelConfig, run: AnyRun): Promise<void> {
   for (const [key, values] of seen) values.add(config[key as keyof ModelConfig]);
   const batch = batchOf(config, run);
-  const first = trainer(config, run);
+  const { backend: counting, bytes } = countingBackend(backend);
+  const first = trainer(config, run, counting);
   const tensors = first.parameters.tensors();
   expect(countParameters(config).total).toBe(tensors.reduce((sum, { data }) => sum + data.length, 0));
+  const flops = SEQUENCES * LENGTH * flopsPerToken(config, LENGTH).training;
+  expect(flops / countedFlops(config, SEQUENCES, LENGTH)).toBeCloseTo(1, 12);
 
   const frozen = first.frozen();
   const losses = [first, first].map(({ step }) => step.run(batch, LEARNING_RATE).loss);
@@ -121,6 +129,9 @@ async function checkLaws(config: ModelConfig, run: AnyRun): Promise<void> {
   expect(second.state()).toEqual(first.state());
   expect(second.frozen()).toEqual(frozen);
 
+  const { train } = recipeOf(config, run);
+  const predicted = { ...train, ...run, documentMask: run.documents, evaluates: false };
+  expect(bytes.peak).toBe(totalBytes(trainingMemory(config, predicted)));
   losses.push(last[0]?.loss as number);
   expect(losses.every(Number.isFinite)).toBe(true);
   expect(losses.at(-1)).toBeLessThan(losses[0] as number);
