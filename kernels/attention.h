@@ -4,7 +4,10 @@
 #pragma once
 #include "gemm.h"
 
-constexpr isize QUERY_TILE = 48, KEY_TILE = 2 * (NR > 32 ? NR : 32);
+// The forward pass wants long rows of scores, for one softmax each; the backward pass holds two tiles, and short ones.
+constexpr isize KEY_UNIT = NR > 32 ? NR : 32;
+constexpr isize FORWARD_QUERIES = 24, FORWARD_KEYS = 4 * KEY_UNIT;
+constexpr isize BACKWARD_QUERIES = 48, BACKWARD_KEYS = 2 * KEY_UNIT;
 
 // Which of a tile's keys one query sees: low .. high.
 struct Visible {
@@ -23,10 +26,10 @@ INLINE void multiply_tile_rows(isize m, isize n, isize k, const f32* a, isize ld
       m, n, k, [=](isize i, isize rows) { return rows_of(a + i * lda, lda, rows); }, b, c, ldc, add);
 }
 
-// C[m, n] += A^T B for a tile, A[k, m] by rows of stride KEY_TILE.
+// C[m, n] += A^T B for a tile, A[k, m] of the backward pass's scores.
 INLINE void multiply_tile_columns(isize m, isize n, isize k, const f32* a, const PanelsOfB& b, f32* c, isize ldc) {
   multiply_panels(
-      m, n, k, [=](isize i, isize) { return ColumnsOfA{a + i, KEY_TILE}; }, b, c, ldc, true);
+      m, n, k, [=](isize i, isize) { return ColumnsOfA{a + i, BACKWARD_KEYS}; }, b, c, ldc, true);
 }
 
 INLINE void scale_row(f32* x, isize count, f32 factor) {
@@ -55,13 +58,14 @@ INLINE f32 softmax_row(f32* scores, Visible see, isize keys, f32 scale, f32& max
   each_score(scores, see, keys, nothing, [&](isize, vf x) INLINE_LAMBDA { best = maximum(x, best); });
   f32 highest = max_lanes(best);
   if (!(highest > maximum_so_far)) highest = maximum_so_far;
-  if (highest == nothing) {  // nothing seen yet: exp(-inf - -inf) would not be a number
+  if (see.high <= see.low) {
     memset(scores, 0, (size_t)keys * sizeof(f32));
     return 1;
   }
-  vf sum = splat(0.0f), factor = splat(scale), most = splat(highest);
+  // Where every score is -infinity or not a number there is no maximum to take off, and the latter must stay to be seen.
+  vf sum = splat(0.0f), factor = splat(scale), most = splat(highest == nothing ? 0 : highest);
   each_score(scores, see, keys, nothing, [&](isize j, vf x) INLINE_LAMBDA {
-    vf p = exp_vector((x - most) * factor);
+    vf p = exp_below((x - most) * factor);
     sum += p;
     store(scores + j, p);
   });
@@ -87,25 +91,25 @@ OLMOE_API void olmoe_attention_forward(const f32* q, isize ldq, const f32* k, is
     for (isize h = 0; h < group; h++)
       for (isize i = 0; i < queries; i++) memset(out_row(h, i), 0, (size_t)channels * sizeof(f32));
 
-    for (isize j = 0; j < keys; j += KEY_TILE) {
-      isize count = minimum(KEY_TILE, keys - j);
+    for (isize j = 0; j < keys; j += FORWARD_KEYS) {
+      isize count = minimum(FORWARD_KEYS, keys - j);
       isize row = b * kv_stride + j;
       PanelsOfB keys_across = panels_of({k + row * ldk + kv_head * channels, ldk, true}, 0, channels, 0, count, SLOT_D);
       PanelsOfB values = panels_of({v + row * ldv + kv_head * channels, ldv, false}, 0, count, 0, channels, SLOT_E);
-      f32* scores = scratch(SLOT_F, QUERY_TILE * KEY_TILE);
+      f32* scores = scratch(SLOT_F, FORWARD_QUERIES * FORWARD_KEYS);
       isize first = j > before ? j - before : 0;  // earlier queries see nothing of this tile
       for (isize h = 0; h < group; h++)
-        for (isize i = first / QUERY_TILE * QUERY_TILE; i < queries; i += QUERY_TILE) {
-          isize m = minimum(QUERY_TILE, queries - i), seen = minimum(count, before + i + m - j);
+        for (isize i = first / FORWARD_QUERIES * FORWARD_QUERIES; i < queries; i += FORWARD_QUERIES) {
+          isize m = minimum(FORWARD_QUERIES, queries - i), seen = minimum(count, before + i + m - j);
           const f32* query = q + (b * queries + i) * ldq + (kv_head * group + h) * channels;
-          multiply_tile_rows(m, seen, channels, query, ldq, keys_across, scores, KEY_TILE, false);
+          multiply_tile_rows(m, seen, channels, query, ldq, keys_across, scores, FORWARD_KEYS, false);
           for (isize r = 0; r < m; r++) {
             isize state = h * queries + i + r;
             Visible see = visible_keys(kv_start, b * queries + i + r, before + i + r, j, seen);
-            f32 factor = softmax_row(scores + r * KEY_TILE, see, seen, scale, highest[state], sums[state]);
+            f32 factor = softmax_row(scores + r * FORWARD_KEYS, see, seen, scale, highest[state], sums[state]);
             if (factor != 1) scale_row(out_row(h, i + r), channels, factor);
           }
-          multiply_tile_rows(m, channels, seen, scores, KEY_TILE, values, out_row(h, i), ldo, true);
+          multiply_tile_rows(m, channels, seen, scores, FORWARD_KEYS, values, out_row(h, i), ldo, true);
         }
     }
     for (isize h = 0; h < group; h++)
@@ -123,7 +127,7 @@ static void score_gradients(f32* probs, f32* dscores, const f32* lse, const f32*
                             isize position0, isize first_key, isize m, isize count, f32 scale) {
   for (isize r = 0; r < m; r++) {
     Visible see = visible_keys(kv_start, query0 + r, position0 + r, first_key, count);
-    f32 *p = probs + r * KEY_TILE, *d = dscores + r * KEY_TILE;
+    f32 *p = probs + r * BACKWARD_KEYS, *d = dscores + r * BACKWARD_KEYS;
     if (see.high <= see.low) {
       memset(p, 0, (size_t)count * sizeof(f32));
       memset(d, 0, (size_t)count * sizeof(f32));
@@ -131,7 +135,7 @@ static void score_gradients(f32* probs, f32* dscores, const f32* lse, const f32*
     }
     vf factor = splat(scale), shift = splat(lse[r]), mean = splat(delta[r]);
     each_score(p, see, count, -__builtin_inff(), [&](isize j, vf x) INLINE_LAMBDA {
-      vf probability = exp_vector(x * factor - shift);
+      vf probability = exp_below(x * factor - shift);
       store(p + j, probability);
       // What is not seen stays out of it, whatever its value is.
       store(d + j, choose(probability == splat(0), splat(0), probability * (load(d + j) - mean) * factor));
@@ -159,28 +163,28 @@ OLMOE_API void olmoe_attention_backward(const f32* q, isize ldq, const f32* k, i
         memset(dq + (row0 + i) * lddq + column, 0, (size_t)channels * sizeof(f32));
       }
 
-    for (isize j = 0; j < length; j += KEY_TILE) {
-      isize count = minimum(KEY_TILE, length - j);
+    for (isize j = 0; j < length; j += BACKWARD_KEYS) {
+      isize count = minimum(BACKWARD_KEYS, length - j);
       const f32 *key = k + (row0 + j) * ldk + kv_head * channels, *value = v + (row0 + j) * ldv + kv_head * channels;
       PanelsOfB keys_across = panels_of({key, ldk, true}, 0, channels, 0, count, SLOT_D);
       PanelsOfB values_across = panels_of({value, ldv, true}, 0, channels, 0, count, SLOT_E);
       PanelsOfB keys = panels_of({key, ldk, false}, 0, count, 0, channels, SLOT_G);
-      f32 *probs = scratch(SLOT_F, 2 * QUERY_TILE * KEY_TILE), *dscores = probs + QUERY_TILE * KEY_TILE;
+      f32 *probs = scratch(SLOT_F, 2 * BACKWARD_QUERIES * BACKWARD_KEYS), *dscores = probs + BACKWARD_QUERIES * BACKWARD_KEYS;
       f32 *dkey = dk + (row0 + j) * lddk + kv_head * channels, *dvalue = dv + (row0 + j) * lddv + kv_head * channels;
       for (isize r = 0; r < count; r++) {
         memset(dkey + r * lddk, 0, (size_t)channels * sizeof(f32));
         memset(dvalue + r * lddv, 0, (size_t)channels * sizeof(f32));
       }
       for (isize h = 0; h < group; h++)
-        for (isize i = j / QUERY_TILE * QUERY_TILE; i < length; i += QUERY_TILE) {
-          isize m = minimum(QUERY_TILE, length - i), seen = minimum(count, i + m - j);
+        for (isize i = j / BACKWARD_QUERIES * BACKWARD_QUERIES; i < length; i += BACKWARD_QUERIES) {
+          isize m = minimum(BACKWARD_QUERIES, length - i), seen = minimum(count, i + m - j);
           isize column = (kv_head * group + h) * channels, state = h * length + i;
           const f32 *query = q + (row0 + i) * ldq + column, *dquery = dout + (row0 + i) * lddo + column;
-          multiply_tile_rows(m, seen, channels, query, ldq, keys_across, probs, KEY_TILE, false);
-          multiply_tile_rows(m, seen, channels, dquery, lddo, values_across, dscores, KEY_TILE, false);
+          multiply_tile_rows(m, seen, channels, query, ldq, keys_across, probs, BACKWARD_KEYS, false);
+          multiply_tile_rows(m, seen, channels, dquery, lddo, values_across, dscores, BACKWARD_KEYS, false);
           score_gradients(probs, dscores, lse + (b * heads + kv_head * group + h) * length + i, delta + state, kv_start,
                           row0 + i, i, j, m, seen, scale);
-          multiply_tile_rows(m, channels, seen, dscores, KEY_TILE, keys, dq + (row0 + i) * lddq + column, lddq, true);
+          multiply_tile_rows(m, channels, seen, dscores, BACKWARD_KEYS, keys, dq + (row0 + i) * lddq + column, lddq, true);
           PanelsOfB douts = panels_of({dquery, lddo, false}, 0, m, 0, channels, SLOT_A);
           multiply_tile_columns(seen, channels, m, probs, douts, dvalue, lddv);
           PanelsOfB queries = panels_of({query, ldq, false}, 0, m, 0, channels, SLOT_A);

@@ -10,7 +10,7 @@ INLINE f64 exp_sum(f32* x, isize count, f32 most) {
   for (isize begin = 0; begin < count; begin += RUN) {
     f32* run = x + begin;
     total += (f64)sum_over(minimum(RUN, count - begin), [=](isize i, isize n) INLINE_LAMBDA {
-      vf e = exp_vector(load_n(run + i, n, -__builtin_inff()) - splat(most));
+      vf e = exp_below(load_n(run + i, n, -__builtin_inff()) - splat(most));
       if (KEEP) store_n(run + i, e, n);
       return e;
     });

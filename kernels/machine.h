@@ -13,9 +13,10 @@
 
 #include "blocks.h"
 
+#if defined(__x86_64__)
 // Whether AMX tiles for bf16 are there, and the system lets this process use them.
 static bool tiles_allowed(void) {
-#if defined(__linux__) && defined(__x86_64__)
+#if defined(__linux__)
   constexpr unsigned TILES = 1u << 24 | 1u << 22;  // leaf 7, edx: AMX-TILE and AMX-BF16
   constexpr int REQUEST_PERMISSION = 0x1023, TILE_DATA = 18;
   unsigned a, b, c, d;
@@ -25,6 +26,7 @@ static bool tiles_allowed(void) {
   return false;
 #endif
 }
+#endif
 
 OLMOE_API isize olmoe_cpu_features(void) {
   isize features = 0;

@@ -9,7 +9,7 @@ INLINE isize router_tokens(isize experts) { return maximum(1, TASK_ELEMENTS / 4 
 INLINE f32 router_softmax(const f32* logits, f32* probs, isize count) {
   f32 most = max_over(logits, count);
   f32 sum = sum_over(count, [=](isize i, isize n) INLINE_LAMBDA {
-    vf e = exp_vector(load_n(logits + i, n, -__builtin_inff()) - splat(most));
+    vf e = exp_below(load_n(logits + i, n, -__builtin_inff()) - splat(most));
     store_n(probs + i, e, n);
     return e;
   });

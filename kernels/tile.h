@@ -28,7 +28,7 @@ constexpr int NR = NV * LANES;
 constexpr isize NEAR = 192 * 1024;
 // Longest row, in floats, of a matrix whose columns are read in place: the rows of a longer one push each other out of
 // the first cache.
-constexpr isize SHORT_ROW = 512;
+constexpr isize SHORT_ROW = 8 * NR;
 // Columns of a transposed A that are packed side by side.
 constexpr isize STRIPE = 8 * MR;
 

@@ -51,7 +51,15 @@ async function openBestNative(options: BackendOptions, precision: Precision): Pr
       `backend: this processor does not run ${chosen ?? "any native build"}, only ${usable.join(", ") || "wasm"}`,
     );
   }
-  return openNative(await buildNative(chosen, precision), chosen, threads, precision);
+  try {
+    return openNative(await buildNative(chosen, precision), chosen, threads, precision);
+  } catch (error) {
+    // A compiler may be older than the processor: the next plainer instruction set will do, unless this one was asked for.
+    const plainer = usable[usable.indexOf(chosen) - 1];
+    if (isa !== undefined || plainer === undefined || !(error instanceof UnsupportedError)) throw error;
+    options.onNotice?.(`${error.message.split("\n")[0]}: running on ${plainer}`);
+    return openBestNative({ ...options, isa: plainer }, precision);
+  }
 }
 
 function noBf16(reason: string): UnsupportedError {
