@@ -63,7 +63,9 @@ async function serve(): Promise<Server> {
   return server;
 }
 
-describe.skipIf(EXECUTABLE === undefined)("olmoe/browser in Chromium", () => {
+const PLACE = EXECUTABLE ?? "Chromium, which is missing (Debian: apt install chromium; or its path in CHROMIUM_PATH)";
+
+describe.skipIf(EXECUTABLE === undefined)(`olmoe/browser in ${PLACE}`, () => {
   let server: Server;
   let browser: Browser;
   let node: Result;
@@ -116,8 +118,4 @@ describe.skipIf(EXECUTABLE === undefined)("olmoe/browser in Chromium", () => {
       notices: [expect.stringMatching(/^wasm: one thread instead of 2: /)],
     });
   });
-});
-
-describe.skipIf(EXECUTABLE !== undefined)("olmoe/browser", () => {
-  it.skip("needs Chromium (Debian: apt install chromium; elsewhere its path in CHROMIUM_PATH)", () => {});
 });

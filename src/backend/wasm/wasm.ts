@@ -39,7 +39,9 @@ class WasmBlock implements Block {
   readonly #instance: WasmInstance;
 
   constructor(instance: WasmInstance, byteLength: number) {
-    this.address = instance.exports.olmoe_allocate(Math.max(byteLength, 64)) >>> 0;
+    // Sizes are signed 32-bit numbers there: a larger one would arrive as another.
+    const possible = byteLength < 2 ** 31;
+    this.address = possible ? instance.exports.olmoe_allocate(Math.max(byteLength, 64)) >>> 0 : 0;
     if (this.address === 0) {
       throw new ResourceError(`wasm memory: ${byteLength} bytes are not to be had, the limit is 4 GB in all`, {
         hint: "use a smaller model or batch, or the native backend",

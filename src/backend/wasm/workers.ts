@@ -21,7 +21,7 @@ export interface KernelWorker {
 
 export interface WorkerEvents {
   onMessage(message: unknown): void;
-  /** The worker could not start, or ended. */
+  /** The worker could not start, or has ended. */
   onError(reason: string): void;
 }
 
@@ -61,29 +61,20 @@ export interface SharedKernels {
 }
 
 /** Starts one worker and resolves when it is ready. */
-function startWorker(kernels: SharedKernels, index: number, start: StartWorker, started: KernelWorker[]) {
+function startOne(kernels: SharedKernels, index: number, start: StartWorker, started: KernelWorker[]): Promise<void> {
   const { module, memory, exports } = kernels;
   const stack = exports.olmoe_allocate(STACK_BYTES + (exports.__tls_size.value as number)) >>> 0;
+  const threadLocal = stack + STACK_BYTES;
+  let timeout: ReturnType<typeof setTimeout> | undefined;
   return new Promise<void>((resolve, reject) => {
     const refuse = (reason: string) => reject(new UnsupportedError(`worker ${index}: ${reason}`));
     if (stack === 0) return refuse("there is no memory for its stack");
-    const timeout = setTimeout(() => refuse(`not ready after ${START_TIMEOUT_MS / 1000} s`), START_TIMEOUT_MS);
-    const worker = start(SOURCE, {
-      onMessage: (fault) => {
-        clearTimeout(timeout);
-        worker.unref();
-        if (fault === null) resolve();
-        else refuse(String(fault));
-      },
-      onError: (reason) => {
-        clearTimeout(timeout);
-        refuse(reason);
-      },
-    });
+    const onMessage = (fault: unknown) => (fault === null ? resolve() : refuse(String(fault)));
+    const worker = start(SOURCE, { onMessage, onError: refuse });
     started.push(worker);
-    const threadLocal = stack + STACK_BYTES;
+    timeout = setTimeout(() => refuse(`not ready after ${START_TIMEOUT_MS / 1000} s`), START_TIMEOUT_MS);
     worker.postMessage({ module, memory, index, stackTop: threadLocal, threadLocal });
-  });
+  }).finally(() => clearTimeout(timeout));
 }
 
 /**
@@ -97,7 +88,8 @@ export async function startWorkers(
 ): Promise<readonly KernelWorker[]> {
   const started: KernelWorker[] = [];
   try {
-    await Promise.all(Array.from({ length: count }, (_, index) => startWorker(kernels, index, start, started)));
+    await Promise.all(Array.from({ length: count }, (_, index) => startOne(kernels, index, start, started)));
+    for (const worker of started) worker.unref();
     return started;
   } catch (error) {
     for (const worker of started) worker.terminate();
