@@ -2,6 +2,7 @@
 
 // Models: build, run forward with the routing in view.
 export { Graph, type Variable } from "./autograd/graph.ts";
+export type { Routing } from "./autograd/ops/moe.ts";
 
 // The wasm backend: kernels and the memory they work on.
 export type { Backend, BackendName, InstructionSet } from "./backend/backend.ts";

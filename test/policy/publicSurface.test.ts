@@ -20,3 +20,9 @@ it.each(SURFACES)("%s loads, and nothing it exports is undefined", async (_, loa
   const surface: Record<string, unknown> = await load();
   expect(Object.entries(surface).filter(([, value]) => value === undefined)).toEqual([]);
 });
+
+it("src/browser.ts has the names of src/index.ts for what runs in a page", async () => {
+  const [[, index], [, browser]] = SURFACES;
+  const names = Object.keys(await index());
+  expect(Object.keys(await browser()).filter((name) => !names.includes(name))).toEqual([]);
+});
