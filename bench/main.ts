@@ -9,8 +9,8 @@ import { TRAIN_SIZES, trainBench, trainFlops } from "./train.ts";
 
 const USAGE = `usage: npx tsx bench/main.ts NAME [options]
 
-  gemm     f32 matrix products, native on one thread and on all, and wasm; peers: PyTorch, jax-js
-  train    one training step in tokens/s; peers: transformers on PyTorch
+  gemm     f32 matrix products, native and wasm, on one thread and on all; peers: PyTorch, jax-js
+  train    one training step in tokens/s; peers: transformers on PyTorch (native), one thread (wasm)
   memory   peak memory of training beside what olmoe estimate predicts
 
   --json             one line of JSON for each row

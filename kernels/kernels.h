@@ -33,6 +33,12 @@ OLMOE_API isize olmoe_set_threads(isize count);
 // Zero-filled, 64-byte aligned memory, or 0 when there is none.
 OLMOE_API void* olmoe_allocate(isize bytes);
 OLMOE_API void olmoe_release(void* block);
+#if defined(__wasm_atomics__)
+// The life of worker `index`, from 0; does not return. The host has given the worker a stack and thread-local memory.
+OLMOE_API void olmoe_worker(isize index);
+// To be called when a worker has ended by a fault: the kernel that waits for it then ends by one, too.
+OLMOE_API void olmoe_worker_failed(void);
+#endif
 // Runs multiply-adds in registers on every thread and returns how many floating-point operations that were.
 OLMOE_API f64 olmoe_fma_burst(isize iterations);
 // Reads `count` floats on every thread in turn, `repeats` times; returns a sum so that nothing is left out.

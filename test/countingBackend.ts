@@ -4,7 +4,7 @@ import type { Backend } from "../src/backend/backend.ts";
 const MIB = 2 ** 20;
 
 /** The same backend, keeping account of its blocks, rounded as native memory is. */
-export function countingBackend({ name, isa, precision, threads, kernels, ...rest }: Backend) {
+export function countingBackend({ name, isa, precision, threads, kernels, close, ...rest }: Backend) {
   const bytes = { held: 0, peak: 0 };
   const allocate: Backend["allocate"] = (byteLength) => {
     const block = rest.allocate(byteLength);
@@ -28,5 +28,5 @@ export function countingBackend({ name, isa, precision, threads, kernels, ...res
       },
     };
   };
-  return { backend: { name, isa, precision, threads, kernels, allocate } satisfies Backend, bytes };
+  return { backend: { name, isa, precision, threads, kernels, allocate, close } satisfies Backend, bytes };
 }

@@ -21,4 +21,6 @@ export interface Backend extends Allocator {
   /** Threads that kernels run on, the caller's included. */
   readonly threads: number;
   readonly kernels: Kernels;
+  /** Ends the threads that belong to this backend alone. Its memory stays; kernels then run on the caller's thread. */
+  close(): void;
 }

@@ -97,6 +97,7 @@ export class Profiler {
         this.#blocks.push(block);
         return block;
       },
+      close: () => backend.close(),
       get kernels() {
         return kernels();
       },

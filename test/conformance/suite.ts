@@ -37,10 +37,11 @@ const casesByKernel = KERNEL_NAMES.filter((kernel) => !MACHINE.includes(kernel))
 );
 
 export function describeConformance(backend: Backend): void {
-  describe(`${backend.name} ${backend.isa}`, () => {
-    const { threads } = backend;
+  const { name, isa, threads } = backend;
+  describe(`${name} ${isa}, ${threads} ${threads === 1 ? "thread" : "threads"}`, () => {
     afterAll(() => {
       backend.kernels.setThreads(threads);
+      backend.close();
     });
 
     describe("gives what the reference gives and writes nothing else", () => {

@@ -71,6 +71,7 @@ export function createDryBackend(kernels: Partial<Kernels> = {}): DryBackend {
     threads: 1,
     kernels: { ...nothing, setThreads: () => 1, firstNonfinite: () => -1, ...kernels },
     allocate: (byteLength) => memory.allocate(byteLength),
+    close: () => undefined,
     get heldBytes() {
       return memory.heldBytes;
     },

@@ -48,5 +48,7 @@ export function openNative(path: string, isa: InstructionSet, threads: number, p
     threads: kernels.setThreads(threads),
     kernels,
     allocate: (byteLength) => new NativeBlock(library, byteLength),
+    // The pool belongs to the library, which other backends may have open.
+    close: () => undefined,
   };
 }

@@ -30,6 +30,7 @@ export function createReferenceBackend(): Backend {
     threads: 1,
     kernels: referenceKernels(heap),
     allocate: (byteLength) => heap.allocate(byteLength),
+    close: () => undefined,
   };
 }
 
