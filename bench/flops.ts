@@ -13,7 +13,7 @@ export interface StepFlops {
 export function matmulFlopsPerToken(config: ModelConfig, sequenceLength: number): StepFlops {
   const layers = config.numHiddenLayers;
   const { output, forward: _, training: perToken, ...inLayers } = flopsPerToken(config, sequenceLength);
-  const layer = Object.entries(inLayers).map(([part, count]) => `${part} ${count / layers}`);
+  const layer = Object.entries(inLayers).flatMap(([part, count]) => (count === 0 ? [] : `${part} ${count / layers}`));
   const arithmetic =
     `6 x (${layers} layers x (${layer.join(" + ")}) + output ${output}) = ` + `${(perToken / 1e6).toFixed(1)} MFLOP`;
   return { perToken, arithmetic };
