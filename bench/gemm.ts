@@ -10,6 +10,7 @@ import { fmaPeak, timed } from "./limit.ts";
 import { startJaxJs } from "./peers/jaxjs/setup.ts";
 import { optionalPeer, type PeerProcess } from "./peers/process.ts";
 import { startPyTorch } from "./peers/pytorch/setup.ts";
+import { SINGLE_THREAD, singleThread } from "./singleThread.ts";
 
 /** C[m, n] = op(A)[m, k] * op(B)[k, n], named as in kernels.h. */
 interface Product {
@@ -49,7 +50,7 @@ function nameOf({ m, n, k, transposeA, transposeB }: Product): string {
   return `${m}x${n}x${k} ${transposeA ? "T" : "N"}${transposeB ? "T" : "N"}`;
 }
 
-function ours(backend: Backend, arena: Arena, product: Product): Contender {
+function ours(name: string, backend: Backend, arena: Arena, product: Product): Contender {
   const { m, n, k, transposeA, transposeB } = product;
   const a = arena.take([m * k]);
   const b = arena.take([k * n]);
@@ -60,7 +61,7 @@ function ours(backend: Backend, arena: Arena, product: Product): Contender {
   const [lda, ldb] = [transposeA ? m : k, transposeB ? k : n];
   const repeats = repeatsOf(product);
   return {
-    name: "ours",
+    name,
     run: () => {
       const { ms } = timed(() => {
         for (let repeat = 0; repeat < repeats; repeat++) {
@@ -83,14 +84,12 @@ function peerContender(name: string, process: PeerProcess, threads: number, prod
   };
 }
 
-/** Native on one thread and on all, then wasm, which has one; options narrow the list. */
+/** Native on one thread and on all, then wasm likewise; options narrow the list. */
 function configurations({ backend, threads }: BenchOptions) {
-  const all = availableParallelism();
-  const counts = threads === undefined ? [...new Set([1, all])] : [threads];
-  return [
-    ...counts.map((count) => ({ backend: "native" as const, threads: count })),
-    { backend: "wasm" as const, threads: 1 },
-  ].filter((configuration) => backend === undefined || configuration.backend === backend);
+  const counts = threads === undefined ? [...new Set([1, availableParallelism()])] : [threads];
+  return (["native", "wasm"] as const)
+    .filter((name) => backend === undefined || name === backend)
+    .flatMap((name) => counts.map((count) => ({ backend: name, threads: count })));
 }
 
 /** One row for each product on each backend and thread count. Peers run on as many threads as we do. */
@@ -106,9 +105,12 @@ export async function* gemmBench(options: BenchOptions): AsyncGenerator<Row> {
     const backend = await openBackend({ ...configuration, ...isa });
     const machine = describeMachine(backend.kernels.cpuFeatures());
     const limit = fmaPeak(backend, GIGA);
+    const single = await singleThread(backend);
     for (const product of PRODUCTS) {
       const arena = new Arena(backend);
-      const contenders = [ours(backend, arena, product), limit];
+      const contenders = [ours("ours", backend, arena, product), limit];
+      const singleArena = single && new Arena(single);
+      if (single && singleArena) contenders.push(ours(SINGLE_THREAD, single, singleArena, product));
       if (backend.name === "native" && pytorch) {
         contenders.push(peerContender("pytorch", pytorch, backend.threads, product));
       }
@@ -118,9 +120,11 @@ export async function* gemmBench(options: BenchOptions): AsyncGenerator<Row> {
       }
       const measurement = await interleave(contenders, options);
       arena.dispose();
+      singleArena?.dispose();
       const place = `${backend.name} ${backend.isa}, ${backend.threads} thread${backend.threads === 1 ? "" : "s"}`;
       const names = { bench: "gemm", case: `${nameOf(product)}, ${place}`, unit: "GFLOP/s" };
       yield toRow({ ...names, machine, ours: "ours", limit: "limit" }, measurement);
     }
+    backend.close();
   }
 }

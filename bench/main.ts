@@ -3,12 +3,15 @@ import { parseArgs } from "node:util";
 import { OlmoeError, UsageError } from "../src/errors.ts";
 import { gemmBench } from "./gemm.ts";
 import { type BenchOptions, formatMachine, formatTable, loadWarning, type Row } from "./harness.ts";
+import { memoryBench, memoryChild } from "./memory.ts";
+import { profileTraining } from "./profile.ts";
 import { TRAIN_SIZES, trainBench, trainFlops } from "./train.ts";
 
 const USAGE = `usage: npx tsx bench/main.ts NAME [options]
 
-  gemm     f32 matrix products, native on one thread and on all, and wasm; peers: PyTorch, jax-js
-  train    one training step in tokens/s; peers: transformers on PyTorch
+  gemm     f32 matrix products, native and wasm, on one thread and on all; peers: PyTorch, jax-js
+  train    one training step in tokens/s; peers: transformers on PyTorch (native), one thread (wasm)
+  memory   peak memory of training beside what olmoe estimate predicts
 
   --json             one line of JSON for each row
   --no-peers         do not install or run the peers
@@ -16,6 +19,7 @@ const USAGE = `usage: npx tsx bench/main.ts NAME [options]
   --backend NAME     native or wasm only
   --isa NAME         instruction set of the native kernels: amx, avx512, avx2, x86-64 or neon
   --threads N        threads of every contender
+  --profile          of train: where the time of a step goes, kernel by kernel, instead of the rows
   --size NAME        preset to train: ${TRAIN_SIZES.join(", ")}; default small
 
 example: npx tsx bench/main.ts gemm --threads 2 --no-peers`;
@@ -28,6 +32,8 @@ const OPTIONS = {
   isa: { type: "string" },
   threads: { type: "string" },
   size: { type: "string", default: "small" },
+  profile: { type: "boolean", default: false },
+  child: { type: "string" },
   help: { type: "boolean", default: false },
 } as const;
 
@@ -59,10 +65,16 @@ async function main(signal: AbortSignal): Promise<void> {
     console.log(USAGE);
     return;
   }
-  if (positionals.length !== 1) {
-    throw new UsageError(`bench: got ${positionals.length} names, expected one of gemm, train`, { hint: USAGE });
+  if (values.child !== undefined) {
+    console.log(await memoryChild(values.child));
+    return;
   }
-  const name = oneOf("bench", positionals[0]!, ["gemm", "train"]);
+  if (positionals.length !== 1) {
+    throw new UsageError(`bench: got ${positionals.length} names, expected one of gemm, train, memory`, {
+      hint: USAGE,
+    });
+  }
+  const name = oneOf("bench", positionals[0]!, ["gemm", "train", "memory"]);
   const size = oneOf("--size", values.size, TRAIN_SIZES);
   const { backend, isa, threads, repetitions } = values;
   const options: BenchOptions = {
@@ -75,6 +87,15 @@ async function main(signal: AbortSignal): Promise<void> {
     notice: (text) => console.error(text),
   };
 
+  if (values.profile) {
+    if (name !== "train") throw new UsageError(`--profile: not for ${name}, expected train`);
+    console.log(await profileTraining(options, size));
+    return;
+  }
+  if (name === "memory") {
+    console.log(await memoryBench(options));
+    return;
+  }
   const rows: Row[] = [];
   for await (const row of name === "gemm" ? gemmBench(options) : trainBench(options, size)) {
     rows.push(row);

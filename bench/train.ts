@@ -2,6 +2,7 @@
 import { availableParallelism } from "node:os";
 import { uniformInt } from "pure-rand/distribution/uniformInt";
 import { xoroshiro128plus } from "pure-rand/generator/xoroshiro128plus";
+import type { Backend } from "../src/backend/backend.ts";
 import { openBackend } from "../src/backend/io.ts";
 import { configToHuggingFace } from "../src/config/huggingface.ts";
 import { parseModelConfig } from "../src/config/model.ts";
@@ -13,6 +14,7 @@ import { fmaPeak } from "./limit.ts";
 import { ourTrainStep, type TrainWorkload } from "./ourTrainStep.ts";
 import { optionalPeer, type PeerProcess } from "./peers/process.ts";
 import { startPyTorch } from "./peers/pytorch/setup.ts";
+import { SINGLE_THREAD, singleThread } from "./singleThread.ts";
 
 const SEED = 1;
 /** transformers' ways to run the experts: a loop over them, and one grouped product. */
@@ -26,7 +28,7 @@ const BATCH_SIZE = 8;
 const SEQUENCE_LENGTH = 256;
 
 /** The paper's optimiser and balance loss; no z-loss, because transformers has none. */
-function workloadOf(size: TrainSize): TrainWorkload {
+export function workloadOf(size: TrainSize): TrainWorkload {
   const config = parseModelConfig(PRESETS[size]);
   const train = trainSchema.parse({
     steps: 1,
@@ -97,6 +99,27 @@ function lossNotice(name: string, notice: (text: string) => void): (loss: number
   };
 }
 
+/** This library's step on a backend. */
+async function ourContender(
+  name: string,
+  backend: Backend,
+  workload: TrainWorkload,
+  notice: (text: string) => void,
+): Promise<Contender> {
+  const step = await ourTrainStep(backend, workload);
+  const lossOf = lossNotice(name, notice);
+  return {
+    name,
+    run: async () => {
+      const start = performance.now();
+      const loss = await step();
+      const seconds = (performance.now() - start) / 1000;
+      lossOf(loss);
+      return workload.ids.length / seconds;
+    },
+  };
+}
+
 /** One row: tokens per second of a whole step; the limit is the FMA peak divided by the FLOPs of a token. */
 export async function* trainBench(options: BenchOptions, size: TrainSize): AsyncGenerator<Row> {
   const { notice, signal } = options;
@@ -107,19 +130,9 @@ export async function* trainBench(options: BenchOptions, size: TrainSize): Async
     threads: options.threads ?? availableParallelism(),
     ...(options.isa === undefined ? {} : { isa: options.isa }),
   });
-  const step = await ourTrainStep(backend, workload);
-  const lossOf = lossNotice("ours", notice);
-  const ours: Contender = {
-    name: "ours",
-    run: async () => {
-      const start = performance.now();
-      const loss = await step();
-      const seconds = (performance.now() - start) / 1000;
-      lossOf(loss);
-      return workload.ids.length / seconds;
-    },
-  };
-  const contenders = [ours, fmaPeak(backend, perToken)];
+  const contenders = [await ourContender("ours", backend, workload, notice), fmaPeak(backend, perToken)];
+  const single = await singleThread(backend);
+  if (single) contenders.push(await ourContender(SINGLE_THREAD, single, workload, notice));
   const peers: PeerProcess[] = [];
   try {
     for (const experts of options.peers ? EXPERTS_IMPLEMENTATIONS : []) {
@@ -144,5 +157,6 @@ export async function* trainBench(options: BenchOptions, size: TrainSize): Async
     );
   } finally {
     for (const peer of peers) peer[Symbol.dispose]();
+    backend.close();
   }
 }

@@ -7,6 +7,7 @@
 #include "elementwise.h"
 #include "embedding.h"
 #include "gemm.h"
+#include "layernorm.h"
 #include "loss.h"
 #include "machine.h"
 #include "moe.h"

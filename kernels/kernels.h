@@ -33,6 +33,12 @@ OLMOE_API isize olmoe_set_threads(isize count);
 // Zero-filled, 64-byte aligned memory, or 0 when there is none.
 OLMOE_API void* olmoe_allocate(isize bytes);
 OLMOE_API void olmoe_release(void* block);
+#if defined(__wasm_atomics__)
+// The life of worker `index`, from 0; does not return. The host has given the worker a stack and thread-local memory.
+OLMOE_API void olmoe_worker(isize index);
+// To be called when a worker has ended by a fault: the kernel that waits for it then ends by one, too.
+OLMOE_API void olmoe_worker_failed(void);
+#endif
 // Runs multiply-adds in registers on every thread and returns how many floating-point operations that were.
 OLMOE_API f64 olmoe_fma_burst(isize iterations);
 // Reads `count` floats on every thread in turn, `repeats` times; returns a sum so that nothing is left out.
@@ -81,6 +87,18 @@ OLMOE_API void olmoe_rmsnorm_forward(const f32* x, isize ldx, const f32* weight,
 OLMOE_API void olmoe_rmsnorm_backward(const f32* x, isize ldx, const f32* weight, const f32* rstd, const f32* dy,
                                       isize lddy, f32* dx, isize lddx, f32* dweight, isize rows, isize width,
                                       isize accumulate);
+
+// ---- LayerNorm -----------------------------------------------------------------------------------------------------
+
+// y = (x - mean) * rstd * weight + bias with rstd[t] = 1 / sqrt(mean((x[t] - mean[t])^2) + epsilon). weight (ones) and
+// bias (zeros) may be null.
+OLMOE_API void olmoe_layernorm_forward(const f32* x, isize ldx, const f32* weight, const f32* bias, f32* y, isize ldy,
+                                       f32* mean, f32* rstd, isize rows, isize width, f32 epsilon);
+// dx = d/dx (added to dx when `accumulate`), dweight and dbias += sums over rows; weight, dweight and dbias may be null.
+// dx may be dy.
+OLMOE_API void olmoe_layernorm_backward(const f32* x, isize ldx, const f32* weight, const f32* mean, const f32* rstd,
+                                        const f32* dy, isize lddy, f32* dx, isize lddx, f32* dweight, f32* dbias,
+                                        isize rows, isize width, isize accumulate);
 
 // ---- rotary positions ----------------------------------------------------------------------------------------------
 
@@ -195,6 +213,8 @@ OLMOE_API void olmoe_adamw(f32* param, f32* grad, f32* m, f32* v, isize count, f
   X(embedding_backward)       \
   X(rmsnorm_forward)          \
   X(rmsnorm_backward)         \
+  X(layernorm_forward)        \
+  X(layernorm_backward)       \
   X(rope)                     \
   X(attention_forward)        \
   X(attention_backward)       \

@@ -1,6 +1,7 @@
 // What the machine offers, memory, and two measurements: arithmetic in registers and reading from memory.
 #pragma once
 #if defined(__linux__)
+#include <malloc.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -48,6 +49,12 @@ OLMOE_API isize olmoe_cpu_features(void) {
 
 constexpr isize HUGE_PAGE = 2 << 20;
 
+#if defined(__GLIBC__)
+// Large blocks are mapped one by one, so that their memory goes back to the system when they are released. Left to
+// itself, glibc raises this threshold with every large block that is released, up to 32 MB, and keeps what is below it.
+static const int mapped_from = mallopt(M_MMAP_THRESHOLD, 2 * HUGE_PAGE);
+#endif
+
 OLMOE_API isize olmoe_set_threads(isize count) { return pool_resize(count); }
 
 OLMOE_API void* olmoe_allocate(isize bytes) {
@@ -55,7 +62,7 @@ OLMOE_API void* olmoe_allocate(isize bytes) {
   // Large blocks lie on huge pages where the system has them: matrix products touch many pages at a time.
   isize alignment = bytes >= 2 * HUGE_PAGE && bytes < INTPTR_MAX - HUGE_PAGE ? HUGE_PAGE : 64;
   size_t rounded = (size_t)round_up(maximum(bytes, 1), alignment);
-  void* block = aligned_alloc((size_t)alignment, rounded);
+  void* block = heap_allocate((size_t)alignment, rounded);
 #if defined(__linux__)
   if (block && alignment == HUGE_PAGE) madvise(block, rounded, MADV_HUGEPAGE);
 #endif
@@ -63,7 +70,12 @@ OLMOE_API void* olmoe_allocate(isize bytes) {
   return block;
 }
 
-OLMOE_API void olmoe_release(void* block) { free(block); }
+OLMOE_API void olmoe_release(void* block) { heap_release(block); }
+
+#if defined(__wasm_atomics__)
+OLMOE_API void olmoe_worker(isize index) { pool().work(index, Pool::job_of(pool().ticket.load())); }
+OLMOE_API void olmoe_worker_failed(void) { pool().broken.store(true); }
+#endif
 
 OLMOE_API f64 olmoe_fma_burst(isize iterations) {
   constexpr int CHAINS = 12;  // enough to hide the latency of two units, few enough for 16 registers

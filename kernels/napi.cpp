@@ -53,9 +53,19 @@ napi_value wrap(napi_env env, napi_callback_info info) {
   return call(env, info, Kernel);
 }
 
-void release_block(napi_env, void* block, void*) { olmoe_release(block); }
+// The memory under an array buffer; null once it is given back.
+struct Owned {
+  void* block;
+};
 
-// allocate(bytes) -> [address, ArrayBuffer] or undefined when there is no memory. The buffer owns the memory.
+// Runs when the buffer is gone, which may be long after `release`.
+void finalize(napi_env, void*, void* hint) {
+  Owned* owned = (Owned*)hint;
+  olmoe_release(owned->block);
+  delete owned;
+}
+
+// allocate(bytes) -> [address, ArrayBuffer, owner] or undefined when there is no memory. The buffer owns the memory.
 napi_value allocate(napi_env env, napi_callback_info info) {
   size_t count = 1;
   napi_value argument;
@@ -64,24 +74,36 @@ napi_value allocate(napi_env env, napi_callback_info info) {
   napi_get_value_double(env, argument, &bytes);
   void* block = olmoe_allocate((isize)bytes);
   if (!block) return undefined(env);
-  napi_value buffer, address, pair;
-  if (napi_create_external_arraybuffer(env, block, (size_t)bytes, release_block, nullptr, &buffer) != napi_ok) {
-    olmoe_release(block);
+  Owned* owned = new Owned{block};
+  napi_value buffer, result;
+  if (napi_create_external_arraybuffer(env, block, (size_t)bytes, finalize, owned, &buffer) != napi_ok) {
+    finalize(env, block, owned);
     return undefined(env);
   }
-  napi_create_double(env, (double)(uintptr_t)block, &address);
-  napi_create_array_with_length(env, 2, &pair);
-  napi_set_element(env, pair, 0, address);
-  napi_set_element(env, pair, 1, buffer);
-  return pair;
+  napi_create_array_with_length(env, 3, &result);
+  napi_set_element(env, result, 1, buffer);
+  void* numbers[] = {block, owned};
+  for (int i = 0; i < 2; i++) {
+    napi_value number;
+    napi_create_double(env, (double)(uintptr_t)numbers[i], &number);
+    napi_set_element(env, result, (uint32_t)(2 * i), number);
+  }
+  return result;
 }
 
-// release(buffer): empties the buffer at once, so that no view can reach the memory, and lets it go.
+// release(buffer, owner), once for each block: empties the buffer, so that no view can reach the memory, and gives the
+// memory back at once. The buffer's finalizer would do it only when the event loop turns.
 napi_value release(napi_env env, napi_callback_info info) {
-  size_t count = 1;
-  napi_value buffer;
-  napi_get_cb_info(env, info, &count, &buffer, nullptr, nullptr);
-  napi_detach_arraybuffer(env, buffer);
+  size_t count = 2;
+  napi_value arguments[2];
+  double owner = 0;
+  napi_get_cb_info(env, info, &count, arguments, nullptr, nullptr);
+  napi_get_value_double(env, arguments[1], &owner);
+  Owned* owned = from_number<Owned*>(owner);
+  void* block = owned->block;
+  owned->block = nullptr;
+  napi_detach_arraybuffer(env, arguments[0]);
+  olmoe_release(block);
   return undefined(env);
 }
 

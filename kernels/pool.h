@@ -1,8 +1,7 @@
 // A persistent pool of threads, per-thread scratch memory, and splits of work that do not depend on either.
 #pragma once
-#include <stdlib.h>
-
 #include "simd.h"
+#include "threads.h"
 
 // Scratch memory of the calling thread, grown when needed and kept. Each purpose has a slot of its own, so that nested
 // uses do not meet. Sizes are bounded by block sizes, never by a whole matrix.
@@ -16,31 +15,17 @@ static f32* scratch(Slot slot, isize floats) {
   static thread_local Buffer buffers[SLOT_COUNT];
   Buffer& buffer = buffers[slot];
   if (buffer.capacity < floats) {
-    free(buffer.data);
+    heap_release(buffer.data);
     buffer.capacity = (floats + 1023) / 1024 * 1024;
-    buffer.data = (f32*)aligned_alloc(64, (size_t)buffer.capacity * sizeof(f32));
+    buffer.data = (f32*)heap_allocate(64, (size_t)buffer.capacity * sizeof(f32));
     if (!buffer.data) abort();  // a few megabytes at most: the machine is out of memory altogether
   }
   return buffer.data;
 }
 
-#if defined(__wasm__)
-
 static isize thread_count = 1;
-static isize pool_resize(isize) { return 1; }
-template <class F>
-static void parallel_for(isize count, F task) {
-  for (isize i = 0; i < count; i++) task(i);
-}
 
-#else
-
-#include <atomic>
-#include <condition_variable>
-#include <mutex>
-#include <thread>
-
-static isize thread_count = 1;
+#if THREADED
 
 // One job at a time. A claim on a task is one atomic addition to `ticket`, which carries the job's number and its count
 // of tasks beside the next index, so that a worker which comes late can never mistake one job for another and nobody
@@ -51,12 +36,12 @@ struct Pool {
   static constexpr int INDEX_BITS = 24, COUNT_BITS = 24;
   static constexpr uint64_t INDEX_MASK = (1u << INDEX_BITS) - 1, COUNT_MASK = (1u << COUNT_BITS) - 1;
 
-  std::mutex owner;  // held while a job runs; a second caller does its work alone
-  std::mutex sleep;
-  std::condition_variable wake;
+  Lock owner;  // held while a job runs; a second caller does its work alone
+  Rest rest;
   std::atomic<uint64_t> ticket{0};  // job << 48 | count << 24 | next index
   std::atomic<isize> done{0};
-  std::atomic<isize> limit{0};  // workers from this number on sit out
+  std::atomic<isize> limit{0};      // workers from this number on sit out
+  std::atomic<bool> broken{false};  // a worker ended within a task, so that `done` would never be reached
   isize workers = 0;
   Call call = nullptr;
   void* context = nullptr;
@@ -73,22 +58,11 @@ struct Pool {
     }
   }
 
-  static void pause() {
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    asm volatile("yield");
-#endif
-  }
-
   void work(isize index, uint64_t seen) {
     for (;;) {
       auto idle = [&] { return job_of(ticket.load(std::memory_order_acquire)) == seen; };
-      for (int spin = 0; spin < 10000 && idle(); spin++) pause();
-      if (idle()) {
-        std::unique_lock<std::mutex> lock(sleep);
-        wake.wait(lock, [&] { return !idle(); });
-      }
+      for (int spin = 0; spin < IDLE_SPINS && idle(); spin++) pause_thread();
+      for (uint64_t value; job_of(value = ticket.load(std::memory_order_acquire)) == seen;) rest.wait(ticket, value);
       seen = job_of(ticket.load(std::memory_order_acquire));
       if (index < limit.load(std::memory_order_relaxed)) drain();
     }
@@ -98,16 +72,31 @@ struct Pool {
     call = function;
     context = argument;
     done.store(0, std::memory_order_relaxed);
-    {
-      std::lock_guard<std::mutex> lock(sleep);
-      uint64_t job = (job_of(ticket.load(std::memory_order_relaxed)) + 1) & 0xffff;
-      ticket.store(job << (INDEX_BITS + COUNT_BITS) | (uint64_t)tasks << INDEX_BITS, std::memory_order_release);
-    }
-    wake.notify_all();
+    uint64_t job = (job_of(ticket.load(std::memory_order_relaxed)) + 1) & 0xffff;
+    rest.publish(ticket, job << (INDEX_BITS + COUNT_BITS) | (uint64_t)tasks << INDEX_BITS);
     drain();
-    while (done.load(std::memory_order_acquire) != tasks) pause();
+    while (done.load(std::memory_order_acquire) != tasks) {
+      if (broken.load(std::memory_order_relaxed)) abort();
+      pause_thread();
+    }
   }
 };
+
+#if defined(__wasm__)
+
+static Pool& pool() {
+  static Pool instance;
+  return instance;
+}
+
+// The host starts the workers, which enter by olmoe_worker, and asks for as many threads as it has.
+static isize pool_resize(isize count) {
+  thread_count = count < 1 ? 1 : count;
+  pool().limit.store(thread_count - 1);
+  return thread_count;
+}
+
+#else
 
 // Never destroyed: its threads outlive every caller.
 static Pool& pool() {
@@ -128,6 +117,8 @@ static isize pool_resize(isize count) {
   return thread_count;
 }
 
+#endif
+
 // Runs task(i) for i in 0 .. count-1, in any order and on any thread: tasks must not share outputs.
 template <class F>
 static void parallel_for(isize count, F task) {
@@ -138,6 +129,14 @@ static void parallel_for(isize count, F task) {
   }
   p.run(count, [](void* context, isize i) { (*(F*)context)(i); }, &task);
   p.owner.unlock();
+}
+
+#else
+
+static isize pool_resize(isize) { return 1; }
+template <class F>
+static void parallel_for(isize count, F task) {
+  for (isize i = 0; i < count; i++) task(i);
 }
 
 #endif

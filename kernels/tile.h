@@ -65,7 +65,9 @@ struct PanelsOfB {
 // tile[i] += sum over k of A[i, k] * b[k, :] for N vectors of columns, rows of b ldb apart.
 template <int N, class A>
 INLINE void multiply_tile(const A& a, const f32* b, isize ldb, isize k, vf (&tile)[MR][N]) {
+#if !defined(__wasm__)  // engines spill registers there, which costs a third of the speed
 #pragma GCC unroll 2
+#endif
   for (isize p = 0; p < k; p++) {
     vf x[N];
 #pragma GCC unroll 4

@@ -106,15 +106,17 @@ function compile(digest) {
 
 /**
  * Builds the kernels for this machine. Wasm, which takes longest, only where there is no native code or `withWasm`: then
- * it also goes beside the compiled code, where a package carries it.
+ * its two variants also go beside the compiled code, where a package carries them.
  */
 async function buildKernels(withWasm) {
   const { buildNative, buildWasm, compilerVersion, NATIVE_VARIANTS } = await import(
     pathToFileURL("dist/backend/build.io.js").href
   );
+  const { WASM_FILES } = await import(pathToFileURL("dist/backend/wasm/library.js").href);
   const compiler = await compilerVersion();
   const sources = fs.readdirSync("kernels").map((name) => join("kernels", name));
-  const digest = digestOf([...sources, "dist/backend/build.io.js"], compiler, process.platform, process.arch);
+  const builders = ["dist/backend/build.io.js", "dist/backend/wasm/library.js"];
+  const digest = digestOf([...sources, ...builders], compiler, process.platform, process.arch);
   let fault;
   if (readStamp("build/kernels/.native") !== digest) {
     const build = async () =>
@@ -125,8 +127,10 @@ async function buildKernels(withWasm) {
   }
   if (!(withWasm || fault || NATIVE_VARIANTS.length === 0) || readStamp("dist/.wasm") === digest) return;
   await timed("building the wasm kernels", async () => {
-    fs.copyFileSync(await buildWasm(), "dist/kernels.wasm.new");
-    fs.renameSync("dist/kernels.wasm.new", "dist/kernels.wasm");
+    for (const [variant, name] of Object.entries(WASM_FILES)) {
+      fs.copyFileSync(await buildWasm(variant), `dist/${name}.new`);
+      fs.renameSync(`dist/${name}.new`, `dist/${name}`);
+    }
     fs.writeFileSync("dist/.wasm", digest);
   });
   if (fault) console.log(`setup: ${fault.message}; wasm is used, which is slower. Hint: ${fault.hint}`);

@@ -7,12 +7,14 @@ export type { Routing } from "./autograd/ops/moe.ts";
 // Backends: kernels and the memory they work on.
 export type { Backend, BackendName, InstructionSet } from "./backend/backend.ts";
 export { type BackendOptions, openBackend } from "./backend/io.ts";
+export { type Profile, Profiler, type ProfilerOptions } from "./backend/profile.ts";
 
 // Model configs and recipes.
 export { configFromHuggingFace, configToHuggingFace } from "./config/huggingface.ts";
 export { type ModelConfig, type ModelConfigInput, parseModelConfig } from "./config/model.ts";
 export { PRESETS, type PresetName, resolveModel } from "./config/presets.ts";
 export { parseRecipe, type Recipe } from "./config/recipe.ts";
+export { readSweep, type Sweep, type SweepRun } from "./config/sweep.io.ts";
 // Data: sources to token files to batches.
 export { bitsPerByte, type HeldOutText } from "./data/heldOut.ts";
 export { type Batch, type LoaderCursor, type LoaderOptions, TokenLoader, type TokenSource } from "./data/loader.ts";
@@ -32,6 +34,9 @@ export {
   UnsupportedError,
   UsageError,
 } from "./errors.ts";
+// Sweeps: variants of a recipe, trained and compared.
+export { runSweep, type SweepEvent, type SweepOptions, type SweepOutcome } from "./experiments/sweep.io.ts";
+export type { SweepResult } from "./experiments/sweepResult.ts";
 export { type OpenModelOptions, openModel, readParameters, saveModel } from "./formats/model.io.ts";
 // Generation and scoring.
 export {
@@ -44,7 +49,7 @@ export {
 export { type SamplingOptions, sampleToken } from "./infer/sampling.ts";
 export { tokenLogProbs } from "./infer/score.ts";
 export { KeyValueCache } from "./model/cache.ts";
-export { countParameters, forwardFlops, type ParameterCounts } from "./model/counts.ts";
+export { countParameters, flopsPerToken, forwardFlops, type ParameterCounts, type TokenFlops } from "./model/counts.ts";
 export { Decoder, type ForwardOptions, type ForwardResult, type Observer } from "./model/decoder.ts";
 export { type NamedTensor, Parameters } from "./model/parameters.ts";
 // Reports: charts as vega-lite specs, as pictures, and in one self-contained page.
@@ -65,7 +70,12 @@ export { type DType, Tensor } from "./tensor/tensor.ts";
 // Tokenizers.
 export { loadTokenizer, type TrainTokenizerOptions, tokenizerFromJson, trainTokenizer } from "./tokenizer/io.ts";
 export { StreamDecoder, Tokenizer } from "./tokenizer/tokenizer.ts";
-// Training: a whole run, or step by step.
+// Training: a whole run, or step by step; what it will take, and where its time goes.
+export { type EstimateOptions, estimateRun, type RunEstimate } from "./train/estimate.ts";
+export type { EvalContext, EvalHook } from "./train/evalHooks.ts";
 export { type EvaluateOptions, type Evaluation, evaluate } from "./train/evaluate.ts";
-export { newestCheckpoint, type TrainEvent, type TrainOptions, type TrainOutcome, train } from "./train/run.io.ts";
+export { type Metrics, readMetrics } from "./train/metrics.io.ts";
+export type { TrainEvent, TrainOptions, TrainOutcome } from "./train/run.io.ts";
 export { type StepBatch, type StepOptions, type StepResult, TrainStep } from "./train/step.ts";
+export { newestCheckpoint, train } from "./train/train.io.ts";
+export { type TrainingMemory, type TrainingMemoryOptions, trainingMemory } from "./train/trainingMemory.ts";

@@ -29,8 +29,12 @@ export function smallConfig(changes: object = {}): ModelConfig {
 }
 
 /** An initialised model. */
-export function createDecoder(backend: Backend, config: ModelConfig, { trainable = false, seed = 1 } = {}): Decoder {
-  const parameters = new Parameters(backend, config, { trainable });
+export function createDecoder(
+  backend: Backend,
+  config: ModelConfig,
+  { trainable = false, seed = 1, frozen = new Set<string>() } = {},
+): Decoder {
+  const parameters = new Parameters(backend, config, { trainable, frozen });
   parameters.initialise(seed);
   return new Decoder(backend, parameters);
 }

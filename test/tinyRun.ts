@@ -4,7 +4,8 @@ import { join } from "node:path";
 import { uniformInt } from "pure-rand/distribution/uniformInt";
 import type { Backend } from "../src/backend/backend.ts";
 import { parseRecipe, type Recipe } from "../src/config/recipe.ts";
-import { type TrainEvent, type TrainOptions, type TrainOutcome, train } from "../src/train/run.io.ts";
+import type { TrainEvent, TrainOptions, TrainOutcome } from "../src/train/run.io.ts";
+import { train } from "../src/train/train.io.ts";
 import { createRandom } from "../src/util/random.ts";
 import { KINDS, tinyRecipe } from "./tinyRecipe.ts";
 

@@ -4,7 +4,6 @@
  */
 import type { Backend } from "../backend/backend.ts";
 import type { Flag, Kernels } from "../backend/kernels.ts";
-import type { Arena } from "../tensor/arena.ts";
 import type { DType, Tensor } from "../tensor/tensor.ts";
 
 /** A tensor that gradients may flow to. */
@@ -29,6 +28,12 @@ export interface GradientTarget {
   readonly accumulate: Flag;
 }
 
+/** Where a graph's tensors come from: an Arena, or another graph. */
+export interface TensorSource {
+  take<D extends DType = "f32">(shape: readonly number[], dtype?: D): Tensor<D>;
+  release(tensor: Tensor<DType>): void;
+}
+
 interface Node {
   readonly output: Variable;
   readonly saved: readonly Tensor<DType>[];
@@ -40,20 +45,20 @@ export class Graph {
   readonly kernels: Kernels;
   /** Whether operations are kept for `backward`. */
   readonly recording: boolean;
-  readonly #arena: Arena;
+  readonly #tensors: TensorSource;
   #nodes: Node[] = [];
 
-  /** @param arena reset by the owner between passes. */
-  constructor(backend: Backend, arena: Arena, options: { readonly record: boolean }) {
+  /** @param tensors an arena that its owner resets between passes. */
+  constructor(backend: Backend, tensors: TensorSource, options: { readonly record: boolean }) {
     this.backend = backend;
     this.kernels = backend.kernels;
     this.recording = options.record;
-    this.#arena = arena;
+    this.#tensors = tensors;
   }
 
   /** A tensor of this pass, with undefined content. */
   take<D extends DType = "f32">(shape: readonly number[], dtype: D = "f32" as D): Tensor<D> {
-    return this.#arena.take(shape, dtype);
+    return this.#tensors.take(shape, dtype);
   }
 
   /** A copy of ids or positions as a tensor of this pass. */
@@ -70,13 +75,13 @@ export class Graph {
 
   /** Gives a tensor's memory back at once. */
   release(tensor: Tensor<DType>): void {
-    this.#arena.release(tensor);
+    this.#tensors.release(tensor);
   }
 
   /** Gives values back that nothing will read again; keeps them while recording, when the way back may need them. */
   discard(...variables: readonly Variable[]): void {
     if (this.recording) return;
-    for (const variable of variables) this.#arena.release(variable.value);
+    for (const variable of variables) this.#tensors.release(variable.value);
   }
 
   /**
@@ -95,7 +100,7 @@ export class Graph {
     const trainable = this.recording && inputs.some((input) => input.trainable);
     const output: Variable = { value, trainable, grad: undefined };
     if (trainable) this.#nodes.push({ output, saved, backward });
-    else for (const tensor of saved) this.#arena.release(tensor);
+    else for (const tensor of saved) this.#tensors.release(tensor);
     return output;
   }
 
@@ -127,8 +132,8 @@ export class Graph {
       // The backward function may hand the gradient's memory on to an input: it is its to release.
       if (output.grad !== undefined) backward(output.grad);
       output.grad = undefined;
-      this.#arena.release(output.value);
-      for (const tensor of saved) this.#arena.release(tensor);
+      this.#tensors.release(output.value);
+      for (const tensor of saved) this.#tensors.release(tensor);
     }
   }
 }

@@ -14,10 +14,13 @@ export type InstructionSet = "amx" | "avx512" | "avx2" | "x86-64" | "neon" | "si
 export type Precision = "f32" | "bf16";
 
 export interface Backend extends Allocator {
-  readonly name: BackendName;
+  /** "dry" computes nothing (dry/dry.ts). */
+  readonly name: BackendName | "dry";
   readonly isa: InstructionSet;
   readonly precision: Precision;
   /** Threads that kernels run on, the caller's included. */
   readonly threads: number;
   readonly kernels: Kernels;
+  /** Ends the threads that belong to this backend alone. Its memory stays; kernels then run on the caller's thread. */
+  close(): void;
 }

@@ -13,6 +13,7 @@ import { promisify } from "node:util";
 import { UnsupportedError } from "../errors.ts";
 import { PACKAGE_ROOT } from "../util/packageRoot.io.ts";
 import type { InstructionSet, Precision } from "./backend.ts";
+import { INITIAL_PAGES, MAXIMUM_PAGES, PAGE_BYTES, STACK_BYTES, WASM_FILES, type WasmVariant } from "./wasm/library.ts";
 
 const run = promisify(execFile);
 const SOURCES = join(PACKAGE_ROOT, "kernels");
@@ -135,11 +136,42 @@ export async function buildNative(isa: InstructionSet, precision: Precision = "f
 
 const WASM_FLAGS = [...COMMON_FLAGS, "--target=wasm32-wasip1", "-msimd128", "-mbulk-memory"];
 
-const LINK_FLAGS = ["--no-entry", "--export-dynamic", "-z", "stack-size=1048576", "-L/usr/lib/wasm32-wasip1", "-lc"];
+const LINK_FLAGS = [
+  "--no-entry",
+  "--export-dynamic",
+  "-z",
+  `stack-size=${STACK_BYTES}`,
+  "-L/usr/lib/wasm32-wasip1",
+  "-lc",
+];
+
+/**
+ * The memory is made by the host, so that workers share it; each worker sets its stack and its thread-local memory by
+ * itself. libc was compiled for one thread, which the linker is told to allow: kernels.cpp takes only its heap and
+ * memory functions, and locks the heap.
+ */
+const WASM_THREAD_FLAGS = ["-matomics"];
+const WASM_THREAD_LINK_FLAGS = [
+  "--shared-memory",
+  "--import-memory",
+  "--no-check-features",
+  `--initial-memory=${INITIAL_PAGES * PAGE_BYTES}`,
+  `--max-memory=${MAXIMUM_PAGES * PAGE_BYTES}`,
+  ...["__stack_pointer", "__wasm_init_tls", "__tls_size", "__tls_align"].map((name) => `--export=${name}`),
+];
+
+const WASM_VARIANTS: Readonly<Record<WasmVariant, { readonly compile: string[]; readonly link: string[] }>> = {
+  simd128: { compile: WASM_FLAGS, link: LINK_FLAGS },
+  "simd128-threads": {
+    compile: [...WASM_FLAGS, ...WASM_THREAD_FLAGS],
+    link: [...LINK_FLAGS, ...WASM_THREAD_LINK_FLAGS],
+  },
+};
 
 /** Compiles and links the kernels inside @yowasp/clang's own file system. */
-async function compileWasm(): Promise<Uint8Array> {
+async function compileWasm(variant: WasmVariant): Promise<Uint8Array> {
   const { runLLVM, Exit } = await import("@yowasp/clang");
+  const { compile, link } = WASM_VARIANTS[variant];
   const names = (await readdir(SOURCES)).filter((name) => /\.(h|cpp)$/.test(name));
   const tree = Object.fromEntries(
     await Promise.all(names.map(async (name) => [name, await readFile(join(SOURCES, name), "utf8")] as const)),
@@ -150,17 +182,17 @@ async function compileWasm(): Promise<Uint8Array> {
   };
   const options = { stdout: collect, stderr: collect, fetchProgress: () => {} };
   try {
-    const compiled = await runLLVM(["clang++", ...WASM_FLAGS, "-c", "kernels.cpp", "-o", "kernels.o"], tree, options);
+    const compiled = await runLLVM(["clang++", ...compile, "-c", "kernels.cpp", "-o", "kernels.o"], tree, options);
     const object = compiled?.["kernels.o"] as Uint8Array;
     const linked = await runLLVM(
-      ["wasm-ld", "kernels.o", ...LINK_FLAGS, "-o", "kernels.wasm"],
+      ["wasm-ld", "kernels.o", ...link, "-o", "kernels.wasm"],
       { "kernels.o": object },
       options,
     );
     return linked?.["kernels.wasm"] as Uint8Array;
   } catch (error) {
     if (!(error instanceof Exit)) throw error;
-    throw new UnsupportedError(`kernels: clang can not build the wasm library\n${messages}`);
+    throw new UnsupportedError(`kernels: clang can not build the wasm library (${variant})\n${messages}`);
   }
 }
 
@@ -168,13 +200,14 @@ async function compileWasm(): Promise<Uint8Array> {
  * Path of the wasm library: the one that was shipped with the package, or compiled here.
  * @throws UnsupportedError where it is not there and @yowasp/clang is not installed.
  */
-export async function buildWasm(): Promise<string> {
-  const shipped = join(PACKAGE_ROOT, "dist", "kernels.wasm");
+export async function buildWasm(variant: WasmVariant): Promise<string> {
+  const shipped = join(PACKAGE_ROOT, "dist", WASM_FILES[variant]);
   const development = existsSync(join(PACKAGE_ROOT, "node_modules", "@yowasp", "clang"));
   if (!development) {
     if (existsSync(shipped)) return shipped;
-    throw new UnsupportedError("kernels: dist/kernels.wasm is missing", { hint: "reinstall the package" });
+    throw new UnsupportedError(`kernels: dist/${WASM_FILES[variant]} is missing`, { hint: "reinstall the package" });
   }
-  const digest = await sourceDigest([...WASM_FLAGS, ...LINK_FLAGS]);
-  return cached(`simd128-${digest}.wasm`, async (temporary) => writeFile(temporary, await compileWasm()));
+  const { compile, link } = WASM_VARIANTS[variant];
+  const digest = await sourceDigest([...compile, ...link]);
+  return cached(`${variant}-${digest}.wasm`, async (temporary) => writeFile(temporary, await compileWasm(variant)));
 }

@@ -7,6 +7,7 @@ import { buildNative, buildWasm, NATIVE_VARIANTS } from "./build.io.ts";
 import { openNative } from "./native/native.ts";
 import { createReferenceBackend } from "./reference/backend.ts";
 import { openWasm } from "./wasm/wasm.ts";
+import { startNodeWorker } from "./wasm/workers.io.ts";
 
 export interface BackendOptions {
   /** Default: native where it can be had, else wasm. */
@@ -78,6 +79,16 @@ async function resolvePrecision(options: BackendOptions): Promise<Precision> {
   return "f32";
 }
 
+/** Threads are worker threads; there are at most four for each processor, as in the native pool. */
+async function openNodeWasm({ threads = availableParallelism(), onNotice }: BackendOptions): Promise<Backend> {
+  return openWasm({
+    load: async (variant) => readFile(await buildWasm(variant)),
+    threads: Math.min(threads, 4 * availableParallelism()),
+    startWorker: startNodeWorker,
+    ...(onNotice === undefined ? {} : { onNotice }),
+  });
+}
+
 /**
  * Opens a backend; the native one is compiled at first use.
  * @throws UnsupportedError when what was asked for is not to be had on this machine.
@@ -92,7 +103,7 @@ export async function openBackend(options: BackendOptions = {}): Promise<Backend
     case "reference":
       return createReferenceBackend();
     case "wasm":
-      return openWasm(await readFile(await buildWasm()));
+      return openNodeWasm(options);
     case "native":
       return openBestNative(options, precision);
     default:
@@ -100,8 +111,8 @@ export async function openBackend(options: BackendOptions = {}): Promise<Backend
         return await openBestNative(options, precision);
       } catch (error) {
         if (!(error instanceof OlmoeError) || precision === "bf16") throw error;
-        options.onNotice?.(`${error.message.split("\n")[0]}: running on wasm, one thread, several times slower`);
-        return openWasm(await readFile(await buildWasm()));
+        options.onNotice?.(`${error.message.split("\n")[0]}: running on wasm, several times slower`);
+        return openNodeWasm(options);
       }
   }
 }
@@ -114,5 +125,5 @@ export async function availableBackends(threads = availableParallelism()): Promi
   } catch (error) {
     if (!(error instanceof UnsupportedError)) throw error;
   }
-  return [...native, await openWasm(await readFile(await buildWasm()))];
+  return [...native, await openNodeWasm({ threads })];
 }

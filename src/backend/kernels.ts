@@ -88,6 +88,36 @@ export interface Kernels {
     accumulate: Flag,
   ): void;
 
+  layernormForward(
+    x: Pointer,
+    ldx: number,
+    weight: Pointer,
+    bias: Pointer,
+    y: Pointer,
+    ldy: number,
+    mean: Pointer,
+    rstd: Pointer,
+    rows: number,
+    width: number,
+    epsilon: number,
+  ): void;
+  layernormBackward(
+    x: Pointer,
+    ldx: number,
+    weight: Pointer,
+    mean: Pointer,
+    rstd: Pointer,
+    dy: Pointer,
+    lddy: number,
+    dx: Pointer,
+    lddx: number,
+    dweight: Pointer,
+    dbias: Pointer,
+    rows: number,
+    width: number,
+    accumulate: Flag,
+  ): void;
+
   rope(
     x: Pointer,
     ldx: number,
@@ -299,6 +329,8 @@ export const KERNEL_NAMES = [
   "embeddingBackward",
   "rmsnormForward",
   "rmsnormBackward",
+  "layernormForward",
+  "layernormBackward",
   "rope",
   "attentionForward",
   "attentionBackward",

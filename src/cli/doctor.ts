@@ -4,19 +4,16 @@ import type { Command } from "commander";
 import type { Backend } from "../backend/backend.ts";
 import { compilerVersion } from "../backend/build.io.ts";
 import { nativeInstructionSets } from "../backend/io.ts";
+import { measureFlops, measureLimits } from "../backend/measure.ts";
 import { OlmoeError } from "../errors.ts";
 import { formatBytes, table } from "../report/text.ts";
 import { PACKAGE_VERSION } from "../util/packageRoot.io.ts";
 import { addBackendOptions, type BackendFlags, describeBackend, openChosenBackend } from "./backendOptions.ts";
 import { type Session, writeJson } from "./common.ts";
-import { measureFlops, measureReads } from "./measure.ts";
 
 const HELP = `
 Example:
   $ olmoe doctor`;
-
-/** Far beyond the caches of common machines; less where memory is short. */
-const READ_BYTES = 256 * 2 ** 20;
 
 export function register(command: Command, session: Session): void {
   addBackendOptions(command.option("--json", "for programs"))
@@ -62,6 +59,7 @@ async function findNative(): Promise<{ readonly isas: readonly string[]; readonl
 async function examine(flags: BackendFlags, session: Session): Promise<DoctorFacts> {
   const { isas, fault } = await findNative();
   const backend = await openChosenBackend(flags, session);
+  const { flopsPerSecond, bytesPerSecond } = measureLimits(backend, freemem());
   const chosen = `${backend.name} ${backend.isa}`;
   const available = [...isas.map((isa) => `native ${isa}`), "wasm simd128", "reference typescript"];
   const processors = cpus();
@@ -77,8 +75,8 @@ async function examine(flags: BackendFlags, session: Session): Promise<DoctorFac
     reason: reasonFor(flags, backend, isas),
     others: available.filter((name) => name !== chosen),
     flopsOneThread: measureFlops(backend, 1),
-    flopsAllThreads: measureFlops(backend, backend.threads),
-    readBytesPerSec: measureReads(backend, Math.min(READ_BYTES, Math.floor(freemem() / 16) * 4)),
+    flopsAllThreads: flopsPerSecond,
+    readBytesPerSec: bytesPerSecond,
     advice: adviceFor(backend, isas, fault),
   };
 }

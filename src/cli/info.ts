@@ -3,6 +3,7 @@ import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Command } from "commander";
 import type { ModelConfig } from "../config/model.ts";
+import { variantChoices } from "../config/variant.ts";
 import { readModelConfig } from "../formats/huggingface.io.ts";
 import { SafetensorsFile } from "../formats/io.ts";
 import { countParameters, type ParameterCounts } from "../model/counts.ts";
@@ -101,10 +102,12 @@ function describe({ folder, config, parameters, weights, tokenizer, training }: 
   const experts =
     config.mlpType === "dense"
       ? `none: dense, one MLP of width ${count(inner)}`
-      : `${config.numExperts}, ${config.numExpertsPerTok} for each token${config.routing === "expert_choice" ? " on average, which they choose" : ""}, of width ${count(inner)}`;
+      : `${config.numExperts}, ${config.numExpertsPerTok} for each token${config.routing === "expert_choice" ? " on average" : ""}, of width ${count(inner)}`;
+  const choices = Object.entries(variantChoices(config));
   return [
     ["folder", folder],
     ["architecture", config.mlpType === "dense" ? "OLMoE decoder, dense twin" : "OLMoE, mixture of experts"],
+    ...(choices.length === 0 ? [] : [["choices", choices.map(([key, value]) => `${key} ${value}`).join(", ")]]),
     [
       "parameters",
       `${count(parameters.total)} (${formatCount(parameters.total)}), ` +

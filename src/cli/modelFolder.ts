@@ -29,7 +29,7 @@ export async function resolveModelFolder(model: string): Promise<string> {
   if (await exists(join(model, "config.json"))) return model;
   if (!(await exists(join(model, "checkpoints")))) return model;
   // Training brings in much that a model alone does not need.
-  const { newestCheckpoint } = await import("../train/run.io.ts");
+  const { newestCheckpoint } = await import("../train/train.io.ts");
   return newestCheckpoint(model);
 }
 

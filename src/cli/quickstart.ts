@@ -1,11 +1,12 @@
 /** `olmoe quickstart`: the main job on real text, from nothing to a trained model and its report. */
 import { join, resolve } from "node:path";
 import type { Command } from "commander";
+import type { Backend } from "../backend/backend.ts";
 import { readRecipe } from "../config/recipe.io.ts";
 import { readSummary } from "../experiments/summary.io.ts";
 import { PACKAGE_ROOT } from "../util/packageRoot.io.ts";
 import { shownPath } from "../util/shownPath.io.ts";
-import { addBackendOptions, type BackendFlags, openChosenBackend } from "./backendOptions.ts";
+import { addBackendOptions, type BackendFlags, describeBackend, openChosenBackend } from "./backendOptions.ts";
 import { type Session, writeJson } from "./common.ts";
 import { printSummary, runTraining } from "./training.ts";
 
@@ -22,9 +23,15 @@ them for about five minutes, and shows what it learned. A second run goes on, or
 Example:
   $ olmoe quickstart`;
 
-/** Shorter runs: for a check in about a minute, and for machines without native kernels. */
+/** Shorter runs: for a check in about a minute, and for machines without native kernels, in about five. */
 const SMOKE = ["name=quickstart-smoke", "train.steps=120", "train.schedule.warmupSteps=20", "train.evalEvery=60"];
-const WASM = ["name=quickstart-wasm", "train.steps=400", "train.schedule.warmupSteps=40", "train.evalEvery=100"];
+const WASM = ["name=quickstart-wasm", "train.steps=800", "train.schedule.warmupSteps=60", "train.evalEvery=200"];
+const SLOW = ["name=quickstart-slow", "train.steps=400", "train.schedule.warmupSteps=40", "train.evalEvery=100"];
+
+function cutOf({ name, threads }: Backend): readonly string[] {
+  if (name === "native") return [];
+  return threads > 1 ? WASM : SLOW;
+}
 
 export function register(command: Command, session: Session): void {
   command
@@ -38,7 +45,7 @@ export function register(command: Command, session: Session): void {
 
 async function quickstart(flags: QuickstartFlags, session: Session): Promise<void> {
   const backend = await openChosenBackend(flags, session);
-  const overrides = flags.smoke ? SMOKE : backend.name === "native" ? [] : WASM;
+  const overrides = flags.smoke ? SMOKE : cutOf(backend);
   const file = join(PACKAGE_ROOT, "recipes", "quickstart.yaml");
   const recipe = await readRecipe(file, overrides);
   const directory = resolve(flags.out ?? join("runs", recipe.name));
@@ -51,9 +58,9 @@ async function quickstart(flags: QuickstartFlags, session: Session): Promise<voi
     else printSummary(done, session);
     return;
   }
-  if (overrides === WASM) {
-    session.stderr.write(`olmoe: on the ${backend.name} backend the run is cut to ${recipe.train.steps} steps\n`);
+  if (overrides === WASM || overrides === SLOW) {
+    session.stderr.write(`olmoe: on ${describeBackend(backend)}, the run is cut to ${recipe.train.steps} steps\n`);
   }
-  const options = { recipe, baseDirectory: join(PACKAGE_ROOT, "recipes"), directory, resume: true, backend };
+  const options = { recipe, overrides, baseDirectory: join(PACKAGE_ROOT, "recipes"), directory, resume: true, backend };
   await runTraining({ ...options, json: flags.json ?? false }, session);
 }

@@ -11,6 +11,7 @@ interface TrainFlags extends BackendFlags {
   readonly resume?: boolean;
   readonly set: readonly string[];
   readonly json?: boolean;
+  readonly profile?: string | true;
 }
 
 const HELP = `
@@ -20,7 +21,8 @@ Ctrl-C writes a checkpoint and stops; --resume goes on with the same bits as if 
 Examples:
   $ olmoe train recipes/quickstart.yaml
   $ olmoe train recipes/quickstart.yaml --out runs/no-balance --set train.loss.balance=0
-  $ olmoe train recipes/quickstart.yaml --resume`;
+  $ olmoe train recipes/quickstart.yaml --resume
+  $ olmoe train recipes/quickstart.yaml --profile`;
 
 export function register(command: Command, session: Session): void {
   command
@@ -33,18 +35,23 @@ export function register(command: Command, session: Session): void {
       (text, all: string[]) => [...all, text],
       [],
     )
+    .option("--profile [folder]", "profile a few steps (default folder: profile/ in the run's)")
     .option("--json", "print the results for programs");
   addBackendOptions(command)
     .addHelpText("after", HELP)
     .action(async (file: string, flags: TrainFlags) => {
       const recipe = await readRecipe(file, flags.set);
+      const directory = resolve(flags.out ?? join("runs", recipe.name));
+      const { profile } = flags;
       await runTraining(
         {
           recipe,
           baseDirectory: dirname(resolve(file)),
-          directory: resolve(flags.out ?? join("runs", recipe.name)),
+          directory,
+          profile: profile === undefined ? undefined : profile === true ? join(directory, "profile") : resolve(profile),
           resume: flags.resume ?? false,
           json: flags.json ?? false,
+          overrides: flags.set,
           backend: await openChosenBackend(flags, session),
         },
         session,

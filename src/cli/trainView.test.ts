@@ -25,7 +25,7 @@ function reading(source: string, bytes: number): TrainEvent {
 
 function step(number: number, loss: number, rate: number): TrainEvent {
   const line = { type: "train", step: number, tokens: 128 * number, cross_entropy: loss, tokens_per_sec: rate };
-  return { type: "step", metrics: line as TrainMetrics, epochs: [] };
+  return { type: "step", metrics: line as TrainMetrics, stepTokens: 128, epochs: [] };
 }
 
 function evaluation(number: number): TrainEvent {
@@ -38,7 +38,7 @@ function evaluation(number: number): TrainEvent {
 /** The lines a view prints for events. */
 function linesFor(steps: number, ...events: TrainEvent[]): string[] {
   const lines: string[] = [];
-  const view = new TrainView({ steps, print: (line) => lines.push(line) });
+  const view = new TrainView({ steps, tokens: 128 * steps, print: (line) => lines.push(line) });
   for (const event of events) view.handle(event);
   view.stop();
   return lines;
@@ -96,11 +96,43 @@ describe("TrainView without a terminal", () => {
     ]);
   });
 
+  it("ends with what the steps of this process came to, where there were any", () => {
+    const lines: string[] = [];
+    const view = new TrainView({ steps: 4, tokens: 512, print: (line) => lines.push(line) });
+    for (const event of [ready(1), step(2, 5, 64), step(3, 5, 128), step(4, 5, 128)]) view.handle(event);
+    view.finish();
+    // 128 tokens in 2, 1 and 1 s.
+    expect(lines.at(-1)).toBe("  384 tokens in 4 s, 96 tokens/s");
+    const count = lines.length;
+    new TrainView({ steps: 4, tokens: 512, print: (line) => lines.push(line) }).finish();
+    expect(lines).toHaveLength(count);
+  });
+
+  it("prints what hooks measured beside held-out loss", () => {
+    const event = evaluation(4);
+    const results = { "perplexity/prose": 9, "arc/acc": 0.25, "arc/acc_norm": 1 / 3 };
+    if (event.type !== "evaluation") throw new Error("no evaluation");
+    expect(linesFor(4, { ...event, metrics: { ...event.metrics, results } })).toEqual([
+      "  step 4: held-out bits per byte 2.010  (prose 1.512, code 2.500)",
+      "  step 4: arc/acc 0.2500, arc/acc_norm 0.3333",
+    ]);
+  });
+
   it("estimates the time left from the last twenty steps", () => {
     // The first step took 100 times as long as the others.
     const events = Array.from({ length: 22 }, (_, index) => step(index + 1, 3, index === 0 ? 1.28 : 128));
     const lines = linesFor(22, ready(0), ...events);
     expect(lines.at(-1)).toMatch(/^ {2}step 22\/22 {2}loss 3\.000 \u2581{16} {2}128 tokens\/s {2}0 ms left$/);
+  });
+});
+
+describe("TrainView of a run with a batch-size warm-up", () => {
+  it("estimates the time left by tokens", () => {
+    const line = { type: "train", step: 1, tokens: 64, cross_entropy: 5, tokens_per_sec: 64 };
+    const lines: string[] = [];
+    const view = new TrainView({ steps: 4, tokens: 448, print: (text) => lines.push(text) });
+    view.handle({ type: "step", metrics: line as TrainMetrics, stepTokens: 64, epochs: [] });
+    expect(lines).toEqual(["  step 1/4  loss 5.000 \u2581  64 tokens/s  6 s left"]);
   });
 });
 
@@ -118,7 +150,7 @@ describe("TrainView on a terminal", () => {
     );
     const lines: string[] = [];
     const stream = terminal as unknown as NodeJS.WriteStream;
-    const view = new TrainView({ steps: 4, print: (line) => lines.push(line), terminal: stream });
+    const view = new TrainView({ steps: 4, tokens: 512, print: (line) => lines.push(line), terminal: stream });
     for (const event of [ready(0), step(1, 5.5, 64), step(2, 5.25, 64)]) view.handle(event);
     drawn = "";
     view.handle(evaluation(2));

@@ -14,6 +14,8 @@ const STAGES = { read: "reading", tokenizer: "training the tokenizer on", encode
 export interface TrainViewOptions {
   /** Steps of the whole run. */
   readonly steps: number;
+  /** Tokens of the whole run. */
+  readonly tokens: number;
   /** Writes one finished line. */
   readonly print: (line: string) => void;
   /** A terminal to draw the live line on; absent: lines now and then. */
@@ -25,7 +27,8 @@ export class TrainView {
   readonly #options: TrainViewOptions;
   readonly #bar: cliProgress.SingleBar | undefined;
   readonly #losses: number[] = [];
-  readonly #seconds: number[] = [];
+  readonly #rates: { readonly tokens: number; readonly seconds: number }[] = [];
+  #trained = { tokens: 0, seconds: 0 };
   #stage = "";
   #lastLine = Number.NEGATIVE_INFINITY;
   #done = 0;
@@ -60,6 +63,20 @@ export class TrainView {
   stop(): void {
     if (this.#drawing) this.#bar?.stop();
     this.#drawing = false;
+  }
+
+  /** Prints what the steps of this process came to; nothing where there were none. */
+  finish(): void {
+    const { tokens, seconds } = this.#trained;
+    if (seconds === 0) return;
+    this.#print(
+      `  ${formatCount(tokens)} tokens in ${formatDuration(seconds)}, ${formatRate(tokens / seconds, "tokens")}`,
+    );
+  }
+
+  /** Prints finished lines above the live one. */
+  note(text: string): void {
+    this.#print(text);
   }
 
   #print(line: string): void {
@@ -98,18 +115,20 @@ export class TrainView {
     this.#draw();
   }
 
-  #step({ metrics }: Extract<TrainEvent, { type: "step" }>): void {
-    const { step, cross_entropy: loss, tokens_per_sec: rate } = metrics;
-    const stepTokens = metrics.tokens / step;
+  #step({ metrics, stepTokens }: Extract<TrainEvent, { type: "step" }>): void {
+    const { step, cross_entropy: loss } = metrics;
     this.#losses.push(loss);
-    this.#seconds.push(stepTokens / rate);
-    if (this.#seconds.length > RATE_STEPS) this.#seconds.shift();
-    const mean = this.#seconds.reduce((sum, seconds) => sum + seconds, 0) / this.#seconds.length;
-    const left = formatDuration((this.#options.steps - step) * mean);
+    const seconds = stepTokens / metrics.tokens_per_sec;
+    this.#trained = { tokens: this.#trained.tokens + stepTokens, seconds: this.#trained.seconds + seconds };
+    this.#rates.push({ tokens: stepTokens, seconds });
+    if (this.#rates.length > RATE_STEPS) this.#rates.shift();
+    const sum = (key: "tokens" | "seconds") => this.#rates.reduce((total, one) => total + one[key], 0);
+    const rate = sum("tokens") / sum("seconds");
+    const left = formatDuration((this.#options.tokens - metrics.tokens) / rate);
     this.#done = step;
     this.#line =
       `step ${step}/${this.#options.steps}  loss ${loss.toFixed(3)} ${sparkline(this.#losses, SPARK_WIDTH)}  ` +
-      `${formatRate(stepTokens / mean, "tokens")}  ${left} left`;
+      `${formatRate(rate, "tokens")}  ${left} left`;
     if (this.#bar !== undefined) this.#bar.update(step, { line: this.#line });
     else if (performance.now() - this.#lastLine > QUIET_INTERVAL_MS || step === this.#options.steps) {
       this.#lastLine = performance.now();
@@ -124,5 +143,12 @@ export class TrainView {
     this.#print(
       `  step ${metrics.step}: held-out bits per byte ${metrics.bits_per_byte.toFixed(3)}  (${sources.join(", ")})`,
     );
+    // Perplexity says the same as bits per byte.
+    const others = Object.entries(metrics.results ?? {}).filter(([name]) => !name.startsWith("perplexity/"));
+    if (others.length > 0) {
+      this.#print(
+        `  step ${metrics.step}: ${others.map(([name, value]) => `${name} ${value.toPrecision(4)}`).join(", ")}`,
+      );
+    }
   }
 }

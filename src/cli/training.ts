@@ -2,13 +2,16 @@
 import { homedir } from "node:os";
 import { join } from "node:path";
 import type { Backend } from "../backend/backend.ts";
+import { plannedTokens } from "../config/batchWarmup.ts";
 import type { Recipe } from "../config/recipe.ts";
 import type { RunSummary } from "../experiments/summary.io.ts";
 import { formatCount, formatDuration, table } from "../report/text.ts";
-import { train } from "../train/run.io.ts";
+import { train } from "../train/train.io.ts";
 import { shownPath } from "../util/shownPath.io.ts";
 import { describeBackend } from "./backendOptions.ts";
 import { type Session, writeJson } from "./common.ts";
+import { Forecast } from "./forecast.ts";
+import { RunProfile } from "./profiling.ts";
 import { TrainView } from "./trainView.ts";
 
 /** Fetched packages are kept here, for all runs of this user. */
@@ -21,7 +24,11 @@ export interface TrainingOptions {
   readonly directory: string;
   readonly resume: boolean;
   readonly json: boolean;
+  /** What the command line changed in the recipe, as `key.path=value`. */
+  readonly overrides: readonly string[];
   readonly backend: Backend;
+  /** Folder for the profile of a few steps; absent: none is made. */
+  readonly profile?: string | undefined;
 }
 
 /** Prints a run's results: the table, samples, what the experts serve, and where things are. */
@@ -67,7 +74,12 @@ export async function runTraining(options: TrainingOptions, session: Session): P
   const { signal } = session;
   print(`${recipe.name}: training on ${describeBackend(backend)}, in ${shownPath(directory)}`);
   const terminal = process.stderr.isTTY && session.stderr === process.stderr ? process.stderr : undefined;
-  const view = new TrainView({ steps: recipe.train.steps, print, terminal });
+  const view = new TrainView({ steps: recipe.train.steps, tokens: plannedTokens(recipe.train), print, terminal });
+  const profile =
+    options.profile === undefined
+      ? undefined
+      : new RunProfile(backend, recipe.name, options.profile, (text) => view.note(text));
+  const forecast = new Forecast({ backend, recipe, directory, signal, print: (line) => view.note(line) });
   let outcome: Awaited<ReturnType<typeof train>>;
   try {
     outcome = await train({
@@ -75,11 +87,25 @@ export async function runTraining(options: TrainingOptions, session: Session): P
       baseDirectory: options.baseDirectory,
       directory,
       cacheDirectory: CACHE_DIRECTORY,
-      backend,
+      backend: profile?.profiler.backend ?? backend,
       resume: options.resume,
+      overrides: options.overrides,
       signal,
-      onEvent: view.handle,
+      onPrepared: (config) => {
+        profile?.begin();
+        return forecast.begin(config);
+      },
+      onEvent: (event) => {
+        view.handle(event);
+        forecast.handle(event);
+        profile?.handle(event);
+      },
+      onPhase: profile?.profiler.onPhase,
     });
+    view.finish();
+    view.stop();
+    await profile?.finish();
+    await forecast.finish();
   } finally {
     view.stop();
   }

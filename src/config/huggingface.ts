@@ -1,15 +1,28 @@
 /**
  * Hugging Face's `config.json` of `OlmoeForCausalLM` <-> a model config. Reads what transformers 4 and 5 write, fills in
- * the defaults of transformers' class, and refuses what this library does not compute. Keys are ours in snake_case.
+ * the defaults of transformers' class, and refuses what this library does not compute. Keys are ours in snake_case. What
+ * transformers can not compute has another model type (variant.ts).
  * Source of keys and defaults: transformers, models/olmoe/configuration_olmoe.py.
  */
 import { z } from "zod";
 import { parseConfig } from "./check.ts";
 import { type ModelConfig, type ModelConfigInput, modelConfigSchema, parseModelConfig } from "./model.ts";
-import { ROUTING_DEFAULTS } from "./routing.ts";
+import {
+  addSnakeFaults,
+  expressibleEntries,
+  fromVariant,
+  isVariant,
+  snakeCase,
+  VARIANT_ARCHITECTURE,
+  VARIANT_TYPE,
+  variantKeysAtDefault,
+  variantSchema,
+} from "./variant.ts";
 
 const HINT =
   'readable are configs of model_type "olmoe" with silu, default rotary positions, no biases and no quantised weights';
+
+const VARIANT_HINT = `a config of model_type "${VARIANT_TYPE}" has this library's keys in snake_case, and no others`;
 
 const CLASS_DEFAULTS = { eosTokenId: 50_279, padTokenId: 1 } as const;
 
@@ -54,10 +67,10 @@ const huggingFaceSchema = z
     // Additions of this library; transformers keeps them.
     mlp_type: fields.mlpType,
     initializer_cutoff_factor: fields.initializerCutoffFactor,
-    routing: fields.routing,
-    expert_choice_scope: fields.expertChoiceScope,
+    initialization: fields.initialization,
     expert_capacity_factor: fields.expertCapacityFactor,
     softmax_after_topk: fields.softmaxAfterTopk,
+    ...variantKeysAtDefault,
     // Parts of transformers' class that are not computed here.
     hidden_act: z.literal("silu").default("silu"),
     attention_bias: z.literal(false).default(false),
@@ -77,26 +90,13 @@ const huggingFaceSchema = z
     }
     const thetas = [hf.rope_parameters?.rope_theta, hf.rope_scaling?.rope_theta, hf.rope_theta].filter(isGiven);
     if (new Set(thetas).size > 1) fault("rope_theta", `given as ${thetas.join(" and as ")}`);
-    for (const issue of modelConfigSchema.safeParse(toModel(hf)).error?.issues ?? []) {
-      // Faults of single fields are reported by those fields above.
-      if (issue.code !== "custom") continue;
-      fault(issue.path.map((key) => snakeCase(String(key))).join("."), withSnakeKeys(issue.message));
-    }
+    addSnakeFaults(toModel(hf), context);
   });
 
 type HuggingFaceConfig = z.output<typeof huggingFaceSchema>;
 
 function isGiven<T>(value: T | undefined): value is T {
   return value !== undefined;
-}
-
-function snakeCase(key: string): string {
-  return key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
-}
-
-/** A message about our keys, in the file's keys. */
-function withSnakeKeys(message: string): string {
-  return message.replace(/[A-Za-z]+/g, (word) => (word in fields ? snakeCase(word) : word));
 }
 
 /** A token id; where the file has none, transformers' default as far as the vocabulary has it. */
@@ -117,10 +117,8 @@ function toModel(hf: HuggingFaceConfig): ModelConfigInput {
     mlpType: hf.mlp_type,
     numExperts: hf.num_experts,
     numExpertsPerTok: hf.num_experts_per_tok,
-    // transformers' name for the same function.
+    // Written as true for softmax after top-k, which is the same function.
     normTopkProb: hf.norm_topk_prob && !hf.softmax_after_topk,
-    routing: hf.routing,
-    expertChoiceScope: hf.expert_choice_scope,
     expertCapacityFactor: hf.expert_capacity_factor,
     softmaxAfterTopk: hf.softmax_after_topk,
     clipQkv: hf.clip_qkv,
@@ -129,6 +127,7 @@ function toModel(hf: HuggingFaceConfig): ModelConfigInput {
     rmsNormEps: hf.rms_norm_eps,
     initializerRange: hf.initializer_range,
     initializerCutoffFactor: hf.initializer_cutoff_factor,
+    initialization: hf.initialization,
     tieWordEmbeddings: hf.tie_word_embeddings,
     routerAuxLossCoef: hf.router_aux_loss_coef,
     eosTokenId: tokenId(hf, "eosTokenId"),
@@ -143,6 +142,9 @@ function toModel(hf: HuggingFaceConfig): ModelConfigInput {
  *   (biases, another activation, scaled rotary positions, dropout, quantised weights).
  */
 export function configFromHuggingFace(json: unknown, place: string): ModelConfig {
+  if ((json as { readonly model_type?: unknown } | null)?.model_type === VARIANT_TYPE) {
+    return parseModelConfig(fromVariant(parseConfig(variantSchema, json, place, VARIANT_HINT)), place);
+  }
   return parseModelConfig(toModel(parseConfig(huggingFaceSchema, json, place, HINT)), place);
 }
 
@@ -150,16 +152,18 @@ export function configFromHuggingFace(json: unknown, place: string): ModelConfig
 export type TorchDType = "float32" | "float16" | "bfloat16";
 
 /**
- * The `config.json` of a model, in the form that transformers 4 and 5 both load.
+ * The `config.json` of a model, in the form that transformers 4 and 5 both load; that of a variant they refuse.
  *
  * A dense model is written as one expert that every token chooses: a softmax over one expert is 1, so transformers
  * computes the same function. The extra key `mlp_type` tells it apart when it is read back.
  */
 export function configToHuggingFace(config: ModelConfig, torchDType: TorchDType = "float32"): Record<string, unknown> {
-  const usual = Object.entries(ROUTING_DEFAULTS).filter(([key, value]) => config[key as keyof ModelConfig] === value);
-  const own = Object.entries({ ...config, normTopkProb: config.normTopkProb || config.softmaxAfterTopk })
-    .filter(([key]) => !usual.some(([left]) => left === key))
-    .map(([key, value]) => [snakeCase(key), value] as const);
+  const inSnakeCase = (entries: readonly [string, unknown][]) =>
+    Object.fromEntries(entries.map(([key, value]) => [snakeCase(key), value]));
+  if (isVariant(config)) {
+    const head = { architectures: [VARIANT_ARCHITECTURE], model_type: VARIANT_TYPE, torch_dtype: torchDType };
+    return { ...head, ...inSnakeCase(Object.entries(config)) };
+  }
   return {
     architectures: ["OlmoeForCausalLM"],
     model_type: "olmoe",
@@ -170,6 +174,6 @@ export function configToHuggingFace(config: ModelConfig, torchDType: TorchDType 
     rope_scaling: null,
     output_router_logits: false,
     use_cache: true,
-    ...Object.fromEntries(own),
+    ...inSnakeCase(expressibleEntries(config)),
   };
 }

@@ -2,8 +2,9 @@
  * Model configuration. Keys are Hugging Face's, camelCased; on disk they keep their snake_case (config/huggingface.ts).
  */
 import { z } from "zod";
+import { architectureFields, checkArchitecture } from "./architecture.ts";
 import { parseConfig } from "./check.ts";
-import { ROUTING_FIELDS, routingFaults } from "./routing.ts";
+import { checkRouting, routingFields } from "./routing.ts";
 
 const count = z.int().min(1);
 const ratio = z.number().positive();
@@ -27,13 +28,13 @@ export const modelConfigSchema = z
     numExpertsPerTok: z.int().min(1).default(1),
     /** Divide the chosen experts' probabilities by their sum. The released models do not. */
     normTopkProb: z.boolean().default(false),
-    ...ROUTING_FIELDS,
-    /** Bound on q, k and v, applied after the QK-norm as transformers does; null for none. */
+    ...routingFields,
+    /** Bound on q, k and v, of q and k where `clipQkvPlacement` says; null for none. */
     clipQkv: ratio.nullable().default(null),
     maxPositionEmbeddings: count.default(4096),
     ropeTheta: ratio.default(10_000),
     rmsNormEps: ratio.default(1e-5),
-    /** Standard deviation of the initial weights, cut at `initializerCutoffFactor` deviations. */
+    /** Standard deviation of the initial weights, cut at `initializerCutoffFactor` deviations; see `initialization`. */
     initializerRange: ratio.default(0.02),
     initializerCutoffFactor: ratio.default(3),
     tieWordEmbeddings: z.boolean().default(false),
@@ -41,6 +42,7 @@ export const modelConfigSchema = z
     routerAuxLossCoef: z.number().min(0).default(0.01),
     eosTokenId: z.int().min(0).nullable().default(null),
     padTokenId: z.int().min(0).nullable().default(null),
+    ...architectureFields,
   })
   .superRefine((config, context) => {
     const fault = (path: keyof typeof config, message: string) =>
@@ -54,7 +56,6 @@ export const modelConfigSchema = z
     if (config.mlpType === "dense" && config.numExperts !== 1) {
       fault("numExperts", `${config.numExperts}, must be 1 where mlpType is "dense"`);
     }
-    for (const { key, message } of routingFaults(config)) fault(key, message);
     if (config.hiddenSize % config.numAttentionHeads !== 0) {
       fault(
         "hiddenSize",
@@ -73,6 +74,8 @@ export const modelConfigSchema = z
       const id = config[key];
       if (id !== null && id >= config.vocabSize) fault(key, `${id}, must be below vocabSize (${config.vocabSize})`);
     }
+    checkRouting(config, fault);
+    checkArchitecture(config, fault);
   });
 
 export type ModelConfig = Readonly<z.output<typeof modelConfigSchema>>;

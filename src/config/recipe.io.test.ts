@@ -66,6 +66,9 @@ describe("readRecipe", () => {
     expect(await set("train.steps=.inf")).toBe(
       `DIR/whole.yaml: train.steps: Infinity, expected number, received Infinity ${docs}`,
     );
+    expect(await set("train.steps=many")).toBe(
+      `DIR/whole.yaml: train.steps: "many", expected number, received string ${docs}`,
+    );
     for (const index of ["4", "name", "-1", "999999999999"]) {
       expect(await set(`data.sources.${index}.weight=2`)).toBe(
         `--set data.sources.${index}.weight=2: data.sources has entries 0 to 3`,
@@ -87,6 +90,9 @@ describe("readRecipe", () => {
     expect(await refusal(write("- a\n- b\n"))).toBe("DIR/my.yaml: not a mapping, expected a recipe in YAML");
     expect(await refusal(write("just words"))).toBe("DIR/my.yaml: not a mapping, expected a recipe in YAML");
     expect(await refusal(write(Uint8Array.of(0x61, 0x3a, 0xff)))).toBe("DIR/my.yaml: not UTF-8");
+    expect(await refusal(write("name: s\nbase: whole.yaml\n"))).toBe(
+      "DIR/my.yaml: a sweep, expected the recipe of one run [olmoe sweep DIR/my.yaml runs it]",
+    );
     const large = write("");
     truncateSync(large, 2 ** 21);
     expect(await refusal(large)).toBe("DIR/my.yaml: 2097152 bytes, a recipe has at most 1048576");

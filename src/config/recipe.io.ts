@@ -20,28 +20,37 @@ function parseYaml(text: string, place: string): unknown {
   }
 }
 
-/** An override as a path and what YAML makes of the text. */
-function overrideOf(text: string): { path: string[]; value: unknown } {
-  const equals = text.indexOf("=");
-  const path = text.slice(0, equals).split(".");
-  if (equals < 1 || path.some((part) => part === "" || part === "__proto__")) {
-    throw new ConfigError(`--set ${text}: not key=value`, { hint: "for example --set train.optimizer.lr=1e-3" });
+/**
+ * Sets one field, making the mappings on the way to it.
+ * @param path keys with dots between them, such as `train.optimizer.lr`.
+ * @param place where the override was given, for messages.
+ * @throws ConfigError for a path that is none, or that leads beyond the end of a list.
+ */
+export function setField(root: Record<string, unknown>, path: string, value: unknown, place: string): void {
+  const keys = path.split(".");
+  if (keys.some((key) => key === "" || key === "__proto__")) {
+    throw new ConfigError(`${place}: "${path}" is no field of a recipe`, { hint: "such as train.optimizer.lr" });
   }
-  return { path, value: parseYaml(text.slice(equals + 1), `--set ${text}`) };
+  let inner: object = root;
+  for (const [depth, key] of keys.entries()) {
+    if (Array.isArray(inner) && !Object.hasOwn(inner, key)) {
+      throw new ConfigError(`${place}: ${keys.slice(0, depth).join(".")} has entries 0 to ${inner.length - 1}`);
+    }
+    const found = Object.hasOwn(inner, key) ? (inner as Record<string, unknown>)[key] : undefined;
+    const next = typeof found === "object" && found !== null ? found : {};
+    (inner as Record<string, unknown>)[key] = depth === keys.length - 1 ? value : next;
+    inner = next;
+  }
 }
 
-function setAt(root: Record<string, unknown>, text: string): void {
-  const { path, value } = overrideOf(text);
-  let place: object = root;
-  for (const [depth, key] of path.entries()) {
-    if (Array.isArray(place) && !Object.hasOwn(place, key)) {
-      throw new ConfigError(`--set ${text}: ${path.slice(0, depth).join(".")} has entries 0 to ${place.length - 1}`);
-    }
-    const inner = Object.hasOwn(place, key) ? (place as Record<string, unknown>)[key] : undefined;
-    const next = typeof inner === "object" && inner !== null ? inner : {};
-    (place as Record<string, unknown>)[key] = depth === path.length - 1 ? value : next;
-    place = next;
+/** Applies `key.path=value`, the value as YAML reads it. @throws ConfigError for anything else. */
+export function applyOverride(root: Record<string, unknown>, text: string): void {
+  const equals = text.indexOf("=");
+  const path = text.slice(0, equals);
+  if (equals < 1 || path.split(".").some((part) => part === "" || part === "__proto__")) {
+    throw new ConfigError(`--set ${text}: not key=value`, { hint: "for example --set train.optimizer.lr=1e-3" });
   }
+  setField(root, path, parseYaml(text.slice(equals + 1), `--set ${text}`), `--set ${text}`);
 }
 
 async function readText(file: string): Promise<string> {
@@ -65,16 +74,25 @@ async function readText(file: string): Promise<string> {
   }
 }
 
+/** Reads a YAML file that holds a mapping. @throws ConfigError for a file that is missing, not YAML or no mapping. */
+export async function readMapping(file: string): Promise<Record<string, unknown>> {
+  const value = parseYaml(await readText(file), file);
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw new ConfigError(`${file}: ${value === null ? "empty" : "not a mapping"}, expected a recipe in YAML`);
+  }
+  return value as Record<string, unknown>;
+}
+
 /**
  * Reads and checks a recipe.
  * @param overrides `key.path=value`, applied in order before the check.
  * @throws ConfigError for a file that is missing or not YAML, or listing every fault of its content.
  */
 export async function readRecipe(file: string, overrides: readonly string[] = []): Promise<Recipe> {
-  const value = parseYaml(await readText(file), file);
-  if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    throw new ConfigError(`${file}: ${value === null ? "empty" : "not a mapping"}, expected a recipe in YAML`);
+  const value = await readMapping(file);
+  if (Object.hasOwn(value, "base")) {
+    throw new ConfigError(`${file}: a sweep, expected the recipe of one run`, { hint: `olmoe sweep ${file} runs it` });
   }
-  for (const text of overrides) setAt(value as Record<string, unknown>, text);
+  for (const text of overrides) applyOverride(value, text);
   return parseRecipe(value, file);
 }

@@ -45,6 +45,14 @@ describe("a recipe with one fault", () => {
     [{ train: { steps: 1e300 } }, "train.steps: 1e+300, expected int to be <=9007199254740991"],
     [{ train: { documentMask: "yes" } }, 'train.documentMask: "yes", expected boolean, received string'],
     [{ train: { keep: 0 } }, "train.keep: 0, expected number to be >=1"],
+    [{ train: { monitorEvery: 0 } }, "train.monitorEvery: 0, expected number to be >=1"],
+    [{ train: { spikes: { window: 3 } } }, "train.spikes.window: 3, expected number to be >=4"],
+    [{ train: { spikes: { threshold: 0 } } }, "train.spikes.threshold: 0, expected number to be >0"],
+    [{ train: { spikes: { maxRewinds: 0 } } }, "train.spikes.maxRewinds: 0, expected number to be >=1"],
+    [
+      { train: { spikes: { action: "rewin" } } },
+      'train.spikes.action: "rewin", expected one of "warn"|"rewind", did you mean "rewind"?',
+    ],
     [{ train: { evalEvery: 0 } }, "train.evalEvery: 0, expected number to be >=1"],
     [optimizer({ lr: -1e-3 }), "train.optimizer.lr: -0.001, expected number to be >0"],
     [optimizer({ lr: "1e-3" }), 'train.optimizer.lr: "1e-3", expected number, received string'],
@@ -62,8 +70,32 @@ describe("a recipe with one fault", () => {
     [{ name: "../x" }, 'name: "../x", must be lower-case letters, digits, - and _'],
     // What must fit together.
     [{ train: { microBatchSize: 3 } }, "train.microBatchSize: 3, must divide batchSize (4)"],
+    [
+      { train: { batchWarmup: [{ steps: 2, batchSize: 4 }] } },
+      "train.batchWarmup.0.batchSize: 4, must be below train.batchSize (4)",
+    ],
+    [
+      { train: { batchWarmup: [2, 1].map((batchSize) => ({ steps: 2, batchSize })) } },
+      "train.batchWarmup.0.batchSize: 2, must be below the next stage's (1)",
+    ],
+    [
+      { train: { microBatchSize: 2, batchWarmup: [{ steps: 2, batchSize: 3 }] } },
+      "train.batchWarmup.0.batchSize: 3, must be a multiple of microBatchSize (2) or below",
+    ],
+    [
+      { train: { batchWarmup: [{ steps: 24, batchSize: 1 }] } },
+      "train.batchWarmup: takes 24 steps, must end before the last of 24 steps",
+    ],
+    [{ train: { batchWarmup: [{ steps: 2 }] } }, "train.batchWarmup.0.batchSize: missing, expected number"],
+    [{ train: { batchWarmup: 3 } }, "train.batchWarmup: 3, expected array, received number"],
+    [{ train: { freeze: "*norm*" } }, 'train.freeze: "*norm*", expected array, received string'],
+    [{ train: { init: "run" } }, 'train.init: "run", expected object, received string'],
+    [{ train: { init: {} } }, "train.init.from: missing, expected string"],
     [{ train: { batchSize: 1e12 } }, "train.batchSize: 1000000000000, must be at most 2097152 sequences of 32 tokens"],
     [{ train: { sequenceLength: 65 } }, "train.sequenceLength: 65, must be at most model.maxPositionEmbeddings (64)"],
+    [{ train: { recompute: [0, 2] } }, "train.recompute: layer 2, the model has layers 0 to 1"],
+    [{ train: { recompute: "al" } }, 'train.recompute: "al", expected "none", "all" or a list of layer numbers'],
+    [{ train: { recompute: [-1] } }, "train.recompute.0: -1, expected number to be >=0"],
     // The model.
     [{ model: { preset: "nanno" } }, `model.preset: "nanno", expected one of ${PRESETS}, did you mean "nano"?`],
     [{ model: { numExpertsPerTok: 9 } }, "model.numExpertsPerTok: 9, must be at most numExperts (8)"],
@@ -150,11 +182,16 @@ describe("parseRecipe", () => {
       train: {
         steps: 24,
         batchSize: 4,
+        batchWarmup: [],
         sequenceLength: 32,
+        recompute: "none",
         documentMask: false,
+        freeze: [],
         optimizer: { lr: 5e-3, beta1: 0.9, beta2: 0.95, eps: 1e-8, weightDecay: 0.1, noDecay: [], clipNorm: 1 },
         schedule: { kind: "cosine", warmupSteps: 4, warmupStartRatio: 0.1, finalRatio: 0.1 },
         loss: { crossEntropyOver: "tokens", balance: 0.01, balanceScale: "paper", z: 0.001, zScale: "megablocks" },
+        monitorEvery: 100,
+        spikes: { window: 128, threshold: 6, action: "warn", maxRewinds: 3 },
         evalEvery: 6,
         evalTokens: 64,
         saveEvery: 3,
@@ -171,10 +208,12 @@ describe("parseRecipe", () => {
     expect(() => parseRecipe(tinyRecipe({ model: { preset: "olmoe-1b-7b" } }))).not.toThrow();
   });
 
-  it.each(readdirSync(new URL("../../recipes/", import.meta.url)))(
+  const read = (name: string) => parse(readFileSync(new URL(`../../recipes/${name}`, import.meta.url), "utf8"));
+  // Sweeps lie there too: they have a base.
+  it.each(readdirSync(new URL("../../recipes/", import.meta.url)).filter((name) => !("base" in read(name))))(
     "gives recipes/%s the same when done twice",
     (name) => {
-      const recipe = parseRecipe(parse(readFileSync(new URL(`../../recipes/${name}`, import.meta.url), "utf8")), name);
+      const recipe = parseRecipe(read(name), name);
       expect(parseRecipe(recipe)).toEqual(recipe);
       expect(parseRecipe(JSON.parse(JSON.stringify(recipe)))).toEqual(recipe);
     },

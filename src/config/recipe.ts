@@ -3,10 +3,12 @@
  * defaults written out) with every checkpoint.
  */
 import { z } from "zod";
+import { ConfigError } from "../errors.ts";
+import { batchWarmupFaults, leastPass } from "./batchWarmup.ts";
 import { parseConfig } from "./check.ts";
 import { modelConfigSchema } from "./model.ts";
 import { PRESETS, type PresetName, presetNames } from "./presets.ts";
-import { routingRunFaults } from "./routing.ts";
+import { checkRoutingRun } from "./routing.ts";
 
 const positive = z.number().positive();
 const share = z.number().min(0).max(1);
@@ -54,6 +56,8 @@ export const dataSchema = z.strictObject({
     }),
   /** Bytes of whole documents of each source that are kept apart for the held-out loss. */
   heldOutBytes: z.int().min(1).default(120_000),
+  /** Seed of what is held out and of the text the tokenizer learns from. Left out: the recipe's. */
+  seed: z.int().min(0).optional(),
 });
 
 export const tokenizerSchema = z
@@ -106,15 +110,43 @@ export const lossSchema = z.strictObject({
   zScale: z.enum(["megablocks", "paper"]).default("megablocks"),
 });
 
+/** Another model's weights to start from instead of random ones. */
+export const initSchema = z.strictObject({
+  /** A model folder or the folder of a training run; relative to the recipe. */
+  from: z.string().min(1),
+  /** Take over AdamW's moments too, as annealing does; the step counter and the data start anew either way. */
+  optimizer: z.boolean().default(false),
+});
+
+export const spikesSchema = z.strictObject({
+  /** Steps whose losses a new one is held against; judged from half as many on. */
+  window: z.int().min(4).max(65_536).default(128),
+  /** A spike is a loss this many robust standard deviations above the median of the window. */
+  threshold: positive.default(6),
+  /** Say so, or go back to the last good checkpoint and leave out the batches that led to it. */
+  action: z.enum(["warn", "rewind"]).default("warn"),
+  /** Times a run may go back before it stops with an error. */
+  maxRewinds: z.int().min(1).default(3),
+});
+
 const TRAIN_FIELDS = {
   steps: z.int().min(1),
   /** Sequences in one optimiser step. */
   batchSize: z.int().min(1),
+  /** Smaller batches that the run starts with, one stage after the other. */
+  batchWarmup: z.array(z.strictObject({ steps: z.int().min(1), batchSize: z.int().min(1) })).default([]),
   /** Sequences in one forward pass; must divide batchSize. Left out: the whole batch. */
   microBatchSize: z.int().min(1).optional(),
   sequenceLength: z.int().min(2),
+  /** Layers (from 0 on) whose activations are computed again in the backward pass instead of being kept. */
+  recompute: z
+    .union([z.enum(["none", "all"]), z.array(z.int().min(0))], 'expected "none", "all" or a list of layer numbers')
+    .default("none"),
   /** Attention stops at document borders. The paper's runs do not. */
   documentMask: z.boolean().default(false),
+  init: initSchema.optional(),
+  /** Parameter-name patterns of what is not trained. */
+  freeze: z.array(z.string().min(1)).default([]),
   optimizer: optimizerSchema.prefault({}),
   schedule: scheduleSchema.prefault({}),
   loss: lossSchema.prefault({}),
@@ -122,6 +154,9 @@ const TRAIN_FIELDS = {
   evalEvery: z.int().min(1).default(100),
   /** Held-out tokens of each source that an evaluation in between scores, spread over the text. */
   evalTokens: z.int().min(1).default(8192),
+  /** Steps between records of routing and of norms. */
+  monitorEvery: z.int().min(1).default(100),
+  spikes: spikesSchema.prefault({}),
   /** Steps between checkpoints; the last step is always saved. */
   saveEvery: z.int().min(1).default(100),
   /** Newest checkpoints that are kept. */
@@ -132,6 +167,9 @@ export const trainSchema = z.strictObject(TRAIN_FIELDS).superRefine((train, cont
   const { batchSize, microBatchSize, sequenceLength } = train;
   const fault = (key: keyof typeof train, message: string) =>
     context.addIssue({ code: "custom", path: [key], message });
+  for (const { path, message } of batchWarmupFaults(train)) {
+    context.addIssue({ code: "custom", path: ["batchWarmup", ...path], message });
+  }
   if (microBatchSize !== undefined && batchSize % microBatchSize !== 0) {
     fault("microBatchSize", `${microBatchSize}, must divide batchSize (${batchSize})`);
   }
@@ -139,6 +177,24 @@ export const trainSchema = z.strictObject(TRAIN_FIELDS).superRefine((train, cont
   if (batchSize > most)
     fault("batchSize", `${batchSize}, must be at most ${most} sequences of ${sequenceLength} tokens`);
 });
+
+/** What is wrong with a choice of layers to recompute. */
+function unknownLayer(recompute: TrainRecipe["recompute"], layers: number): string | undefined {
+  const unknown = Array.isArray(recompute) ? recompute.find((layer) => layer >= layers) : undefined;
+  return unknown === undefined ? undefined : `layer ${unknown}, the model has layers 0 to ${layers - 1}`;
+}
+
+/**
+ * `train.recompute` as a set of layers.
+ * @throws ConfigError for a layer that the model does not have.
+ */
+export function recomputedLayers(recompute: TrainRecipe["recompute"] = "none", layers: number): ReadonlySet<number> {
+  if (recompute === "none") return new Set();
+  if (recompute === "all") return new Set(Array.from({ length: layers }, (_, layer) => layer));
+  const unknown = unknownLayer(recompute, layers);
+  if (unknown !== undefined) throw new ConfigError(`train.recompute: ${unknown}`);
+  return new Set(recompute);
+}
 
 /** Fields of a model config that may all be left out, without their defaults: those would hide the preset's values. */
 const MODEL_FIELDS: Record<string, z.ZodType> = Object.fromEntries(
@@ -180,14 +236,14 @@ export const recipeSchema = z
       const entries = `tokenizer.vocabSize (${tokenizer.vocabSize})`;
       fault(["model", "vocabSize"], `${config.vocabSize}, must be at least ${entries}, or left out`);
     }
+    const unknown = unknownLayer(train.recompute, config.numHiddenLayers);
+    if (unknown !== undefined) fault(["train", "recompute"], unknown);
     if (train.sequenceLength > config.maxPositionEmbeddings) {
       const positions = `model.maxPositionEmbeddings (${config.maxPositionEmbeddings})`;
       fault(["train", "sequenceLength"], `${train.sequenceLength}, must be at most ${positions}`);
     }
-    const { sequenceLength, batchSize, microBatchSize: sequences = batchSize, loss } = train;
-    for (const { path, message } of routingRunFaults(config, { balance: loss.balance, sequenceLength, sequences })) {
-      fault(path, message);
-    }
+    const { sequenceLength, loss } = train;
+    checkRoutingRun(config, { balance: loss.balance, sequenceLength, sequences: leastPass(train) }, fault);
   });
 
 export type Recipe = z.output<typeof recipeSchema>;
@@ -197,6 +253,7 @@ export type TokenizerRecipe = z.output<typeof tokenizerSchema>;
 export type TrainRecipe = z.output<typeof trainSchema>;
 export type OptimizerRecipe = z.output<typeof optimizerSchema>;
 export type LossRecipe = z.output<typeof lossSchema>;
+export type SpikeRecipe = z.output<typeof spikesSchema>;
 export type ScheduleRecipe = z.output<typeof scheduleSchema>;
 
 /**

@@ -6,7 +6,8 @@ import { ConfigError } from "../errors.ts";
 import { configFromHuggingFace, configToHuggingFace } from "./huggingface.ts";
 import { resolveModel } from "./presets.ts";
 import { parseRecipe } from "./recipe.ts";
-import { expertChoiceCapacity, slotCapacity, usesRoutingVariant } from "./routing.ts";
+import { expertChoiceCapacity, slotCapacity } from "./routing.ts";
+import { isVariant } from "./variant.ts";
 
 type Changes = Readonly<Record<string, unknown>>;
 
@@ -86,13 +87,9 @@ describe("a model config", () => {
   });
 
   it("is a variant that transformers does not compute only where experts choose", () => {
-    const isVariant = (changes: Changes) => usesRoutingVariant(resolveModel({ preset: "tiny", ...changes }));
-    expect([{}, { softmaxAfterTopk: true }, { expertCapacityFactor: 1 }, EXPERT_CHOICE].map(isVariant)).toEqual([
-      false,
-      false,
-      false,
-      true,
-    ]);
+    const choices = [{}, { softmaxAfterTopk: true }, { expertCapacityFactor: 1 }, EXPERT_CHOICE];
+    const variants = choices.map((changes) => isVariant(resolveModel({ preset: "tiny", ...changes })));
+    expect(variants).toEqual([false, false, false, true]);
   });
 });
 
@@ -117,6 +114,11 @@ describe("a recipe", () => {
     const recipe = { model: { expertCapacityFactor: 0.02 }, train: { batchSize: 4, microBatchSize: 1 } };
     expectFault(recipe, "model.expertCapacityFactor: 0.02, leaves int(0.02 * 2 * 32 / 8) = 0 slots to an expert");
     expect(() => parseRecipe(tinyRecipe({ ...recipe, train: { batchSize: 8 } }))).not.toThrow();
+    const batchWarmup = [{ steps: 1, batchSize: 1 }];
+    expectFault(
+      { ...recipe, train: { batchSize: 8, batchWarmup } },
+      "model.expertCapacityFactor: 0.02, leaves int(0.02 * 2 * 32 / 8) = 0 slots to an expert",
+    );
   });
 });
 

@@ -5,7 +5,7 @@
 import { z } from "zod";
 
 /** Fields of a model config; the defaults are the released models' dropless token choice. */
-export const ROUTING_FIELDS = {
+export const routingFields = {
   /** Who chooses: each token its experts, or each expert its tokens (OLMoE paper, section 4.1.4). */
   routing: z.enum(["token_choice", "expert_choice"]).default("token_choice"),
   /** The tokens among which an expert chooses: one sequence, or all of a forward pass. */
@@ -17,27 +17,19 @@ export const ROUTING_FIELDS = {
 };
 
 /** Their values in models of transformers. */
-export const ROUTING_DEFAULTS = z.object(ROUTING_FIELDS).parse({});
+export const ROUTING_DEFAULTS = z.object(routingFields).parse({});
 
 /** What routing needs of a model config. */
-export interface RoutingConfig extends Readonly<z.output<z.ZodObject<typeof ROUTING_FIELDS>>> {
+export interface RoutingConfig extends Readonly<z.output<z.ZodObject<typeof routingFields>>> {
   readonly mlpType: "moe" | "dense";
   readonly numExperts: number;
   readonly numExpertsPerTok: number;
   readonly normTopkProb: boolean;
 }
 
-/** A fault and the key that it is reported at. */
-export interface RoutingFault {
-  readonly key: keyof RoutingConfig;
-  readonly message: string;
-}
-
-/** Settings of a model that exclude each other. */
-export function routingFaults(config: RoutingConfig): RoutingFault[] {
+/** Reports settings of a model that exclude each other. */
+export function checkRouting(config: RoutingConfig, fault: (key: keyof RoutingConfig, message: string) => void): void {
   const { routing, expertChoiceScope, expertCapacityFactor, softmaxAfterTopk, normTopkProb } = config;
-  const faults: RoutingFault[] = [];
-  const fault = (key: keyof RoutingConfig, message: string) => void faults.push({ key, message });
   if (config.mlpType === "dense") {
     for (const key of Object.keys(ROUTING_DEFAULTS) as (keyof typeof ROUTING_DEFAULTS)[]) {
       if (config[key] !== ROUTING_DEFAULTS[key])
@@ -59,43 +51,38 @@ export function routingFaults(config: RoutingConfig): RoutingFault[] {
       fault("normTopkProb", "true, must be false where softmaxAfterTopk is true: its weights sum to 1 already");
     }
   }
-  return faults;
 }
 
-/** What a training run adds: its balance loss, and the tokens of one of its forward passes. */
+/** What a training run adds: its balance loss, and the tokens of its smallest forward pass. */
 export interface RoutingRun {
   readonly balance: number;
   readonly sequenceLength: number;
-  /** Sequences in one forward pass. */
+  /** Sequences in that pass. */
   readonly sequences: number;
 }
 
-/** A fault of a run and the path in the recipe that it is reported at. */
-export interface RoutingRunFault {
-  readonly path: readonly string[];
-  readonly message: string;
-}
-
-/** Settings of a run that its model's routing excludes. */
-export function routingRunFaults(config: RoutingConfig, run: RoutingRun): RoutingRunFault[] {
+/** Reports settings of a run that its model's routing excludes, at their paths in the recipe. */
+export function checkRoutingRun(
+  config: RoutingConfig,
+  run: RoutingRun,
+  fault: (path: readonly string[], message: string) => void,
+): void {
   const { routing, numExperts: experts, numExpertsPerTok: topK, expertCapacityFactor: factor } = config;
-  const faults: RoutingRunFault[] = [];
   const pass = run.sequences * run.sequenceLength;
   if (routing === "expert_choice") {
     if (run.balance > 0) {
       const message = `${run.balance}, must be 0 where model.routing is "expert_choice": every expert takes equally many tokens`;
-      faults.push({ path: ["train", "loss", "balance"], message });
+      fault(["train", "loss", "balance"], message);
     }
     const tokens = config.expertChoiceScope === "batch" ? pass : run.sequenceLength;
     if (expertChoiceCapacity(config, tokens) === 0) {
       const message = `"expert_choice", leaves floor(${topK} * ${tokens} / ${experts}) = 0 tokens to an expert`;
-      faults.push({ path: ["model", "routing"], message });
+      fault(["model", "routing"], message);
     }
   } else if (factor !== null && slotCapacity(config, pass) === undefined) {
     const message = `${factor}, leaves int(${factor} * ${topK} * ${pass} / ${experts}) = 0 slots to an expert`;
-    faults.push({ path: ["model", "expertCapacityFactor"], message });
+    fault(["model", "expertCapacityFactor"], message);
   }
-  return faults;
 }
 
 /** Tokens that each expert takes of `tokens` under expert choice: floor(C * tokens / E), C = numExpertsPerTok. */
@@ -119,9 +106,4 @@ export function slotCapacity(
   if (factor === null) return undefined;
   const capacity = Math.floor(factor * ((numExpertsPerTok * tokens) / numExperts));
   return capacity === 0 ? undefined : capacity;
-}
-
-/** Whether a model's function is one that transformers' OLMoE class does not compute. Dropping is of training only. */
-export function usesRoutingVariant({ routing }: Pick<RoutingConfig, "routing">): boolean {
-  return routing === "expert_choice";
 }

@@ -18,7 +18,7 @@ export interface TokenSource {
 export interface LoaderOptions {
   readonly sources: readonly TokenSource[];
   readonly sequenceLength: number;
-  /** Sequences in a batch. */
+  /** Sequences in a batch, where `next` does not say otherwise. */
   readonly batchSize: number;
   readonly seed: number;
   readonly eosTokenId: number;
@@ -117,9 +117,9 @@ export class TokenLoader {
     this.#taken = sources.map(() => 0);
   }
 
-  /** The next batch. */
-  next(): Batch {
-    const { batchSize, sequenceLength, eosTokenId } = this.#options;
+  /** The next batch. The order of the sequences does not depend on how they are cut into batches. */
+  next(batchSize: number = this.#options.batchSize): Batch {
+    const { sequenceLength, eosTokenId } = this.#options;
     const ids = new Int32Array(batchSize * sequenceLength);
     const labels = new Int32Array(ids.length).fill(NO_LABEL);
     const sources = new Int32Array(batchSize);

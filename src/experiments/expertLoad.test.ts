@@ -45,6 +45,14 @@ describe("expertLoads", () => {
   });
 });
 
+describe("layers without experts", () => {
+  it("are not counted: the others keep their numbers", () => {
+    const sources = [source("a", [3, 1], [1, 1])];
+    expect(expertLoads(sources, [1, 3]).map(({ layer }) => layer)).toEqual([1, 3]);
+    expect(describeLoads(sources, [1, 3])[0]).toBe("layer 1: a goes to expert 0 1.5 times as often as an even share");
+  });
+});
+
 describe("describeLoads", () => {
   it("names the most one-sided expert of each layer by its id", () => {
     const sources = [source("prose", [2, 8, 2, 4], [1, 1, 1, 1]), source("code", [0, 0, 16, 0], [0, 3, 1, 0])];

@@ -10,12 +10,16 @@ export interface LayerLoad {
   readonly relative: readonly (readonly number[])[];
 }
 
-/** @returns one entry for each layer with experts, in order. */
-export function expertLoads(sources: readonly SourceEvaluation[]): LayerLoad[] {
-  const layers = sources[0]?.expertCounts.length ?? 0;
-  return Array.from({ length: layers }, (_, layer) => {
+/**
+ * @param layers the layers that have experts; default: all.
+ * @returns one entry for each of them, in order.
+ */
+export function expertLoads(sources: readonly SourceEvaluation[], layers?: readonly number[]): LayerLoad[] {
+  const count = sources[0]?.expertCounts.length ?? 0;
+  return Array.from({ length: count }, (_, index) => {
+    const layer = layers?.[index] ?? index;
     const relative = sources.map(({ expertCounts }) => {
-      const counts = expertCounts[layer] as Float64Array;
+      const counts = expertCounts[index] as Float64Array;
       const total = counts.reduce((sum, count) => sum + count, 0);
       return Array.from(counts, (count) => (total === 0 ? 0 : (count * counts.length) / total));
     });
@@ -29,8 +33,8 @@ export function expertLoads(sources: readonly SourceEvaluation[]): LayerLoad[] {
 }
 
 /** A sentence for each layer: the most one-sided expert, and for what. */
-export function describeLoads(sources: readonly SourceEvaluation[]): string[] {
-  return expertLoads(sources).map(({ layer, experts, relative }) => {
+export function describeLoads(sources: readonly SourceEvaluation[], layers?: readonly number[]): string[] {
+  return expertLoads(sources, layers).map(({ layer, experts, relative }) => {
     let [best, row, column] = [0, 0, 0];
     for (const [r, values] of relative.entries()) {
       for (const [c, value] of values.entries()) if (value > best) [best, row, column] = [value, r, c];

@@ -21,13 +21,15 @@ const folder = mkdtempSync(join(tmpdir(), "olmoe-report-"));
 const directory = join(folder, "run");
 afterAll(() => rmSync(folder, { recursive: true }));
 
+const changes = { train: { monitorEvery: 12 } };
+const recipe = parsedRecipe(changes);
 let outcome: TrainOutcome;
 let summary: RunSummary;
 let html = "";
 beforeAll(async () => {
   writeTexts(folder);
-  outcome = await trainTiny(folder, "run", backend);
-  summary = await writeRunReport({ backend, recipe: parsedRecipe(), directory, outcome });
+  outcome = await trainTiny(folder, "run", backend, { changes });
+  summary = await writeRunReport({ backend, recipe, directory, outcome });
   html = readFileSync(join(directory, "report.html"), "utf8");
 });
 
@@ -56,7 +58,7 @@ describe("the comparison of a finished run", () => {
   });
 
   it("has the bigram of all training tokens", async () => {
-    const files = (await openTrainingSources(outcome.data, parsedRecipe().data)).flatMap((source) => source.files);
+    const files = (await openTrainingSources(outcome.data, recipe.data)).flatMap((source) => source.files);
     const bigram = bigramModel(files, outcome.data.tokenizer.vocabSize);
     const expected = outcome.heldOut.map(({ tokens, textBytes }) => bitsPerByte(bigram.nats(tokens), textBytes));
     const row = rowOf("bigram of the same tokens");
@@ -110,6 +112,14 @@ describe("the report of a finished run", () => {
     );
   });
 
+  it("shows how evenly experts were used, the gradients, and the memory", () => {
+    expect(html).toContain("<h2>How training went</h2>");
+    for (const title of ["Busiest expert of a layer", "Router churn", "Gradient norm by group", "Memory"]) {
+      expect(html).toContain(title);
+    }
+    expect(html).toMatch(/Memory after a tenth of the steps: [\d.]+ [MG]B; after the last: [\d.]+ [MG]B; at most: /);
+  });
+
   it("has prompts that end between words and fit the context with what follows", () => {
     for (const [index, { source, prompt }] of summary.samples.entries()) {
       const { documents } = outcome.heldOut[index]!;
@@ -129,14 +139,14 @@ describe("the report of a finished run", () => {
   });
 
   it("is the same when it is written again", async () => {
-    const again = await writeRunReport({ backend, recipe: parsedRecipe(), directory, outcome });
+    const again = await writeRunReport({ backend, recipe, directory, outcome });
     expect(again).toEqual(summary);
     expect(readFileSync(join(directory, "report.html"), "utf8")).toBe(html);
   });
 
   it("stops when it is aborted", async () => {
     const reason = new Error("enough");
-    const options = { backend, recipe: parsedRecipe(), directory, outcome, signal: AbortSignal.abort(reason) };
+    const options = { backend, recipe, directory, outcome, signal: AbortSignal.abort(reason) };
     await expect(writeRunReport(options)).rejects.toBe(reason);
   });
 
@@ -157,11 +167,11 @@ describe("the report of a finished run", () => {
     const changes = { model: { routing: "expert_choice" }, train: { steps: 2, loss: { balance: 0 } } };
     const choosing = await trainTiny(folder, "choosing", backend, { changes });
     const options = { backend, recipe: parsedRecipe(changes), directory: join(folder, "choosing"), outcome: choosing };
-    const { samples, experts } = await writeRunReport(options);
-    expect([samples, experts.length]).toEqual([[], 2]);
+    const { samples, experts, picture } = await writeRunReport(options);
+    expect({ samples, experts, picture }).toEqual({ samples: [], experts: [], picture: undefined });
     const page = readFileSync(join(folder, "choosing", "report.html"), "utf8");
     expect(page).toContain("It can not write, and its scores are not to be compared");
-    expect(page).not.toMatch(/What it writes|olmoe run/);
+    expect(page).not.toMatch(/What it writes|Which experts fire|Busiest expert|olmoe run|from_pretrained/);
   });
 });
 

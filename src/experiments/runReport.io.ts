@@ -5,15 +5,13 @@ import type { Backend } from "../backend/backend.ts";
 import type { Recipe } from "../config/recipe.ts";
 import { replaceFile } from "../formats/files.io.ts";
 import { generateText } from "../infer/generate.ts";
-import { countParameters } from "../model/counts.ts";
 import { htmlReport } from "../report/html.ts";
 import { renderPng, renderSvg } from "../report/render.io.ts";
 import { readMetrics } from "../train/metrics.io.ts";
 import type { TrainOutcome } from "../train/run.io.ts";
 import { shownPath } from "../util/shownPath.io.ts";
 import { compareWithBaselines } from "./baselines.io.ts";
-import { describeLoads } from "./expertLoad.ts";
-import { expertChart, runReport, trainingSeconds } from "./runReport.ts";
+import { expertChart, expertSentences, runReport, trainingSeconds } from "./runReport.ts";
 import { type RunSummary, type Sample, writeSummary } from "./summary.io.ts";
 
 export interface ReportOptions {
@@ -74,7 +72,7 @@ export async function writeRunReport(options: ReportOptions): Promise<RunSummary
   const metrics = await readMetrics(join(directory, "metrics.jsonl"));
   const facts = {
     recipe,
-    counts: countParameters(decoder.config),
+    config: decoder.config,
     metrics,
     evaluation,
     comparison,
@@ -86,7 +84,7 @@ export async function writeRunReport(options: ReportOptions): Promise<RunSummary
   const report = join(directory, "report.html");
   const html = htmlReport(await runReport(facts, renderSvg));
   await replaceFile(report, (file) => file.writeFile(html));
-  const chart = expertChart(evaluation);
+  const chart = expertChart(evaluation, decoder.config);
   const picture = chart === undefined ? undefined : join(directory, "experts.png");
   if (chart !== undefined && picture !== undefined) {
     const svg = await renderSvg(chart);
@@ -98,7 +96,7 @@ export async function writeRunReport(options: ReportOptions): Promise<RunSummary
     sources: evaluation.sources.map(({ source }) => source),
     comparison,
     samples,
-    experts: describeLoads(evaluation.sources),
+    experts: expertSentences(evaluation, decoder.config),
     trainingSeconds: trainingSeconds(metrics),
     tokens: outcome.tokens,
     checkpoint,

@@ -1,17 +1,22 @@
 /** The report of a training run: what it learned, against what, what it writes, and which experts serve what. */
+import { moeLayers } from "../config/architecture.ts";
+import type { ModelConfig } from "../config/model.ts";
 import type { Recipe } from "../config/recipe.ts";
-import type { ParameterCounts } from "../model/counts.ts";
+import { isVariant } from "../config/variant.ts";
+import { countParameters } from "../model/counts.ts";
 import { heatMapGrid, type LineSeries, lineChart } from "../report/charts.ts";
 import type { Block, Report } from "../report/html.ts";
 import { formatCount, formatDuration } from "../report/text.ts";
 import type { Evaluation } from "../train/evaluate.ts";
 import type { EvalMetrics, Metrics, TrainMetrics } from "../train/metrics.io.ts";
 import { describeLoads, expertLoads } from "./expertLoad.ts";
+import { describeMemory, healthCharts } from "./healthCharts.ts";
 import type { Comparison, Sample } from "./summary.io.ts";
+import { thinned } from "./thin.ts";
 
 export interface RunFacts {
   readonly recipe: Recipe;
-  readonly counts: ParameterCounts;
+  readonly config: ModelConfig;
   readonly metrics: readonly Metrics[];
   readonly evaluation: Evaluation;
   readonly comparison: readonly Comparison[];
@@ -25,18 +30,6 @@ export interface RunFacts {
 
 /** Draws a spec; the caller has the renderer. */
 export type RenderSvg = (spec: ReturnType<typeof lineChart>) => Promise<string>;
-
-/** Points a chart of a few hundred pixels can show; beyond them a mean of neighbours is drawn. */
-const MOST_POINTS = 300;
-
-function thinned(points: readonly (readonly [number, number])[]): [number, number][] {
-  const size = Math.ceil(points.length / MOST_POINTS);
-  return Array.from({ length: Math.ceil(points.length / Math.max(1, size)) }, (_, index) => {
-    const group = points.slice(index * size, (index + 1) * size);
-    const mean = (axis: 0 | 1) => group.reduce((sum, point) => sum + point[axis], 0) / group.length;
-    return [mean(0), mean(1)];
-  });
-}
 
 /** Seconds the training steps took. */
 export function trainingSeconds(metrics: readonly Metrics[]): number {
@@ -76,9 +69,19 @@ export function lossCharts(metrics: readonly Metrics[]): ReturnType<typeof lineC
   ];
 }
 
-/** The heat map of experts by kind of text, one panel a layer; undefined for a dense model. */
-export function expertChart(evaluation: Evaluation): ReturnType<typeof heatMapGrid> | undefined {
-  const loads = expertLoads(evaluation.sources);
+/** Held-out text that tells experts apart: experts that choose take as much of every kind. */
+function tellingSources({ sources }: Evaluation, { routing }: ModelConfig): Evaluation["sources"] {
+  return routing === "expert_choice" ? [] : sources;
+}
+
+/** Sentences about the experts of each layer: see `describeLoads`. */
+export function expertSentences(evaluation: Evaluation, config: ModelConfig): string[] {
+  return describeLoads(tellingSources(evaluation, config), moeLayers(config));
+}
+
+/** The heat map of experts by kind of text, one panel a layer; undefined where there is nothing to tell. */
+export function expertChart(evaluation: Evaluation, config: ModelConfig): ReturnType<typeof heatMapGrid> | undefined {
+  const loads = expertLoads(tellingSources(evaluation, config), moeLayers(config));
   if (loads.length === 0) return undefined;
   return heatMapGrid({
     title: "Which experts serve which kind of text",
@@ -122,10 +125,11 @@ function samplesSection(samples: readonly Sample[]): Report["sections"][number] 
 
 /** Puts the report together. */
 export async function runReport(facts: RunFacts, renderSvg: RenderSvg): Promise<Report> {
-  const { recipe, counts, metrics, evaluation, comparison, samples } = facts;
+  const { recipe, config, metrics, evaluation, comparison, samples } = facts;
+  const counts = countParameters(config);
   const sources = evaluation.sources.map(({ source }) => source);
   const last = metrics.filter((line) => line.type === "train").at(-1);
-  const experts = expertChart(evaluation);
+  const experts = expertChart(evaluation, config);
   const figure = async (spec: ReturnType<typeof lineChart>, title: string): Promise<Block> => ({
     kind: "figure",
     title,
@@ -136,6 +140,8 @@ export async function runReport(facts: RunFacts, renderSvg: RenderSvg): Promise<
       figure(spec, ["Training loss", "Held-out loss by kind of text", "Load-balancing loss"][index] as string),
     ),
   );
+  const health = await Promise.all(healthCharts(metrics, config).map(({ title, spec }) => figure(spec, title)));
+  const memory: Block[] = [{ kind: "list", items: describeMemory(metrics) }];
   return {
     title: `Training run: ${recipe.name}`,
     lead:
@@ -165,10 +171,11 @@ export async function runReport(facts: RunFacts, renderSvg: RenderSvg): Promise<
               heading: "Which experts fire",
               body: [
                 await figure(experts, "Experts by kind of text"),
-                { kind: "list" as const, items: describeLoads(evaluation.sources) },
+                { kind: "list" as const, items: expertSentences(evaluation, config) },
               ],
             },
           ]),
+      ...(health.length === 0 ? [] : [{ heading: "How training went", body: [...health, ...memory] }]),
       ...(samples.length === 0 ? [] : [samplesSection(samples)]),
       {
         heading: "What to try next",
@@ -180,7 +187,9 @@ export async function runReport(facts: RunFacts, renderSvg: RenderSvg): Promise<
               `Look at it: npx olmoe info ${facts.checkpoint}`,
               "Train on your own text: copy recipes/quickstart.yaml, set a source's path, and run npx olmoe train RECIPE",
               "Change one choice of the paper, such as train.loss.balance or model.numExpertsPerTok, and compare the curves",
-              `Load it in transformers: AutoModelForCausalLM.from_pretrained("${facts.checkpoint}")`,
+              ...(isVariant(config)
+                ? []
+                : [`Load it in transformers: AutoModelForCausalLM.from_pretrained("${facts.checkpoint}")`]),
             ],
           },
         ],

@@ -12,7 +12,14 @@ import { formatShape, shapeSize } from "../tensor/tensor.ts";
 import { fileError, isMissing, readSmallFile, replaceFile } from "./files.io.ts";
 import { SafetensorsFile, type TensorToWrite, writeSafetensors } from "./io.ts";
 import { isJsonObject, parseJson, quoted } from "./json.ts";
-import { countedNames, type PlannedRead, planWeights, type StoredTensor, type WantedTensor } from "./weightPlan.ts";
+import {
+  countedNames,
+  type PlannedRead,
+  planWeights,
+  type StoredTensor,
+  type WantedTensor,
+  type WeightPlan,
+} from "./weightPlan.ts";
 
 export type { WantedTensor } from "./weightPlan.ts";
 
@@ -205,6 +212,32 @@ export async function loadWeights(
   { signal }: LoadOptions = {},
 ): Promise<void> {
   for (const { name, shape, target } of wanted) checkLength(name, shape, target);
+  await withPlan(directory, wanted, async (plan, files) => {
+    // The order in which the values lie on the disk.
+    const place = ({ stored, start }: PlannedRead<SafetensorsFile>) => stored.info.byteOffset + start;
+    for (const file of files) {
+      const reads = plan.reads.filter(({ stored }) => stored.source === file);
+      for (const read of reads.sort((a, b) => place(a) - place(b))) await readValues(read, signal);
+    }
+  });
+}
+
+/**
+ * Checks that a folder has all weights of a model, without reading their values.
+ * @throws CheckpointError as `loadWeights` does for names, shapes, types and damaged shards.
+ */
+export async function checkWeights(directory: string, wanted: readonly Omit<WantedTensor, "target">[]): Promise<void> {
+  const target = new Float32Array(0);
+  const targets = wanted.map(({ name, shape }) => ({ name, shape, target }));
+  await withPlan(directory, targets, async () => undefined);
+}
+
+/** Opens the weights of a folder, plans how to read them, and closes them after `use`. */
+async function withPlan(
+  directory: string,
+  wanted: readonly WantedTensor[],
+  use: (plan: WeightPlan<SafetensorsFile>, files: readonly SafetensorsFile[]) => Promise<void>,
+): Promise<void> {
   const weights: OpenWeights = { stored: new Map(), files: [], faults: [] };
   try {
     await openWeights(directory, weights);
@@ -215,12 +248,7 @@ export async function loadWeights(
         hint: "the weights do not belong to this config, or a file is incomplete: fetch or write the model again",
       });
     }
-    // The order in which the values lie on the disk.
-    const place = ({ stored, start }: PlannedRead<SafetensorsFile>) => stored.info.byteOffset + start;
-    for (const file of weights.files) {
-      const reads = plan.reads.filter(({ stored }) => stored.source === file);
-      for (const read of reads.sort((a, b) => place(a) - place(b))) await readValues(read, signal);
-    }
+    await use(plan, weights.files);
   } finally {
     await Promise.all(weights.files.map((file) => file.close()));
   }

@@ -2,8 +2,9 @@
 import type { Backend } from "../backend/backend.ts";
 import type { ModelConfig } from "../config/model.ts";
 import { Decoder } from "../model/decoder.ts";
-import { type NamedTensor, Parameters } from "../model/parameters.ts";
+import { type NamedTensor, Parameters, parameterSpecs } from "../model/parameters.ts";
 import {
+  checkWeights,
   type LoadOptions,
   loadWeights,
   readModelConfig,
@@ -34,6 +35,15 @@ export async function readParameters(
   const tensors = [...parameters.tensors(), ...placeholderRouters(parameters.config)];
   const wanted = tensors.map(({ name, shape, data }) => ({ name, shape, target: data }));
   await loadWeights(directory, wanted, options);
+}
+
+/**
+ * Checks that a folder has all weights that a config asks for, without reading their values.
+ * @throws CheckpointError listing every tensor that does not fit.
+ */
+export async function checkModelWeights(directory: string, config: ModelConfig): Promise<void> {
+  const tensors = parameterSpecs(config).flatMap(({ slices }) => slices);
+  await checkWeights(directory, [...tensors, ...placeholderRouters(config)]);
 }
 
 export interface OpenModelOptions extends LoadOptions {

@@ -1,6 +1,8 @@
 import { describe, expect, it } from "vitest";
+import { countedFlops } from "../../test/countedFlops.ts";
+import { VARIANTS } from "../../test/variants.ts";
 import { type PresetName, resolveModel } from "../config/presets.ts";
-import { countParameters, forwardFlops } from "./counts.ts";
+import { countParameters, flopsPerToken, forwardFlops } from "./counts.ts";
 import { parameterSpecs } from "./parameters.ts";
 
 const preset = (name: PresetName, changes: object = {}) => resolveModel({ preset: name, ...changes });
@@ -38,13 +40,33 @@ describe("parameterSpecs", () => {
   });
 });
 
+describe("flopsPerToken", () => {
+  it.each<[PresetName, object]>([
+    ["tiny", {}],
+    ["tiny", { numKeyValueHeads: 1, tieWordEmbeddings: true, numExperts: 5, numExpertsPerTok: 3 }],
+    ["nano", {}],
+    ["nano-dense", {}],
+    ["small", { numHiddenLayers: 3, clipQkv: 8 }],
+    ["tiny", { routing: "expert_choice" }],
+    ...VARIANTS.map(([, changes]) => ["tiny", changes] as [PresetName, object]),
+  ])("is what the kernel calls of a training step of %s with %j cost", (name, changes) => {
+    const config = preset(name, changes);
+    for (const [batch, length] of [
+      [1, 4],
+      [3, 50],
+    ] as const) {
+      expect(countedFlops(config, batch, length)).toBe(batch * length * flopsPerToken(config, length).training);
+    }
+  });
+});
+
 describe("forwardFlops", () => {
   it("counts two for each product of a token's pass, worked out for tiny", () => {
     // Projections 4 * 32 * 32 = 4096, router 8 * 32 = 256, experts 2 * 3 * 32 * 16 = 3072; attention over a mean of
-    // 32 keys, twice 32 * 32 = 2048; output 512 * 32 = 16,384.
-    expect(forwardFlops(preset("tiny"), 64)).toBe(2 * (2 * (4096 + 256 + 3072 + 2048) + 16_384));
+    // 32.5 keys, twice 32 * 32.5 = 2080; output 512 * 32 = 16,384.
+    expect(forwardFlops(preset("tiny"), 64)).toBe(2 * (2 * (4096 + 256 + 3072 + 2080) + 16_384));
     // Without a router; with one head of 16 for keys and values, 2 * 32 * 16 products less.
     const dense = preset("tiny", { mlpType: "dense", numExperts: 1, numExpertsPerTok: 1, numKeyValueHeads: 1 });
-    expect(forwardFlops(dense, 64)).toBe(2 * (2 * (4096 - 1024 + 1536 + 2048) + 16_384));
+    expect(forwardFlops(dense, 64)).toBe(2 * (2 * (4096 - 1024 + 1536 + 2080) + 16_384));
   });
 });

@@ -2,18 +2,21 @@
  * The decoder: one forward pass for training, scoring and generation. What differs between them is the graph (recording
  * or not), the cache and the observer; the arithmetic is the same.
  */
+import { checkpoint } from "../autograd/checkpoint.ts";
 import type { Graph, Variable } from "../autograd/graph.ts";
 import { fillRotaryTable, type RotaryTable } from "../autograd/ops/attention.ts";
-import { add, embedding, linear, rmsNorm } from "../autograd/ops/basic.ts";
-import type { Routing } from "../autograd/ops/moe.ts";
+import { add, embedding, linear } from "../autograd/ops/basic.ts";
+import type { RouterOptions, Routing } from "../autograd/ops/moe.ts";
 import type { Backend } from "../backend/backend.ts";
 import { headDim, type ModelConfig } from "../config/model.ts";
 import { ShapeError } from "../errors.ts";
 import { type SequenceLayout, selfAttention } from "../nn/attention.ts";
-import { denseMlp, mixtureOfExperts } from "../nn/mlp.ts";
-import { type Block, Tensor } from "../tensor/tensor.ts";
+import { mlp } from "../nn/mlp.ts";
+import { normalise } from "../nn/norm.ts";
+import { type Block, type DType, Tensor } from "../tensor/tensor.ts";
 import type { KeyValueCache } from "./cache.ts";
-import { LAYER_PARAMETERS, type Parameters } from "./parameters.ts";
+import type { Parameters } from "./parameters.ts";
+import { type LayerParts, type ModelParts, modelParts } from "./parts.ts";
 
 /**
  * Sees a pass from inside. Each tensor holds its values during the call only; T tokens, sequence after sequence.
@@ -46,6 +49,8 @@ export interface ForwardOptions {
   /** Continue from these keys and values and add to them. Not with a recording graph. */
   readonly cache?: KeyValueCache | undefined;
   readonly observe?: Observer | undefined;
+  /** Layers whose activations are computed again on the way back instead of being kept. Of a recording graph only. */
+  readonly recompute?: ReadonlySet<number> | undefined;
 }
 
 export interface ForwardResult {
@@ -55,16 +60,21 @@ export interface ForwardResult {
   readonly routings: readonly Routing[];
 }
 
+/** What a layer needs of a pass's options, and of its own earlier run where it is run again. */
+type LayerOptions = ForwardOptions & Pick<RouterOptions, "lossGradient">;
+
 /** An OLMoE decoder over parameters in memory. */
 export class Decoder {
   readonly config: ModelConfig;
   readonly parameters: Parameters;
+  readonly #parts: ModelParts<Variable>;
   readonly #rotaryBlock: Block;
   readonly #rotary: RotaryTable;
 
   constructor(backend: Backend, parameters: Parameters) {
     this.config = parameters.config;
     this.parameters = parameters;
+    this.#parts = modelParts(this.config, ({ name }) => parameters.get(name));
     const { maxPositionEmbeddings, ropeTheta } = this.config;
     const shape = [maxPositionEmbeddings, headDim(this.config) / 2] as const;
     const bytes = shape[0] * shape[1] * 4;
@@ -87,14 +97,16 @@ export class Decoder {
     const layout = this.#layout(graph, ids.length, options);
     const routings: Routing[] = [];
     cache?.begin(options.batch, ids.length / options.batch);
-    let stream = embedding(graph, this.parameters.get("model.embed_tokens.weight"), graph.ids(ids));
+    let stream = embedding(graph, this.#parts.embedding, graph.ids(ids));
     observe?.hidden?.(0, stream.value);
-    for (let index = 0; index < this.config.numHiddenLayers; index++) {
-      stream = this.#layer(graph, index, stream, layout, options, routings);
+    for (const index of this.#parts.layers.keys()) {
+      stream = options.recompute?.has(index)
+        ? this.#recomputedLayer(graph, index, stream, layout, options, routings)
+        : this.#layer(graph, index, stream, layout, options, routings);
       observe?.hidden?.(index + 1, stream.value);
     }
     cache?.commit();
-    const hidden = rmsNorm(graph, stream, this.parameters.get("model.norm.weight"), this.config.rmsNormEps);
+    const hidden = normalise(graph, stream, this.#parts.norm);
     graph.discard(stream);
     observe?.finalNorm?.(hidden.value);
     return { hidden, routings };
@@ -102,7 +114,7 @@ export class Decoder {
 
   /** The output matrix [V, D]: the embedding where the two are tied. */
   get outputWeight(): Variable {
-    return this.parameters.get(this.config.tieWordEmbeddings ? "model.embed_tokens.weight" : "lm_head.weight");
+    return this.#parts.output;
   }
 
   /** Logits [T, V] of hidden states [T, D]. Training uses `linearCrossEntropy` instead, which never holds them all. */
@@ -143,47 +155,63 @@ export class Decoder {
     }
   }
 
+  /** A layer that keeps its input, its output and what the router losses read. */
+  #recomputedLayer(
+    graph: Graph,
+    index: number,
+    stream: Variable,
+    layout: SequenceLayout,
+    options: ForwardOptions,
+    routings: Routing[],
+  ): Variable {
+    if (!graph.recording) return this.#layer(graph, index, stream, layout, options, routings);
+    const routed: Routing[] = [];
+    const next = checkpoint(graph, stream, (inner, input) => {
+      if (inner.recording) {
+        // The losses have been computed by now: their gradient goes to the router that is run again.
+        const replay = { ...options, observe: undefined, lossGradient: routed[0]?.lossGradient };
+        return { out: this.#layer(inner, index, input, layout, replay, []), kept: [] };
+      }
+      const out = this.#layer(inner, index, input, layout, options, routed);
+      return { out, kept: routed.flatMap(tensorsOf) };
+    });
+    routings.push(...routed);
+    return next;
+  }
+
   #layer(
     graph: Graph,
     index: number,
     stream: Variable,
     layout: SequenceLayout,
-    { batch, cache, observe, tokenMask, dropTokens }: ForwardOptions,
+    { batch, cache, observe, tokenMask, dropTokens, lossGradient }: LayerOptions,
     routings: Routing[],
   ): Variable {
     const { config } = this;
-    const get = (name: keyof typeof LAYER_PARAMETERS) =>
-      this.parameters.get(`model.layers.${index}.${LAYER_PARAMETERS[name]}`);
-    const normed = rmsNorm(graph, stream, get("inputNorm"), config.rmsNormEps);
-    const projections = {
-      q: get("q"),
-      k: get("k"),
-      v: get("v"),
-      o: get("o"),
-      qNorm: get("qNorm"),
-      kNorm: get("kNorm"),
-    };
-    const attended = selfAttention(graph, normed, projections, config, layout, cache?.layer(index));
+    const { inputNorm, attention, mlpNorm, mlp: mlpParts } = this.#parts.layers[index] as LayerParts<Variable>;
+    const normed = normalise(graph, stream, inputNorm);
+    const attended = selfAttention(graph, normed, attention, config, layout, cache?.layer(index));
     observe?.attentionOutput?.(index, attended.value);
     const middle = add(graph, stream, attended);
     graph.discard(normed, attended, stream);
 
-    const mlpInput = rmsNorm(graph, middle, get("mlpNorm"), config.rmsNormEps);
-    let output: Variable;
-    if (config.mlpType === "dense") output = denseMlp(graph, mlpInput, get("gateUp"), get("down"));
-    else {
-      const pass = { sequences: batch, tokenMask, dropTokens };
-      const parameters = { router: get("router"), gateUp: get("gateUp"), down: get("down") };
-      const { out, routing } = mixtureOfExperts(graph, mlpInput, parameters, config, pass);
+    const mlpInput = normalise(graph, middle, mlpNorm);
+    const pass = { sequences: batch, tokenMask, dropTokens, lossGradient };
+    const { out: output, routing } = mlp(graph, mlpInput, mlpParts, config, pass);
+    if (routing !== undefined) {
       routings.push(routing);
       observe?.routing?.(index, routing);
-      output = out;
     }
     observe?.mlpOutput?.(index, output.value);
     const next = add(graph, middle, output);
     graph.discard(mlpInput, output, middle);
     return next;
   }
+}
+
+/** The tensors that a routing's losses and statistics are read from: all but the logits, which only observers see. */
+function tensorsOf({ logits: _, ...routing }: Routing): Tensor<DType>[] {
+  return Object.values(routing).filter((value) => value instanceof Tensor);
 }
 
 /** Kernels take on trust that there is one index for each token and none below 0. */

@@ -1,19 +1,21 @@
 /** The attention part of a layer: projections, QK-norm, rotary positions, attention, output. */
 import type { Graph, Variable } from "../autograd/graph.ts";
 import { attention, type CachedKeys, cachedAttention, type RotaryTable, rope } from "../autograd/ops/attention.ts";
-import { clamp, linear, rmsNorm } from "../autograd/ops/basic.ts";
+import { clamp, linear } from "../autograd/ops/basic.ts";
 import type { ModelConfig } from "../config/model.ts";
 import type { Tensor } from "../tensor/tensor.ts";
+import { type Norm, normalise } from "./norm.ts";
 
-export interface AttentionParameters {
+/** P stands for a parameter. */
+export interface AttentionParameters<P = Variable> {
   /** [D, D]; k and v [KV * C, D]. */
-  readonly q: Variable;
-  readonly k: Variable;
-  readonly v: Variable;
-  readonly o: Variable;
-  /** [D] and [KV * C]: one norm over all heads together, not one a head. */
-  readonly qNorm: Variable;
-  readonly kNorm: Variable;
+  readonly q: P;
+  readonly k: P;
+  readonly v: P;
+  readonly o: P;
+  /** Over all heads together, as released, or over each head; absent: no QK-norm. */
+  readonly qNorm?: Norm<P> | undefined;
+  readonly kNorm?: Norm<P> | undefined;
 }
 
 /** Where the tokens of a pass stand. */
@@ -33,7 +35,8 @@ export interface LayerCache extends CachedKeys {
 }
 
 /**
- * Self-attention (spec of the released model: QK-norm before the split into heads and before the rotation).
+ * Self-attention (spec of the released model: QK-norm before the split into heads and before the rotation). v is bounded
+ * like q and k, whose bound is before or after their norm.
  * @param x [T, D], normalised; @param cache present when generating.
  * @returns [T, D], what is added to the residual stream.
  */
@@ -45,22 +48,24 @@ export function selfAttention(
   layout: SequenceLayout,
   cache?: LayerCache,
 ): Variable {
-  const { numAttentionHeads: heads, numKeyValueHeads: kvHeads, rmsNormEps, clipQkv } = config;
-  const bounded = (value: Variable) => {
-    if (clipQkv === null) return value;
-    const clipped = clamp(graph, value, clipQkv);
-    graph.discard(value);
-    return clipped;
-  };
-  const rotated = (weight: Variable, norm: Variable, count: number) => {
-    const projected = linear(graph, x, weight);
-    const normalised = rmsNorm(graph, projected, norm, rmsNormEps);
-    graph.discard(projected);
-    return rope(graph, bounded(normalised), layout.positions, layout.rotary, count);
+  const { numAttentionHeads: heads, numKeyValueHeads: kvHeads, clipQkv, clipQkvPlacement } = config;
+  /** Applies operations one after another; nothing else reads what is in between. */
+  const through = (value: Variable, steps: readonly ((value: Variable) => Variable)[]) =>
+    steps.reduce((current, step) => {
+      const next = step(current);
+      graph.discard(current);
+      return next;
+    }, value);
+  const clip = clipQkv === null ? [] : [(value: Variable) => clamp(graph, value, clipQkv)];
+  const [before, after] = clipQkvPlacement === "before_norm" ? [clip, []] : [[], clip];
+  const rotated = (weight: Variable, norm: Norm | undefined, count: number) => {
+    const norms = norm === undefined ? [] : [(value: Variable) => normalise(graph, value, norm)];
+    const prepared = through(linear(graph, x, weight), [...before, ...norms, ...after]);
+    return rope(graph, prepared, layout.positions, layout.rotary, count);
   };
   const q = rotated(parameters.q, parameters.qNorm, heads);
   const k = rotated(parameters.k, parameters.kNorm, kvHeads);
-  const v = bounded(linear(graph, x, parameters.v));
+  const v = through(linear(graph, x, parameters.v), clip);
   const options = { batch: layout.batch, heads, kvHeads, kvStart: layout.kvStart };
   const mixed =
     cache === undefined

@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import {
   type BalanceLoss,
   huggingFaceBalanceLoss,
+  layerSharedBalanceLoss,
   loadBalancingLoss,
   type RouterStats,
   routerZLoss,
@@ -41,6 +42,15 @@ const skewed = layer(2, [4, 2, 2, 0], [0.4, 0.3, 0.2, 0.1], 2);
 const opposite = layer(2, [0, 2, 2, 4], [0.1, 0.2, 0.3, 0.4], 4);
 
 describe("balance losses", () => {
+  it("of shared experts is E / (T K) times the dot of counts and probabilities averaged over layers", () => {
+    const layers = [layer(2, [4, 2, 2, 0], [0.4, 0.3, 0.2, 0.1]), layer(2, [2, 2, 0, 4], [0.2, 0.2, 0.2, 0.4])];
+    // Mean counts 3, 2, 1, 2 and probabilities 0.3, 0.25, 0.2, 0.25; 4 experts, 4 tokens, 2 each.
+    const dot = 3 * 0.3 + 2 * 0.25 + 1 * 0.2 + 2 * 0.25;
+    expect(layerSharedBalanceLoss(layers).value).toBeCloseTo((4 / (4 * 2)) * dot, 12);
+    expect(layerSharedBalanceLoss([skewed, opposite]).value).toBeCloseTo(1, 12);
+    expect(layerSharedBalanceLoss([skewed]).value).toBeCloseTo(loadBalancingLoss([skewed]).value, 12);
+  });
+
   it.each([
     ["balance: 1, and K", [balanced], [1, 2, 2]],
     [

@@ -67,6 +67,17 @@ export function huggingFaceBalanceLoss(layers: readonly RouterStats[]): BalanceL
   return { value, probGrads: layers.map(() => gradient) };
 }
 
+/**
+ * Load-balancing loss of experts that all layers share, as the paper's code computes it: counts and mean probabilities are
+ * first averaged over layers, and E / (T K) * sum_e c[e] * P[e] is the loss. This is the pooled loss over K. Perfect
+ * balance over all layers together gives 1, whatever each layer does by itself.
+ */
+export function layerSharedBalanceLoss(layers: readonly RouterStats[]): BalanceLoss {
+  const topK = layers[0]?.topK ?? 1;
+  const { value, probGrads } = huggingFaceBalanceLoss(layers);
+  return { value: value / topK, probGrads: probGrads.map((gradient) => gradient.map((part) => part / topK)) };
+}
+
 /** The scale of a router z-loss: the paper's equation 4, or the training code's, which divides by K besides. */
 export type ZLossScale = "paper" | "megablocks";
 

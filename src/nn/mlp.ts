@@ -1,17 +1,33 @@
-/** The part of a layer after attention: a mixture of experts, or one SwiGLU. */
+/** The part of a layer after attention: a mixture of experts, a SwiGLU for every token, or both. */
 import type { Graph, Variable } from "../autograd/graph.ts";
-import { linear, swiglu } from "../autograd/ops/basic.ts";
+import { add, linear, swiglu } from "../autograd/ops/basic.ts";
 import { experts, type Routing } from "../autograd/ops/moe.ts";
 import type { RoutingConfig } from "../config/routing.ts";
 import { type RoutingPass, routeTokens } from "./router.ts";
 
-export interface MoeParameters {
+/** P stands for a parameter, here and below. */
+export interface MoeParameters<P = Variable> {
   /** [E, D] */
-  readonly router: Variable;
+  readonly router: P;
   /** [E, 2F, D], gate rows before up rows of each expert. */
-  readonly gateUp: Variable;
+  readonly gateUp: P;
   /** [E, D, F] */
-  readonly down: Variable;
+  readonly down: P;
+}
+
+/** One SwiGLU. */
+export interface SwigluParameters<P = Variable> {
+  /** [2F, D], gate rows before up rows. */
+  readonly gateUp: P;
+  /** [D, F] */
+  readonly down: P;
+}
+
+/** What a layer's MLP consists of; the outputs of its parts are added. At least one is there. */
+export interface MlpParameters<P = Variable> {
+  readonly routed?: MoeParameters<P> | undefined;
+  /** For every token: a dense layer's MLP, or the shared experts beside the routed ones. */
+  readonly always?: SwigluParameters<P> | undefined;
 }
 
 /**
@@ -30,22 +46,30 @@ export function mixtureOfExperts(
   return { out: experts(graph, x, routing, gateUp, down), routing };
 }
 
-/** One SwiGLU for every token. @param gateUp [1, 2F, D]; @param down [1, D, F], as one expert has them. */
-export function denseMlp(graph: Graph, x: Variable, gateUp: Variable, down: Variable): Variable {
-  const products = linear(graph, x, withoutExpertAxis(gateUp));
+/** One SwiGLU for every token. @param x [T, D]. */
+export function denseMlp(graph: Graph, x: Variable, { gateUp, down }: SwigluParameters): Variable {
+  const products = linear(graph, x, gateUp);
   const activation = swiglu(graph, products);
   graph.discard(products);
-  const out = linear(graph, activation, withoutExpertAxis(down));
+  const out = linear(graph, activation, down);
   graph.discard(activation);
   return out;
 }
 
-/** The same parameter as a matrix. Its gradient is the same memory, which parameters have from the start. */
-function withoutExpertAxis(parameter: Variable): Variable {
-  const shape = parameter.value.shape.slice(1);
-  return {
-    value: parameter.value.reshape(shape),
-    grad: parameter.grad?.reshape(shape),
-    trainable: parameter.trainable,
-  };
+/** All parts of a layer's MLP. @param x [T, D], normalised. */
+export function mlp(
+  graph: Graph,
+  x: Variable,
+  { routed, always }: MlpParameters,
+  config: RoutingConfig,
+  pass: RoutingPass,
+): { readonly out: Variable; readonly routing: Routing | undefined } {
+  const mixture = routed && mixtureOfExperts(graph, x, routed, config, pass);
+  const outputs = [mixture?.out, always && denseMlp(graph, x, always)].filter((output) => output !== undefined);
+  const out = outputs.reduce((sum, output) => {
+    const total = add(graph, sum, output);
+    graph.discard(sum, output);
+    return total;
+  });
+  return { out, routing: mixture?.routing };
 }

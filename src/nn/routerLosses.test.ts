@@ -28,6 +28,7 @@ describe.each(gradientBackends)("router losses on %s", (_, backend) => {
   it.each<RouterLossWeights & { topK: number; share: number }>([
     { balance: 0.7, z: 0, topK: 2, share: 1 },
     { balance: 0.7, balanceScale: "huggingface", z: 0, topK: 2, share: 1 },
+    { balance: 0.7, layerShared: true, z: 0, topK: 2, share: 0.5 },
     { balance: 0, z: 0.3, topK: 2, share: 1 },
     { balance: 0, z: 0.3, zScale: "paper", topK: 2, share: 1 },
     { balance: 0.7, z: 0.3, topK: 1, share: 0.25 },

@@ -4,6 +4,7 @@ import type { Routing } from "../autograd/ops/moe.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import {
   huggingFaceBalanceLoss,
+  layerSharedBalanceLoss,
   loadBalancingLoss,
   type RouterStats,
   routerZLoss,
@@ -47,6 +48,8 @@ export interface RouterLossWeights {
   readonly balance: number;
   /** Which balance loss; default: the paper's. */
   readonly balanceScale?: "paper" | "huggingface";
+  /** Layers share their experts: the paper's loss balances the load of all layers together. */
+  readonly layerShared?: boolean;
   /** Weight of the z-loss, 0 for none, whatever `balance` is. */
   readonly z: number;
   readonly zScale?: ZLossScale;
@@ -72,7 +75,8 @@ export function applyRouterLosses(
 ): RouterLosses {
   const layers = routings.map((routing) => routerStats(graph, routing, tokenMask));
   const zScale = weights.zScale ?? "megablocks";
-  const balance = weights.balanceScale === "huggingface" ? huggingFaceBalanceLoss(layers) : loadBalancingLoss(layers);
+  const paperBalance = weights.layerShared ? layerSharedBalanceLoss : loadBalancingLoss;
+  const balance = (weights.balanceScale === "huggingface" ? huggingFaceBalanceLoss : paperBalance)(layers);
   for (const [index, { lossGradient }] of routings.entries()) {
     lossGradient.zCoef = share * weights.z * zLossCoefficient(layers, zScale);
     const gradient = balance.probGrads[index];

@@ -18,8 +18,8 @@ const CONFIG = parseModelConfig({
 });
 
 /** Parameters that are all 1. */
-function setup(backend: Backend, recipe: object) {
-  const parameters = new Parameters(backend, CONFIG, { trainable: true });
+function setup(backend: Backend, recipe: object, frozen: readonly string[] = []) {
+  const parameters = new Parameters(backend, CONFIG, { trainable: true, frozen: new Set(frozen) });
   for (const { data } of parameters.tensors()) data.fill(1);
   const optimizer = new AdamW(backend, parameters, optimizerSchema.parse({ clipNorm: null, ...recipe }));
   const step = (lr: number, gradient: number) => {
@@ -85,6 +85,49 @@ describe.each(gradientBackends)("AdamW on %s", (_, backend) => {
       "lm_head.weight",
     ]);
     expect(plain.length + decayed.length).toBe(parameters.ranges().length);
+  });
+
+  it.each([
+    ["norms", "*norm.weight", 5],
+    ["embeddings", "*embed_tokens.weight", 1],
+    ["the router", "*.mlp.gate.weight", 1],
+  ])("exempts %s from decay by one pattern, and nothing else", (_, pattern, count) => {
+    const { parameters, step } = setup(backend, { noDecay: [pattern] });
+    step(0.1, 0.5);
+    const values = [...valuesOf(parameters)];
+    const exempt = values.filter(([, value]) => Math.abs(value - 0.9) < 1e-6);
+    expect(exempt.length).toBe(count);
+    expect(exempt.every(([name]) => name.endsWith(pattern.slice(1)))).toBe(true);
+    expect(values.filter(([, value]) => Math.abs(value - 0.89) < 1e-6).length).toBe(values.length - count);
+  });
+
+  it("leaves frozen tensors and their moments as they are, and out of the norm", () => {
+    const frozen = ["model.embed_tokens.weight", "model.layers.0.mlp.experts.1.up_proj.weight"];
+    const { parameters, optimizer, step } = setup(backend, { clipNorm: null }, frozen);
+    const size = parameters
+      .ranges()
+      .filter(({ name }) => frozen.includes(name))
+      .reduce((sum, range) => sum + range.size, 0);
+    // What a whole matrix of experts leaves in the part of a frozen one; no operation writes the embedding's.
+    for (const { name, data } of parameters.tensors(parameters.grads)) data.fill(name === frozen[0] ? 0 : 0.5);
+    expect(optimizer.gradientNorm()).toBeCloseTo(0.5 * Math.sqrt(TOTAL - size), 5);
+    step(0.1, 0.5);
+    const changed = [...valuesOf(parameters)].filter(([, value]) => value !== 1).map(([name]) => name);
+    const trained = parameters.ranges().map(({ name }) => name);
+    expect(changed).toEqual(trained.filter((name) => !frozen.includes(name)));
+    const moved = parameters.tensors(optimizer.moments.v).filter(({ data }) => data.some((value) => value !== 0));
+    expect(moved.map(({ name }) => name)).toEqual(changed);
+    expect(parameters.get("model.embed_tokens.weight").trainable).toBe(false);
+    expect(parameters.get("model.layers.0.mlp.experts.gate_up_proj").trainable).toBe(true);
+  });
+
+  it("counts steps before this run in the bias correction only", () => {
+    const { optimizer, parameters, step } = setup(backend, { weightDecay: 0 });
+    optimizer.priorSteps = 1;
+    step(0.1, 0.5);
+    // As the second step of moments at zero: 0.05 / 0.19 = 0.263158, sqrt(0.0125 / 0.0975) = 0.358057.
+    expect([...valuesOf(parameters).values()][0]).toBeCloseTo(1 - 0.1 * 0.734961, 6);
+    expect(optimizer.steps).toBe(1);
   });
 
   it("clips by the global norm, and only what is beyond it", () => {

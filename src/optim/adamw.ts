@@ -5,7 +5,7 @@ import type { Parameters } from "../model/parameters.ts";
 import { type Block, Tensor } from "../tensor/tensor.ts";
 import { matchNames } from "./patterns.ts";
 
-/** Neighbouring parameters with the same decay: one kernel call. */
+/** Neighbouring parameters with the same decay: one kernel call. Frozen ones lie in no range. */
 interface DecayRange {
   readonly start: number;
   readonly size: number;
@@ -21,11 +21,13 @@ function decayRanges(parameters: Parameters, { weightDecay, noDecay }: Optimizer
   );
   const merged: DecayRange[] = [];
   for (const [index, { name, start }] of ranges.entries()) {
+    if (parameters.isFrozen(name)) continue;
     // Padding after a parameter is zero with zero gradient, and stays so: it goes with what is before it.
     const end = ranges[index + 1]?.start ?? parameters.flatSize;
     const decay = exempt.has(name) ? 0 : weightDecay;
     const last = merged.at(-1);
-    if (last?.weightDecay === decay) merged[merged.length - 1] = { ...last, size: end - last.start };
+    if (last?.weightDecay === decay && last.start + last.size === start)
+      merged[merged.length - 1] = { ...last, size: end - last.start };
     else merged.push({ start, size: end - start, weightDecay: decay });
   }
   return merged;
@@ -38,8 +40,10 @@ function decayRanges(parameters: Parameters, { weightDecay, noDecay }: Optimizer
 export class AdamW {
   /** First and second moments, laid out as the parameters. */
   readonly moments: { readonly m: Tensor; readonly v: Tensor };
-  /** Steps taken. */
+  /** Steps taken in this run. */
   steps = 0;
+  /** Steps that the moments had seen before this run: they count in the bias correction. */
+  priorSteps = 0;
   readonly #backend: Backend;
   readonly #parameters: Parameters;
   readonly #recipe: OptimizerRecipe;
@@ -61,8 +65,9 @@ export class AdamW {
     this.moments = { m, v };
   }
 
-  /** Global L2 norm of the gradients. */
+  /** Global L2 norm of the gradients of all that is trained. */
   gradientNorm(): number {
+    this.#parameters.dropFrozenGradients();
     return Math.sqrt(this.#backend.kernels.sumSquares(this.#grads.pointer, this.#grads.size));
   }
 
@@ -75,7 +80,8 @@ export class AdamW {
     this.steps += 1;
     const { beta1, beta2, eps, clipNorm } = this.#recipe;
     const scale = clipNorm === null ? 1 : Math.min(1, clipNorm / (norm + 1e-6));
-    const [bias1, bias2] = [1 - beta1 ** this.steps, 1 - beta2 ** this.steps];
+    const seen = this.priorSteps + this.steps;
+    const [bias1, bias2] = [1 - beta1 ** seen, 1 - beta2 ** seen];
     const { values } = this.#parameters;
     const { m, v } = this.moments;
     for (const { start, size, weightDecay } of this.#ranges) {

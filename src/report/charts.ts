@@ -23,7 +23,7 @@ interface Titles {
   readonly subtitle?: string;
 }
 
-function head({ title, subtitle }: Titles) {
+export function head({ title, subtitle }: Titles) {
   return {
     $schema: SCHEMA,
     config: THEME,
@@ -31,11 +31,11 @@ function head({ title, subtitle }: Titles) {
   };
 }
 
-function finiteOrNull(value: number | undefined): number | null {
+export function finiteOrNull(value: number | undefined): number | null {
   return value !== undefined && Number.isFinite(value) ? value : null;
 }
 
-function refuseRepeats(place: string, names: readonly string[]): void {
+export function refuseRepeats(place: string, names: readonly string[]): void {
   const seen = new Set<string>();
   for (const name of names) {
     if (seen.has(name)) throw new ConfigError(`${place}: name "${name}" is used twice, names must differ`);
@@ -44,12 +44,12 @@ function refuseRepeats(place: string, names: readonly string[]): void {
 }
 
 /** Colours by series name in the order given; the hues start again after the sixth. */
-function seriesScale(names: readonly string[]) {
+export function seriesScale(names: readonly string[]) {
   return { domain: [...names], range: names.map((_, index) => SERIES_COLOURS[index % SERIES_COLOURS.length]!) };
 }
 
 /** 500, 1k, 2.5M; below 1 as the axis writes it. */
-const SHORT_NUMBER = "abs(datum.value) < 1 ? datum.label : format(datum.value, '~s')";
+export const SHORT_NUMBER = "abs(datum.value) < 1 ? datum.label : format(datum.value, '~s')";
 
 export interface LineSeries {
   readonly name: string;

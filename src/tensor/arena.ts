@@ -18,6 +18,8 @@ export class Arena {
   #chunks: Block[] = [];
   #chunk = 0;
   #used = 0;
+  /** Bytes taken in this pass, what was taken again after a release not counted. */
+  #bumped = 0;
   #free = new Map<number, Place[]>();
   #places = new Map<Tensor<DType>, Place>();
 
@@ -51,24 +53,25 @@ export class Arena {
 
   /** Drops all tensors; the memory stays for the next step. */
   reset(): void {
-    this.#chunk = 0;
-    this.#used = 0;
-    this.#free.clear();
-    this.#places.clear();
-    // Several chunks become one of their total size, so that the next step fits without gaps.
     if (this.#chunks.length > 1) {
-      const total = this.reservedBytes;
+      // Several chunks become one that holds the same step without the gaps between them.
+      const bytes = Math.max(CHUNK_BYTES, this.#bumped);
       this.dispose();
-      this.#chunks.push(this.#allocator.allocate(total));
-    }
+      this.#chunks.push(this.#allocator.allocate(bytes));
+    } else this.#restart();
   }
 
   /** Gives all memory back to the machine. */
   dispose(): void {
     for (const chunk of this.#chunks) chunk.release();
     this.#chunks = [];
+    this.#restart();
+  }
+
+  #restart(): void {
     this.#chunk = 0;
     this.#used = 0;
+    this.#bumped = 0;
     this.#free.clear();
     this.#places.clear();
   }
@@ -81,6 +84,7 @@ export class Arena {
       } else if (this.#used + byteLength <= block.byteLength) {
         const byteOffset = this.#used;
         this.#used += byteLength;
+        this.#bumped += byteLength;
         return { block, byteOffset, byteLength };
       } else {
         this.#chunk += 1;

@@ -24,6 +24,8 @@ export interface Block {
   readonly buffer: ArrayBufferLike;
   /** Where the block starts in `buffer`. */
   readonly byteOffset: number;
+  /** For blocks without memory of their own: memory that stands for one part, read as zeros (backend/dry). */
+  standIn?(byteLength: number): ArrayBufferLike;
   /** Gives the memory back. Tensors over it must not be used any more. */
   release(): void;
 }
@@ -81,8 +83,9 @@ export class Tensor<D extends DType = "f32"> {
 
   /** The elements in place. Valid until the next allocation: do not keep it. */
   get data(): TypedArrays[D] {
-    const offset = this.#block.byteOffset + this.#byteOffset;
-    const { buffer } = this.#block;
+    const standIn = this.#block.standIn?.(this.byteLength);
+    const offset = standIn === undefined ? this.#block.byteOffset + this.#byteOffset : 0;
+    const buffer = standIn ?? this.#block.buffer;
     switch (this.dtype) {
       case "f32":
         return new Float32Array(buffer, offset, this.size) as TypedArrays[D];

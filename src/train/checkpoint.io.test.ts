@@ -15,6 +15,7 @@ import { AdamW } from "../optim/adamw.ts";
 import { loadTokenizer, trainTokenizer } from "../tokenizer/io.ts";
 import { PACKAGE_VERSION } from "../util/packageRoot.io.ts";
 import {
+  checkpointStep,
   checkWritable,
   clearUnfinished,
   listCheckpoints,
@@ -65,7 +66,7 @@ function stateOf(step: number): TrainerState {
 }
 
 const model = trained();
-const write = (step: number, keep = 2) => writeCheckpoint(folder, model, tokenizer, stateOf(step), keep);
+const write = (step: number, keep = 2) => writeCheckpoint(folder, model, tokenizer, stateOf(step), { keep });
 
 /** All tensors of the three blocks. */
 const valuesOf = ({ parameters, optimizer: { moments } }: Trained) =>
@@ -107,6 +108,9 @@ describe("a checkpoint", () => {
 
   it("says where training stood", async () => {
     expect(await readTrainerState(await write(3))).toEqual({ version: PACKAGE_VERSION, ...stateOf(3) });
+    const state = { ...stateOf(4), spikes: { losses: [2.5, 1 / 3], rewinds: 1 } };
+    const path = await writeCheckpoint(folder, model, tokenizer, state, { keep: 2 });
+    expect(await readTrainerState(path)).toEqual({ version: PACKAGE_VERSION, ...state });
   });
 
   it("gives back weights, moments and the step, bit by bit", async () => {
@@ -114,7 +118,7 @@ describe("a checkpoint", () => {
     const other = trained({}, 500);
     expect(valuesOf(other)).not.toEqual(valuesOf(model));
     await verifyCheckpoint(path);
-    await readCheckpoint(path, other, 3);
+    await readCheckpoint(path, other, { step: 3 });
     expect(valuesOf(other)).toEqual(valuesOf(model));
     expect(other.optimizer.steps).toBe(3);
   });
@@ -140,6 +144,18 @@ describe("a folder of checkpoints", () => {
     expect(readdirSync(folder)).toEqual(["step101-tokens12928"]);
   });
 
+  it("keeps one of an interruption beside the others until the next, so that none of them is lost", async () => {
+    const scheduled = (step: number) => step % 10 === 0;
+    const save = (step: number) => writeCheckpoint(folder, model, tokenizer, stateOf(step), { keep: 2, scheduled });
+    const steps = async () => (await listCheckpoints(folder)).map(checkpointStep);
+    for (const step of [10, 20, 30, 33]) await save(step);
+    expect(await steps()).toEqual([20, 30, 33]);
+    await save(37);
+    expect(await steps()).toEqual([20, 30, 37]);
+    await save(40);
+    expect(await steps()).toEqual([30, 40]);
+  });
+
   it("has none where it does not exist, and leaves out what is something else", async () => {
     expect(await listCheckpoints(join(folder, "none"))).toEqual([]);
     for (const name of ["step1-tokens2.partial", "step3-tokens4.removed", "step5", "best", "step6-tokens7"]) {
@@ -151,7 +167,14 @@ describe("a folder of checkpoints", () => {
   it("is cleared of what a killed process left, and of nothing else", async () => {
     const left = ["step1-tokens2.partial", "step3-tokens4.removed"];
     for (const name of [...left, "step6-tokens7", "mine.partial", "step.removed"]) mkdirSync(join(folder, name));
-    for (const name of ["metrics.jsonl.12.tmp", "report.html.7.tmp", ".probe-77", "notes.tmp", "metrics.jsonl"]) {
+    for (const name of [
+      "metrics.jsonl.12.tmp",
+      "events.out.tfevents.17.olmoe.8.tmp",
+      "report.html.7.tmp",
+      ".probe-77",
+      "notes.tmp",
+      "metrics.jsonl",
+    ]) {
       writeFileSync(join(folder, name), "x");
     }
     await clearUnfinished(folder);
@@ -225,7 +248,7 @@ describe("a failed write", () => {
   it("of weights that are not finite writes nothing", async () => {
     const broken = trained();
     broken.parameters.values.data[0] = Number.NaN;
-    await expect(writeCheckpoint(folder, broken, tokenizer, stateOf(3), 2)).rejects.toThrow(
+    await expect(writeCheckpoint(folder, broken, tokenizer, stateOf(3), { keep: 2 })).rejects.toThrow(
       new CheckpointError('weights: "model.embed_tokens.weight": element 0 is NaN, not finite in f32', {
         hint: "the model is damaged: go back to an earlier checkpoint",
       }),
@@ -295,15 +318,15 @@ describe("a damaged checkpoint", () => {
 
   it("of another model lists the tensors that do not fit", async () => {
     const other = trained({ numExperts: 4 });
-    await expect(readCheckpoint(path, other, 3)).rejects.toThrow(
+    await expect(readCheckpoint(path, other, { step: 3 })).rejects.toThrow(
       "2 tensors of another shape (model.layers.0.mlp.gate.weight [8, 32], expected [4, 32], model.layers.1.mlp.gate.weight [8, 32], expected [4, 32])",
     );
-    const elsewhere = await writeCheckpoint(join(folder, "other"), other, tokenizer, stateOf(3), 2);
+    const elsewhere = await writeCheckpoint(join(folder, "other"), other, tokenizer, stateOf(3), { keep: 2 });
     renameSync(join(elsewhere, "optimizer.safetensors"), join(path, "optimizer.safetensors"));
     // Both routers; and three matrices of the four experts that are not there, in two layers.
     const names =
       "m.model.layers.0.mlp.gate.weight, m.model.layers.0.mlp.experts.4.gate_proj.weight, m.model.layers.0.mlp.experts.4.up_proj.weight";
-    await expect(readCheckpoint(path, trained(), 3)).rejects.toThrow(
+    await expect(readCheckpoint(path, trained(), { step: 3 })).rejects.toThrow(
       new CheckpointError(
         `${join(path, "optimizer.safetensors")}: 52 of 138 tensors are missing or of another shape (${names}, ...)`,
         { hint: "the file is of another model: take another checkpoint" },

@@ -4,7 +4,8 @@
  *
  *     config.json, model.safetensors, tokenizer.json   the model
  *     optimizer.safetensors                            AdamW's moments, `m.NAME` and `v.NAME`
- *     trainer.json                                     step, data cursor and digests, resolved recipe, version
+ *     trainer.json                                     step, data cursor and digests, losses, resolved recipe, version
+ *     routing.safetensors                              what the next record of routing depends on; not of a dense model
  *     SHA256SUMS                                       of all the others, as sha256sum -c reads it
  */
 import { createHash } from "node:crypto";
@@ -25,11 +26,13 @@ import type { Parameters } from "../model/parameters.ts";
 import type { AdamW } from "../optim/adamw.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { PACKAGE_VERSION } from "../util/packageRoot.io.ts";
+import type { RoutingState } from "./routingMonitor.ts";
+import { writeRoutingState } from "./routingState.io.ts";
 
 const NAME = /^step(\d+)-tokens(\d+)$/;
 /** What is being written or removed; a killed process leaves it, and the next one clears it away. */
 const UNFINISHED =
-  /^(step\d+-tokens\d+\.(partial|removed)|(metrics|recipe|summary|report|experiments)\.[a-z]+\.\d+\.tmp|\.probe-\d+)$/;
+  /^(step\d+-tokens\d+\.(partial|removed)|(metrics|recipe|summary|report|experiments|curves)\.[a-z]+\.\d+\.tmp|events\.[\w.]+\.tmp|\.probe-\d+)$/;
 const SUMS = "SHA256SUMS";
 /** Files that every checkpoint has, besides one or several of weights. */
 const FILES = ["config.json", "optimizer.safetensors", "tokenizer.json", "trainer.json"];
@@ -44,8 +47,10 @@ const stateSchema = z.strictObject({
   version: z.string(),
   step: z.int().min(0),
   tokens: z.int().min(0),
+  priorSteps: z.int().min(0).optional(),
   cursor: cursorSchema,
   data: z.record(z.string(), z.string()),
+  spikes: z.strictObject({ losses: z.array(z.number()), rewinds: z.int().min(0) }).exactOptional(),
   recipe: recipeSchema,
 });
 
@@ -54,10 +59,14 @@ export interface TrainerState {
   readonly step: number;
   /** Training tokens so far. */
   readonly tokens: number;
+  /** Steps that AdamW's moments had seen before this run; absent for none. */
+  readonly priorSteps?: number | undefined;
   /** Where the next batch starts. */
   readonly cursor: LoaderCursor;
   /** SHA-256 of each file of the prepared data. */
   readonly data: Readonly<Record<string, string>>;
+  /** Losses that the next one is held against, and returns to a checkpoint so far; absent in version 0.1.0. */
+  readonly spikes?: { readonly losses: readonly number[]; readonly rewinds: number };
   /** With all defaults written out. */
   readonly recipe: Recipe;
 }
@@ -66,6 +75,8 @@ export interface TrainerState {
 export interface Trained {
   readonly parameters: Parameters;
   readonly optimizer: AdamW;
+  /** Written when it is there; `readRoutingState` reads it. */
+  readonly routing?: RoutingState | undefined;
 }
 
 async function sha256(path: string, signal?: AbortSignal): Promise<string> {
@@ -85,6 +96,7 @@ function* momentTensors({ parameters, optimizer }: Trained): Generator<TensorToW
 async function writeFiles(folder: string, trained: Trained, tokenizer: Tokenizer, state: TrainerState): Promise<void> {
   await saveModel(folder, trained.parameters);
   await writeSafetensors(join(folder, "optimizer.safetensors"), momentTensors(trained));
+  if (trained.routing !== undefined) await writeRoutingState(folder, trained.routing);
   await replaceFile(join(folder, "tokenizer.json"), (file) => file.writeFile(tokenizer.toJson()));
   const json = JSON.stringify({ version: PACKAGE_VERSION, ...state }, null, 2);
   await replaceFile(join(folder, "trainer.json"), (file) => file.writeFile(`${json}\n`));
@@ -94,8 +106,19 @@ async function writeFiles(folder: string, trained: Trained, tokenizer: Tokenizer
   await replaceFile(join(folder, SUMS), (file) => file.writeFile(lines.join("")));
 }
 
+/** Which of a run's checkpoints stay when one is written. */
+export interface Retention {
+  /** How many of the newest. */
+  readonly keep: number;
+  /**
+   * Whether a step has a checkpoint in a run that nothing interrupts. One of another step is kept beside those `keep`, and
+   * only until the next: so the same checkpoints are there as if nothing had happened. Default: every step.
+   */
+  readonly scheduled?: (step: number) => boolean;
+}
+
 /**
- * Writes a checkpoint and then removes all but the newest `keep`.
+ * Writes a checkpoint and then removes older ones.
  * @param directory the run's folder of checkpoints.
  * @returns the checkpoint's path.
  * @throws ResourceError when the disk is full or the folder can not be written: earlier checkpoints are untouched.
@@ -105,7 +128,7 @@ export async function writeCheckpoint(
   trained: Trained,
   tokenizer: Tokenizer,
   state: TrainerState,
-  keep: number,
+  { keep, scheduled = () => true }: Retention,
 ): Promise<string> {
   const target = join(directory, `step${state.step}-tokens${state.tokens}`);
   const partial = `${target}.partial`;
@@ -114,7 +137,7 @@ export async function writeCheckpoint(
     await mkdir(partial, { recursive: true });
     await writeFiles(partial, trained, tokenizer, state);
     await syncFolder(partial);
-    await remove(target);
+    await removeCheckpoint(target);
     await rename(partial, target);
     await syncFolder(directory);
   } catch (error) {
@@ -122,12 +145,13 @@ export async function writeCheckpoint(
     throw fileError("write", target, error);
   }
   const checkpoints = await listCheckpoints(directory);
-  for (const old of checkpoints.slice(0, Math.max(0, checkpoints.length - keep))) await remove(old);
+  const kept = new Set([...checkpoints.filter((path) => scheduled(checkpointStep(path))).slice(-keep), target]);
+  for (const old of checkpoints) if (!kept.has(old)) await removeCheckpoint(old);
   return target;
 }
 
-/** Renamed first: a folder that is half removed must not look like a checkpoint. */
-async function remove(folder: string): Promise<void> {
+/** Removes a checkpoint, if it is there. Renamed first: a folder that is half removed must not look like one. */
+export async function removeCheckpoint(folder: string): Promise<void> {
   try {
     await rename(folder, `${folder}.removed`);
     await rm(`${folder}.removed`, { recursive: true });
@@ -146,13 +170,17 @@ async function namesIn(directory: string): Promise<string[]> {
   }
 }
 
+/** Step of a checkpoint, by the name of its folder. */
+export function checkpointStep(path: string): number {
+  return Number(NAME.exec(basename(path))?.[1]);
+}
+
 /** Checkpoints of a run, oldest first. An absent folder has none. */
 export async function listCheckpoints(directory: string): Promise<string[]> {
   const names = await namesIn(directory);
-  const step = (name: string) => Number(NAME.exec(name)?.[1]);
   return names
     .filter((name) => NAME.test(name))
-    .sort((a, b) => step(a) - step(b))
+    .sort((a, b) => checkpointStep(a) - checkpointStep(b))
     .map((name) => join(directory, name));
 }
 
@@ -218,8 +246,8 @@ export async function readTrainerState(folder: string): Promise<TrainerState> {
   }
 }
 
-/** Reads AdamW's moments. @throws CheckpointError listing the tensors that do not fit. */
-async function readMoments(folder: string, trained: Trained): Promise<void> {
+/** Reads AdamW's moments, without how many steps they have seen. @throws CheckpointError listing the tensors that do not fit. */
+export async function readMoments(folder: string, trained: Trained): Promise<void> {
   const file = await SafetensorsFile.open(join(folder, "optimizer.safetensors"));
   try {
     const wanted = [...momentTensors(trained)];
@@ -240,13 +268,18 @@ async function readMoments(folder: string, trained: Trained): Promise<void> {
 /**
  * Restores model and optimiser from a verified checkpoint, so that training goes on as if it had never stopped: the next
  * loss has the same bits on the same machine.
- * @param step that the checkpoint was written after.
+ * @param state of the same checkpoint.
  * @throws CheckpointError listing the tensors that do not fit the model.
  */
-export async function readCheckpoint(folder: string, trained: Trained, step: number): Promise<void> {
+export async function readCheckpoint(
+  folder: string,
+  trained: Trained,
+  { step, priorSteps = 0 }: Pick<TrainerState, "step" | "priorSteps">,
+): Promise<void> {
   await readParameters(folder, trained.parameters);
   await readMoments(folder, trained);
   trained.optimizer.steps = step;
+  trained.optimizer.priorSteps = priorSteps;
 }
 
 /** Opens a folder for writing, to fail before any work where that is not possible. @throws ResourceError */

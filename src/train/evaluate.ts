@@ -29,8 +29,13 @@ export interface EvaluateOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Windows in one forward pass: a few thousand tokens. */
+/** A few thousand. */
 const PASS_TOKENS = 4096;
+
+/** Windows of one forward pass. */
+export function passSequences(sequenceLength: number): number {
+  return Math.max(1, Math.floor(PASS_TOKENS / sequenceLength));
+}
 
 /** Indices of `wanted` windows spread evenly over `count`. */
 function spread(count: number, wanted: number): number[] {
@@ -52,7 +57,7 @@ export async function evaluateSource(
   const all = heldOutWindows(text.tokens, { sequenceLength: length, eosTokenId });
   const chosen = spread(all.windows, Math.ceil(Math.min(maxTokens, all.targets) / length));
   const counts: Float64Array[] = [];
-  const perPass = Math.max(1, Math.floor(PASS_TOKENS / length));
+  const perPass = passSequences(length);
   const arena = new Arena(backend);
   let [nats, tokens] = [0, 0];
   try {

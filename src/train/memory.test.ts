@@ -48,8 +48,8 @@ describe("200 training steps", () => {
       seen.add(trainer.activationBytes);
     }
     expect([...seen]).toEqual([activations]);
-    // One leaked activation a step would be 800 kB and more.
-    expect(externalBytes() - external).toBeLessThan(100_000);
+    // One leaked activation would be 800 kB and more; what Node itself holds moves by some tens of kB.
+    expect(externalBytes() - external).toBeLessThan(400_000);
     trainer.dispose();
     expect(trainer.activationBytes).toBe(0);
   });

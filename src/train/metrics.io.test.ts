@@ -7,6 +7,7 @@ import { stopAt, trainTiny, writeTexts } from "../../test/tinyRun.ts";
 import { createReferenceBackend } from "../backend/reference/backend.ts";
 import { lossSchema } from "../config/recipe.ts";
 import { DataError, ResourceError } from "../errors.ts";
+import { PACKAGE_VERSION } from "../util/packageRoot.io.ts";
 import { type Metrics, MetricsFile, readMetrics, trainMetrics } from "./metrics.io.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "olmoe-metrics-"));
@@ -21,11 +22,11 @@ const evaluated = (step: number, complete = false) => ({ type: "eval", step, com
 
 const finite = z.number();
 const count = z.int().min(0);
+const place = { step: count, tokens: count, time: finite.positive() };
 const perLayer = z.array(finite).length(2);
 const trainLine = z.strictObject({
   type: z.literal("train"),
-  step: count,
-  tokens: count,
+  ...place,
   loss: finite,
   cross_entropy: finite,
   balance_loss: finite,
@@ -41,22 +42,60 @@ const trainLine = z.strictObject({
   chosen_probability: finite,
   dropped_slots: z.array(count).length(2),
   dropped_share: finite,
+  // A process of Node takes more than 10 MB.
+  resident_bytes: z.int().min(10_000_000),
 });
 const scores = { tokens: count, nats_per_token: finite, bits_per_byte: finite };
 const kinds = z.enum(["prose", "code", "list", "number"]);
 const evalLine = z.strictObject({
   type: z.literal("eval"),
-  step: count,
+  ...place,
   ...scores,
   sources: z.record(kinds, z.strictObject(scores)),
+  results: z.record(z.enum([...kinds.options, "all"].map((name) => `perplexity/${name}`)), finite.positive()),
   complete: z.boolean(),
+});
+const runLine = z.strictObject({
+  type: z.literal("run"),
+  ...place,
+  name: z.literal("tiny-run"),
+  version: z.literal(PACKAGE_VERSION),
+  overrides: z.array(z.string()),
+});
+const share = z.number().min(0).max(1);
+const shares = z.array(share).length(2);
+const routingLine = z.strictObject({
+  type: z.literal("routing"),
+  ...place,
+  steps: count.min(1),
+  layers: z.tuple([z.literal(0), z.literal(1)]),
+  load_entropy: shares,
+  largest_load_share: shares,
+  dead_experts: z.array(count).length(2),
+  chosen_probability: shares,
+  churn: shares,
+  slot_churn: shares,
+});
+const groups = z.strictObject(
+  Object.fromEntries(
+    ["embeddings", "attention", "norms", "router", "experts", "head"].map((name) => [name, finite.positive()]),
+  ),
+);
+const normsLine = z.strictObject({
+  type: z.literal("norms"),
+  ...place,
+  gradient: groups,
+  parameter: groups,
+  gradient_by_layer: perLayer,
+  parameter_by_layer: perLayer,
 });
 
 describe("the metrics of a run", () => {
   let lines: unknown[] = [];
   beforeAll(async () => {
     writeTexts(folder);
-    await trainTiny(folder, "run", createReferenceBackend(), { changes: { train: { steps: 4, evalEvery: 2 } } });
+    const changes = { train: { steps: 4, evalEvery: 2, monitorEvery: 3 } };
+    await trainTiny(folder, "run", createReferenceBackend(), { changes, overrides: ["train.steps=4"] });
     const text = readFileSync(join(folder, "run", "metrics.jsonl"), "utf8");
     lines = text
       .trimEnd()
@@ -65,23 +104,21 @@ describe("the metrics of a run", () => {
   });
 
   it("have one line for each step and evaluation, in order, with every field", () => {
-    const parsed = lines.map((line) => z.discriminatedUnion("type", [trainLine, evalLine]).parse(line));
+    const lineOf = z.discriminatedUnion("type", [runLine, trainLine, evalLine, routingLine, normsLine]);
+    const parsed = lines.map((line) => lineOf.parse(line));
+    expect(parsed[0]).toMatchObject({ overrides: ["train.steps=4"] });
     expect(parsed.map(({ type, step, tokens }) => [type, step, tokens])).toEqual([
+      ["run", 0, 0],
       ["train", 1, 128],
       ["train", 2, 256],
       ["eval", 2, 256],
       ["train", 3, 384],
+      ["routing", 3, 384],
+      ["norms", 3, 384],
       ["train", 4, 512],
       ["eval", 4, 512],
     ]);
-    expect(parsed.map((line) => line.type === "eval" && line.complete)).toEqual([
-      false,
-      false,
-      false,
-      false,
-      false,
-      true,
-    ]);
+    expect(parsed.flatMap((line) => (line.type === "eval" ? [line.complete] : []))).toEqual([false, true]);
   });
 
   it("add up: the loss is the sum of its weighted parts, 31 of 32 places have a target", () => {
@@ -95,11 +132,21 @@ describe("the metrics of a run", () => {
     }
   });
 
+  it("have perplexities that are exp of the nats, and gradient norms whose squares add up to the step's", () => {
+    const evaluation = evalLine.parse(lines.find((line) => evalLine.safeParse(line).success));
+    expect(evaluation.results["perplexity/all"]).toBe(Math.exp(evaluation.nats_per_token));
+    const norms = normsLine.parse(lines.find((line) => normsLine.safeParse(line).success));
+    const step = trainLine.parse(lines.find((line) => trainLine.safeParse(line).data?.step === 3));
+    const squares = Object.values(norms.gradient).reduce((sum: number, norm) => sum + (norm as number) ** 2, 0);
+    expect(Math.sqrt(squares) / step.grad_norm).toBeCloseTo(1, 12);
+  });
+
   it("of a run that is interrupted end at its last step", async () => {
     const stop = stopAt((event) => event.type === "step" && event.metrics.step === 3);
     await trainTiny(folder, "stopped", createReferenceBackend(), { ...stop, changes: { train: { evalEvery: 2 } } });
     const all = await readMetrics(join(folder, "stopped", "metrics.jsonl"));
     expect(all.map(({ type, step }) => [type, step])).toEqual([
+      ["run", 0],
       ["train", 1],
       ["train", 2],
       ["eval", 2],
@@ -119,8 +166,8 @@ describe("trainMetrics", () => {
       lr: 0.1,
       tokens: 128,
       expertCounts: [Float64Array.of(3, 1), Float64Array.of(2, 2)],
-      chosenProbability: 0.5,
       droppedSlots: [1, 0],
+      chosenProbabilities: [0.75, 0.25],
     };
     expect(trainMetrics(7, 896, result, lossSchema.parse({ balance: 0.25, z: 0.5 }), 1000)).toEqual({
       type: "train",
@@ -183,6 +230,18 @@ describe("MetricsFile", () => {
     await metrics.flush();
     expect(await readMetrics(file)).toEqual([...kept, trained(3)]);
     expect(readdirSync(folder).filter((name) => name.endsWith(".tmp"))).toEqual([]);
+  });
+
+  it("keeps as many returns to a checkpoint as there were before it, whatever their step", async () => {
+    const returned = (step: number) => ({ type: "rewind", step }) as Metrics;
+    const lines = [trained(1), trained(2), returned(3), returned(2), trained(3), returned(4), trained(4)];
+    const kept = async (step: number, rewinds: number) => {
+      write(...lines);
+      return new MetricsFile(file).rewindTo(step, rewinds);
+    };
+    expect(await kept(2, 0)).toEqual([trained(1), trained(2)]);
+    expect(await kept(2, 2)).toEqual([trained(1), trained(2), returned(3), returned(2)]);
+    expect(await kept(4, 3)).toEqual(lines);
   });
 
   it("goes back to the start, also without a file", async () => {

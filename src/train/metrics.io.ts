@@ -4,14 +4,13 @@ import type { LossRecipe } from "../config/recipe.ts";
 import { DataError } from "../errors.ts";
 import { fileError, isMissing, replaceFile } from "../formats/files.io.ts";
 import type { Evaluation } from "./evaluate.ts";
+import type { MonitorRecord, RecordPlace } from "./records.ts";
 import { layerHealth } from "./routingHealth.ts";
 import type { StepResult } from "./step.ts";
 
 /** One training step. */
-export interface TrainMetrics {
+export interface TrainMetrics extends RecordPlace {
   readonly type: "train";
-  readonly step: number;
-  readonly tokens: number;
   /** Weighted sum that was differentiated. */
   readonly loss: number;
   /** Nats per target. */
@@ -31,23 +30,35 @@ export interface TrainMetrics {
   /** For each layer, the slots that found their expert full; and their share of all slots. */
   readonly dropped_slots: readonly number[];
   readonly dropped_share: number;
+  /** What the process holds in memory after the step; absent in files of earlier versions. */
+  readonly resident_bytes?: number;
 }
 
-/** One held-out evaluation. */
-export interface EvalMetrics {
+/** One evaluation: held-out loss, and what the hooks measured. */
+export interface EvalMetrics extends RecordPlace {
   readonly type: "eval";
-  readonly step: number;
-  readonly tokens: number;
   readonly nats_per_token: number;
   readonly bits_per_byte: number;
   readonly sources: Readonly<
     Record<string, { readonly tokens: number; readonly nats_per_token: number; readonly bits_per_byte: number }>
   >;
+  /** Results of the evaluation hooks as HOOK/NAME, such as "perplexity/novel"; absent in version 0.1.0. */
+  readonly results?: Readonly<Record<string, number>>;
   /** Whether all of the held-out text was scored. */
   readonly complete: boolean;
 }
 
-export type Metrics = TrainMetrics | EvalMetrics;
+export type Metrics = TrainMetrics | EvalMetrics | MonitorRecord;
+
+const TYPES: Readonly<Record<Metrics["type"], true>> = {
+  run: true,
+  train: true,
+  eval: true,
+  routing: true,
+  norms: true,
+  spike: true,
+  rewind: true,
+};
 
 /** @param tokens of the run so far; @param seconds that the step took. */
 export function trainMetrics(
@@ -60,6 +71,7 @@ export function trainMetrics(
   const health = result.expertCounts.map(layerHealth);
   const sumOf = (values: Iterable<number>) => Array.from(values).reduce((sum, value) => sum + value, 0);
   const slots = sumOf(result.expertCounts.map(sumOf));
+  const chosen = result.chosenProbabilities;
   return {
     type: "train",
     step,
@@ -76,13 +88,19 @@ export function trainMetrics(
     load_entropy: health.map(({ loadEntropy }) => Number(loadEntropy.toFixed(4))),
     largest_load_share: health.map(({ largestShare }) => Number(largestShare.toFixed(4))),
     dead_experts: health.map(({ deadExperts }) => deadExperts),
-    chosen_probability: result.chosenProbability,
+    chosen_probability: chosen.length === 0 ? 0 : sumOf(chosen) / chosen.length,
     dropped_slots: result.droppedSlots,
     dropped_share: slots === 0 ? 0 : Number((sumOf(result.droppedSlots) / slots).toFixed(4)),
   };
 }
 
-export function evalMetrics(step: number, tokens: number, evaluation: Evaluation, complete: boolean): EvalMetrics {
+export function evalMetrics(
+  step: number,
+  tokens: number,
+  evaluation: Evaluation,
+  results: Readonly<Record<string, number>>,
+  complete: boolean,
+): EvalMetrics {
   return {
     type: "eval",
     step,
@@ -95,6 +113,7 @@ export function evalMetrics(step: number, tokens: number, evaluation: Evaluation
         { tokens: count, nats_per_token: natsPerToken, bits_per_byte: bitsPerByte },
       ]),
     ),
+    results,
     complete,
   };
 }
@@ -103,7 +122,7 @@ export function evalMetrics(step: number, tokens: number, evaluation: Evaluation
 function parseLine(line: string): Metrics | undefined {
   try {
     const value: Metrics | null = JSON.parse(line);
-    return value?.type === "train" || value?.type === "eval" ? value : undefined;
+    return typeof value?.type === "string" && Object.hasOwn(TYPES, value.type) ? value : undefined;
   } catch {
     return undefined;
   }
@@ -142,10 +161,14 @@ export class MetricsFile {
   /**
    * Drops what is later than `step`: a run that goes on from a checkpoint writes those lines again, and so it does with
    * the last evaluation, which follows the last checkpoint.
+   * @param rewinds returns to a checkpoint before the one it goes on from: their lines stay, whatever their step.
    */
-  async rewindTo(step: number): Promise<Metrics[]> {
-    const lines = await readMetrics(this.#path);
-    const kept = lines.filter((line) => line.step <= step && !(line.type === "eval" && line.complete));
+  async rewindTo(step: number, rewinds = 0): Promise<Metrics[]> {
+    let returns = 0;
+    const kept = (await readMetrics(this.#path)).filter((line) => {
+      if (line.type === "rewind") return ++returns <= rewinds;
+      return line.step <= step && !(line.type === "eval" && line.complete);
+    });
     const text = kept.map((line) => `${JSON.stringify(line)}\n`).join("");
     await replaceFile(this.#path, (file) => file.writeFile(text));
     return kept;

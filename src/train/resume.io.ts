@@ -46,7 +46,7 @@ export async function findStart({ recipe, directory, resume, signal }: StartOpti
   }
   await verifyCheckpoint(folder, signal);
   const state = await readTrainerState(folder);
-  const changes = changesOf(state.recipe, recipe);
+  const changes = recipeChanges(state.recipe, recipe);
   if (changes.length > 0) {
     throw new ConfigError(`${folder}: was trained with another recipe: ${changes.join(", ")}`, {
       hint: `${join(directory, "recipe.json")} is the recipe of this run; start another one in another folder with --out`,
@@ -56,7 +56,7 @@ export async function findStart({ recipe, directory, resume, signal }: StartOpti
 }
 
 /** How one recipe differs from another, as "path is NEW, was OLD". */
-function changesOf(before: unknown, now: unknown, path = ""): string[] {
+export function recipeChanges(before: unknown, now: unknown, path = ""): string[] {
   const [old, current] = [JSON.stringify(before), JSON.stringify(now)];
   if (old === current) return [];
   const plain = (value: unknown) => typeof value === "object" && value !== null && !Array.isArray(value);
@@ -65,7 +65,7 @@ function changesOf(before: unknown, now: unknown, path = ""): string[] {
   }
   const [left, right] = [before as Record<string, unknown>, now as Record<string, unknown>];
   const keys = new Set([...Object.keys(left), ...Object.keys(right)]);
-  return [...keys].flatMap((key) => changesOf(left[key], right[key], path === "" ? key : `${path}.${key}`));
+  return [...keys].flatMap((key) => recipeChanges(left[key], right[key], path === "" ? key : `${path}.${key}`));
 }
 
 const shorten = (text: string) => (text.length > 80 ? `${text.slice(0, 77)}...` : text);

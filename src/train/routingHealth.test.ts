@@ -27,6 +27,12 @@ describe("RoutingWatch", () => {
   const healthy = counts(250, 250, 250, 250);
   const starved = counts(0, 400, 300, 300);
 
+  it("names the layers that have experts", () => {
+    const watch = new RoutingWatch(2, [1, 3]);
+    watch.add([healthy, starved]);
+    expect(watch.close()).toEqual([dead.replace("layer 0", "layer 3")]);
+  });
+
   it("says nothing about an even load", () => {
     const watch = new RoutingWatch(2);
     watch.add([healthy, healthy]);
@@ -48,6 +54,14 @@ describe("RoutingWatch", () => {
     expect(close(counts(480, 20, 250, 250), healthy)).toEqual([
       `layer 0: expert 0 serves 96 % of the tokens; ${ADVICE}`,
     ]);
+  });
+
+  it("judges experts that all layers share by all of them together", () => {
+    const watch = new RoutingWatch(2, "shared");
+    watch.add([starved, healthy]);
+    expect(watch.close()).toEqual([]);
+    watch.add([starved, starved]);
+    expect(watch.close()).toEqual([dead.replace("layer 0", "all layers")]);
   });
 
   it("counts an expert as alive that received one token in the window", () => {

@@ -29,23 +29,35 @@ const COLLAPSE_SHARE = 0.9;
 const LEAST_SHARE_SLOTS = 100;
 const ADVICE = "a larger train.loss.balance spreads the load";
 
+/** The counts of all layers together, as of one. */
+function pooled([first, ...others]: readonly Float64Array[]): Float64Array[] {
+  if (first === undefined) return [];
+  return [first.map((count, e) => others.reduce((sum, layer) => sum + (layer[e] ?? 0), count))];
+}
+
 /**
  * Watches loads over windows of steps and describes trouble when it appears: experts that received nothing all window
  * long, or one that nearly every token is sent to.
  */
 export class RoutingWatch {
   readonly #topK: number;
+  readonly #layers: readonly number[] | "shared" | undefined;
   readonly #reported = new Set<string>();
   #window: Float64Array[] = [];
 
-  /** @param topK experts of each token. */
-  constructor(topK: number) {
+  /**
+   * @param topK experts of each token.
+   * @param layers those that have experts, "shared" where all of them share one set, which is judged as one; default: all.
+   */
+  constructor(topK: number, layers?: readonly number[] | "shared") {
     this.#topK = topK;
+    this.#layers = layers;
   }
 
   /** Adds one step's [layer][expert] counts. */
   add(counts: readonly Float64Array[]): void {
-    this.#window = counts.map((layer, index) => layer.map((count, e) => count + (this.#window[index]?.[e] ?? 0)));
+    const judged = this.#layers === "shared" ? pooled(counts) : counts;
+    this.#window = judged.map((layer, index) => layer.map((count, e) => count + (this.#window[index]?.[e] ?? 0)));
   }
 
   /** Ends the window, or goes on with one that is too short. @returns one sentence for each new fault. */
@@ -53,8 +65,8 @@ export class RoutingWatch {
     const [first] = this.#window;
     if (first === undefined || sumOf(first) / first.length < LEAST_SHARE_SLOTS) return [];
     // A layer where every expert serves every token has nothing to balance.
-    const faults = this.#window.flatMap((counts, layer) =>
-      counts.length > this.#topK ? this.#faults(counts, layer) : [],
+    const faults = this.#window.flatMap((counts, index) =>
+      counts.length > this.#topK ? this.#faults(counts, this.#nameOf(index)) : [],
     );
     this.#window = [];
     return faults.flatMap(({ key, message }) => {
@@ -64,18 +76,22 @@ export class RoutingWatch {
     });
   }
 
-  #faults(counts: Float64Array, layer: number): { key: string; message: string }[] {
+  #nameOf(index: number): string {
+    return this.#layers === "shared" ? "all layers" : `layer ${this.#layers?.[index] ?? index}`;
+  }
+
+  #faults(counts: Float64Array, place: string): { key: string; message: string }[] {
     const { deadExperts, largestShare } = layerHealth(counts);
     const faults = [];
     if (deadExperts > 0) {
-      const message = `layer ${layer}: ${deadExperts} of ${counts.length} experts received no token`;
-      faults.push({ key: `dead/${layer}`, message });
+      const message = `${place}: ${deadExperts} of ${counts.length} experts received no token`;
+      faults.push({ key: `dead/${place}`, message });
     }
     const served = largestShare * this.#topK;
     if (served > COLLAPSE_SHARE) {
       const expert = counts.indexOf(counts.reduce((most, count) => Math.max(most, count)));
-      const message = `layer ${layer}: expert ${expert} serves ${(100 * served).toFixed(0)} % of the tokens`;
-      faults.push({ key: `collapse/${layer}`, message });
+      const message = `${place}: expert ${expert} serves ${(100 * served).toFixed(0)} % of the tokens`;
+      faults.push({ key: `collapse/${place}`, message });
     }
     return faults;
   }

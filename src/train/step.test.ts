@@ -2,12 +2,16 @@ import { afterAll, describe, expect, it } from "vitest";
 import { Draw } from "../../test/conformance/harness.ts";
 import { gradientBackends } from "../../test/gradients.ts";
 import { createDecoder, smallConfig } from "../../test/models.ts";
+import { Graph } from "../autograd/graph.ts";
 import type { Backend } from "../backend/backend.ts";
 import type { ModelConfig } from "../config/model.ts";
 import { resolveModel } from "../config/presets.ts";
 import { lossSchema, optimizerSchema } from "../config/recipe.ts";
 import { ShapeError, TrainingError } from "../errors.ts";
 import type { Decoder } from "../model/decoder.ts";
+import { layerSharedBalanceLoss, loadBalancingLoss } from "../nn/losses.ts";
+import { routerStats } from "../nn/routerLosses.ts";
+import { Arena } from "../tensor/arena.ts";
 import { type StepBatch, TrainStep } from "./step.ts";
 
 const [, fastBackend] = gradientBackends.at(-1) as (typeof gradientBackends)[number];
@@ -104,8 +108,8 @@ describe.each(gradientBackends)("TrainStep on %s", (_, backend) => {
     for (const part of [halves, single]) {
       expect(part?.gradients).toBeAllClose(whole?.gradients ?? [], { atol: 1e-6, rtol: 1e-4 });
       const numbers = ({ result }: NonNullable<typeof part>) => {
-        const { loss: total, crossEntropy, z, gradientNorm, chosenProbability } = result;
-        return [total, crossEntropy, z, gradientNorm, chosenProbability];
+        const { loss: total, crossEntropy, z, gradientNorm, chosenProbabilities } = result;
+        return [total, crossEntropy, z, gradientNorm, ...chosenProbabilities];
       };
       if (part && whole) expect(numbers(part)).toBeAllClose(numbers(whole), { atol: 1e-6, rtol: 1e-6 });
       expect(part?.result.expertCounts).toEqual(whole?.result.expertCounts);
@@ -204,4 +208,22 @@ describe.each(gradientBackends)("TrainStep on %s", (_, backend) => {
     expect(decoder.parameters.grads?.data.every((value) => value === 0)).toBe(true);
     expect(valuesOf(decoder)).toEqual(before);
   });
+});
+
+describe("the balance loss of a step", () => {
+  it.each([
+    ["none", loadBalancingLoss],
+    ["moe", layerSharedBalanceLoss],
+  ] as const)(
+    "is of layers apart, or of all together where they share their experts: %s",
+    (layerSharedMoe, formula) => {
+      const { decoder, trainer, nextBatch } = setup(fastBackend, { config: smallConfig({ layerSharedMoe }) });
+      const batch = nextBatch();
+      const graph = new Graph(fastBackend, new Arena(fastBackend), { record: false });
+      const { routings } = decoder.forward(graph, batch.ids, { batch: 4 });
+      const expected = formula(routings.map((routing) => routerStats(graph, routing))).value;
+      expect(trainer.run(batch, 1e-2).balance).toBe(expected);
+      trainer.dispose();
+    },
+  );
 });

@@ -2,9 +2,11 @@
 import { Graph } from "../autograd/graph.ts";
 import { linearCrossEntropy } from "../autograd/ops/crossEntropy.ts";
 import type { Backend } from "../backend/backend.ts";
-import type { LossRecipe, OptimizerRecipe } from "../config/recipe.ts";
+import type { StepPhase } from "../backend/profile.ts";
+import { type LossRecipe, type OptimizerRecipe, recomputedLayers, type TrainRecipe } from "../config/recipe.ts";
 import { TrainingError } from "../errors.ts";
 import type { Decoder } from "../model/decoder.ts";
+import type { RouterStats } from "../nn/losses.ts";
 import { applyRouterLosses, type RouterLosses } from "../nn/routerLosses.ts";
 import { AdamW } from "../optim/adamw.ts";
 import { Arena } from "../tensor/arena.ts";
@@ -26,6 +28,10 @@ export interface StepOptions {
   readonly microBatchSize: number;
   readonly loss: LossRecipe;
   readonly optimizer: OptimizerRecipe;
+  /** Layers whose activations are computed again on the way back instead of being kept; default: none. */
+  readonly recompute?: TrainRecipe["recompute"] | undefined;
+  /** Told where a step is, to see where its time goes (backend/profile.ts). */
+  readonly onPhase?: ((phase: StepPhase) => void) | undefined;
 }
 
 /** What one step measured. Losses are raw; `loss` is their weighted sum, which was differentiated. */
@@ -43,13 +49,14 @@ export interface StepResult {
   readonly tokens: number;
   /** [layer][expert] slots each expert received. */
   readonly expertCounts: readonly Float64Array[];
-  /** Mean over layers and tokens of the chosen experts' summed probability. */
-  readonly chosenProbability: number;
+  /** [layer] mean over tokens of the chosen experts' summed probability, of each layer with experts. */
+  readonly chosenProbabilities: readonly number[];
   /** [layer] slots that found their expert full, where the model has an `expertCapacityFactor`. */
   readonly droppedSlots: readonly number[];
 }
 
-const DIVERGED =
+/** What to do about numbers that are not finite, or far too large. */
+export const DIVERGED =
   "start again with a lower train.optimizer.lr, more train.schedule.warmupSteps or a smaller train.optimizer.clipNorm";
 
 interface MicroBatchResult {
@@ -64,13 +71,18 @@ export class TrainStep {
   readonly #decoder: Decoder;
   readonly #options: StepOptions;
   readonly #arena: Arena;
+  readonly #recompute: ReadonlySet<number>;
 
-  /** @param decoder over trainable parameters. */
+  /**
+   * @param decoder over trainable parameters.
+   * @throws ConfigError for a layer to recompute that the model does not have.
+   */
   constructor(backend: Backend, decoder: Decoder, options: StepOptions) {
     this.#backend = backend;
     this.#decoder = decoder;
     this.#options = options;
     this.#arena = new Arena(backend);
+    this.#recompute = recomputedLayers(options.recompute, decoder.config.numHiddenLayers);
     this.optimizer = new AdamW(backend, decoder.parameters, options.optimizer);
   }
 
@@ -116,7 +128,8 @@ export class TrainStep {
   }
 
   #run(batch: StepBatch, lr: number, onGradients?: () => void): StepResult {
-    const { sequenceLength, microBatchSize, loss: weights } = this.#options;
+    const { sequenceLength, microBatchSize, loss: weights, onPhase } = this.#options;
+    onPhase?.("step");
     const tokens = batch.ids.length;
     const targets = batch.labels.reduce((sum, label) => sum + (label >= 0 ? 1 : 0), 0);
     const denominator = Math.max(1, weights.crossEntropyOver === "tokens" ? tokens : targets);
@@ -129,10 +142,13 @@ export class TrainStep {
     const crossEntropySum = parts.reduce((sum, part) => sum + part.crossEntropySum, 0);
     const [balance, z] = [mean((losses) => losses.balance), mean((losses) => losses.z)];
     const loss = crossEntropySum / denominator + weights.balance * balance + weights.z * z;
+    onPhase?.("optimizer");
     const gradientNorm = this.optimizer.gradientNorm();
     if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm)) this.#fail(loss, gradientNorm);
     onGradients?.();
     this.optimizer.step(lr, gradientNorm);
+    const layers = parts[0]?.losses.layers ?? [];
+    onPhase?.("end");
     return {
       loss,
       crossEntropy: crossEntropySum / Math.max(1, targets),
@@ -142,18 +158,20 @@ export class TrainStep {
       lr,
       tokens,
       expertCounts: sumCounts(parts.map(({ losses }) => losses)),
-      chosenProbability: mean(({ layers }) =>
-        layers.length === 0
-          ? 0
-          : layers.reduce((sum, { chosenProbSum, tokens: t }) => sum + chosenProbSum / t, 0) / layers.length,
+      chosenProbabilities: layers.map((_, layer) =>
+        mean((losses) => {
+          const { chosenProbSum, tokens: t } = losses.layers[layer] as RouterStats;
+          return chosenProbSum / t;
+        }),
       ),
-      droppedSlots: (parts[0]?.losses.layers ?? []).map((_, layer) =>
+      droppedSlots: layers.map((_, layer) =>
         parts.reduce((sum, { losses }) => sum + (losses.layers[layer]?.dropped ?? 0), 0),
       ),
     };
   }
 
   #forwardBackward(batch: StepBatch, start: number, end: number, denominator: number): MicroBatchResult {
+    this.#options.onPhase?.("forward");
     this.#arena.reset();
     const graph = new Graph(this.#backend, this.#arena, { record: true });
     const share = (end - start) / batch.ids.length;
@@ -161,11 +179,14 @@ export class TrainStep {
       batch: (end - start) / this.#options.sequenceLength,
       kvStart: batch.kvStart?.subarray(start, end),
       dropTokens: true,
+      recompute: this.#recompute,
     });
     const labels = graph.ids(batch.labels.subarray(start, end));
     const losses = linearCrossEntropy(graph, hidden, this.#decoder.outputWeight, labels, { scale: 1 / denominator });
     const crossEntropySum = losses.data.reduce((sum, value) => sum + value, 0);
-    const routerLosses = applyRouterLosses(graph, routings, this.#options.loss, share);
+    const layerShared = this.#decoder.config.layerSharedMoe !== "none";
+    const routerLosses = applyRouterLosses(graph, routings, { ...this.#options.loss, layerShared }, share);
+    this.#options.onPhase?.("backward");
     graph.backward();
     return { crossEntropySum, losses: routerLosses };
   }

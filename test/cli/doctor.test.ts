@@ -1,3 +1,4 @@
+import { availableParallelism } from "node:os";
 import { describe, expect, it } from "vitest";
 import { PACKAGE_VERSION } from "../../src/util/packageRoot.io.ts";
 import { olmoe } from "./harness.ts";
@@ -28,7 +29,7 @@ describe("olmoe doctor", () => {
     const facts = JSON.parse(stdout);
     expect(facts).toMatchObject({
       version: PACKAGE_VERSION,
-      backend: "wasm simd128, 1 thread",
+      backend: `wasm simd128, ${availableParallelism() === 1 ? "1 thread" : `${availableParallelism()} threads`}`,
       reason: "chosen by --backend wasm",
     });
     for (const rate of [facts.flopsOneThread, facts.flopsAllThreads, facts.readBytesPerSec]) {

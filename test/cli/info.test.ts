@@ -1,7 +1,9 @@
 import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { resolveModel } from "../../src/config/presets.ts";
 import { parseRecipe } from "../../src/config/recipe.ts";
+import { writeModelConfig } from "../../src/formats/huggingface.io.ts";
 import { olmoe, temporaryFolder, writeTinyModel } from "./harness.ts";
 
 const folder = await temporaryFolder();
@@ -25,6 +27,18 @@ tokenizer     280 entries, end of text 0
 training      no training state in this folder
 `,
     });
+  });
+
+  it("names what a model has otherwise than OLMoE", async () => {
+    const other = await temporaryFolder();
+    const config = resolveModel({ preset: "tiny", normType: "layernorm", decoderSparseStep: 2, numSharedExperts: 1 });
+    await writeModelConfig(other, config);
+    const { stdout } = await olmoe(["info", other]);
+    expect(stdout.split("\n").slice(1, 4)).toEqual([
+      "architecture  OLMoE, mixture of experts",
+      "choices       normType layernorm, decoderSparseStep 2, numSharedExperts 1",
+      "parameters    60,224 (60.2 k), 51,008 (51 k) active for each token",
+    ]);
   });
 
   it("gives programs the same facts", async () => {

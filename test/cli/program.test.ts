@@ -16,6 +16,8 @@ Commands:
   quickstart      train a small model on real text and try it
   doctor          show what this machine offers and which backend runs
   train           train a model from a recipe
+  sweep           train variants of a recipe and compare them
+  estimate        say what a recipe or a model will take
   run             continue a text
   info            describe a model without loading it
   forward         write logits, routing, losses and gradients of one pass

@@ -71,7 +71,17 @@ describe("olmoe train", () => {
     expect(stderr).toMatch(
       /\n {2}step 1\/4 {2}loss 5\.\d{3} .*\n {2}step 4\/4 {2}loss 5\.\d{3} .*\n {2}step 4: held-out/,
     );
-    expect(stderr).toMatch(/\)\n {2}comparing with baselines, writing the report\n$/);
+    expect(stderr).toMatch(/\n {2}estimate: [\d.]+ MB of memory at the peak, [\d.]+ m?s of steps, [\d.]+ m?s each\n/);
+    expect(stderr).toMatch(
+      /\)\n {2}512 tokens in [\d.]+ m?s, [\d.,]+ (k )?tokens\/s\n {2}memory at the peak .* [MG]B, estimated .* [MG]B; a step .* m?s, estimated .* m?s\n {2}comparing with baselines, writing the report\n$/,
+    );
+    const { predicted, outcome } = JSON.parse(await readFile(join(run, "estimate.json"), "utf8"));
+    expect([predicted.steps, predicted.tokens, outcome.steps]).toEqual([4, 512, 4]);
+    // The process that runs the tests holds much else, which both sides see.
+    expect(outcome.peakBytes / predicted.peakBytes).toBeGreaterThan(0.5);
+    const [first = ""] = (await readFile(join(run, "metrics.jsonl"), "utf8")).split("\n");
+    expect(JSON.parse(first)).toMatchObject({ type: "run", step: 0, name: "tiny-run", overrides: ["train.steps=4"] });
+    expect(JSON.parse(await readFile(join(run, "recipe.json"), "utf8"))).toMatchObject({ train: { steps: 4 } });
     const summary = JSON.parse(stdout);
     expect(summary).toEqual(await readSummary(run));
     expect(summary).toMatchObject({ name: "tiny-run", tokens: 512, report: join(run, "report.html") });

@@ -7,6 +7,7 @@ import { choiceCases } from "./choiceCases.ts";
 import { crossEntropyCases, elementwiseCases } from "./elementwiseCases.ts";
 import { gemmCase, gemmCases } from "./gemmCases.ts";
 import { differentBits, faultsOf, type KernelCase, run } from "./harness.ts";
+import { layernormCases } from "./layernormCases.ts";
 import { moeCases, moeForwardCase, moeInputs, oneToken } from "./moeCases.ts";
 import { rmsnormCases, ropeCases, swigluCases } from "./normCases.ts";
 import { routerCases } from "./routerCases.ts";
@@ -19,6 +20,7 @@ const allCases: readonly KernelCase[] = [
   ...elementwiseCases,
   ...gemmCases,
   ...rmsnormCases,
+  ...layernormCases,
   ...ropeCases,
   ...attentionCases,
   ...swigluCases,
@@ -35,10 +37,11 @@ const casesByKernel = KERNEL_NAMES.filter((kernel) => !MACHINE.includes(kernel))
 );
 
 export function describeConformance(backend: Backend): void {
-  describe(`${backend.name} ${backend.isa}`, () => {
-    const { threads } = backend;
+  const { name, isa, threads } = backend;
+  describe(`${name} ${isa}, ${threads} ${threads === 1 ? "thread" : "threads"}`, () => {
     afterAll(() => {
       backend.kernels.setThreads(threads);
+      backend.close();
     });
 
     describe("gives what the reference gives and writes nothing else", () => {

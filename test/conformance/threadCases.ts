@@ -15,6 +15,7 @@ import {
 } from "./elementwiseCases.ts";
 import { gemmCase } from "./gemmCases.ts";
 import type { KernelCase } from "./harness.ts";
+import { layernormBackwardCase, layernormForwardCase } from "./layernormCases.ts";
 import { moeBackwardCase, moeForwardCase, moeInputs, moePlanCase } from "./moeCases.ts";
 import {
   rmsnormBackwardCase,
@@ -46,6 +47,8 @@ export const threadCases: readonly KernelCase[] = [
   embeddingBackwardCase(2001, 100),
   rmsnormForwardCase(1001, 100),
   rmsnormBackwardCase(1001, 100, { accumulate: true }),
+  layernormForwardCase(1001, 100),
+  layernormBackwardCase(1001, 100, { accumulate: true }),
   ropeCase(501, 4, 64, false),
   attentionForwardCase(attention),
   attentionForwardCase({ queries: 1, keys: 1500, heads: 4 }),

@@ -30,6 +30,7 @@ it("the package holds the compiled code, kernels as source and wasm, recipes and
   const expected = [
     ...filesIn("src").flatMap(compiled),
     "dist/kernels.wasm",
+    "dist/kernels-threads.wasm",
     ...filesIn("kernels"),
     ...filesIn("recipes"),
     "package.json",

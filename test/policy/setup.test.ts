@@ -54,7 +54,8 @@ describe("setup", () => {
       stderr: "",
       stdout: expect.stringMatching(/^setup: compiling src \.\.\. 0 s\n/),
     });
-    expect(existsSync(inFolder("dist/kernels.wasm"))).toBe(true);
+    for (const file of ["dist/kernels.wasm", "dist/kernels-threads.wasm"])
+      expect(existsSync(inFolder(file))).toBe(true);
     expect(await runSetup()).toEqual(NOTHING);
   });
 

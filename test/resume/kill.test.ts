@@ -16,7 +16,7 @@ import { checkpointNames, resultOf, unfinished } from "./runFolder.ts";
 
 const KILLS = 10;
 /** A checkpoint after every step: most of the time, one is being written. */
-const changes = { train: { steps: 48, saveEvery: 1, evalEvery: 5 } };
+const changes = { train: { steps: 48, saveEvery: 1, evalEvery: 5, monitorEvery: 3, spikes: { action: "rewind" } } };
 const LAST = "step48-tokens6144";
 
 const folder = mkdtempSync(join(tmpdir(), "olmoe-kill-"));

@@ -48,7 +48,7 @@ describe("a run that is interrupted", () => {
   });
 
   it("four times, in micro-batches and with a document mask, ends with the same bits", async () => {
-    const changes = { train: { microBatchSize: 2, documentMask: true } };
+    const changes = { train: { microBatchSize: 2, documentMask: true, monitorEvery: 5 } };
     await trainTiny(folder, "masked whole", backend, { changes });
     let resume = false;
     for (const step of [2, 7, 8, 19]) {

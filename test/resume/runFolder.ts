@@ -17,13 +17,13 @@ export function checkpointNames(run: string): string[] {
   return readdirSync(join(run, "checkpoints")).sort();
 }
 
-/** The lines of metrics.jsonl without the one field that depends on time. */
+/** The lines of metrics.jsonl without the fields that depend on time and machine. */
 export function metricsOf(run: string): unknown[] {
   return readFileSync(join(run, "metrics.jsonl"), "utf8")
     .trimEnd()
     .split("\n")
     .map((line) => {
-      const { tokens_per_sec: _, ...rest } = JSON.parse(line);
+      const { tokens_per_sec: _, time: __, resident_bytes: ___, ...rest } = JSON.parse(line);
       return rest;
     });
 }

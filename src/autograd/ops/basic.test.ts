@@ -58,6 +58,13 @@ describe.each(gradientBackends)("gradients on %s agree with central differences"
     expectGradients(backend, { x, weight }, (graph) => weightedSum(graph, rmsNorm(graph, x, weight, 1e-1), weights));
   });
 
+  it("for rmsNorm of each head with one weight", () => {
+    const make = setup();
+    const [x, weight] = [make.variable([3, 12], make.draw.floats(36, 2)), make.variable([4])];
+    const weights = make.weights(36);
+    expectGradients(backend, { x, weight }, (graph) => weightedSum(graph, rmsNorm(graph, x, weight, 1e-1), weights));
+  });
+
   it("for swiglu", () => {
     const make = setup();
     const gateUp = make.variable([3, 10], make.draw.floats(30, 2));

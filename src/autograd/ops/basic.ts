@@ -83,14 +83,15 @@ export function clamp(graph: Graph, x: Variable, limit: number): Variable {
 }
 
 /**
- * RMSNorm(x) = w * x / sqrt(mean(x^2) + eps), over the last axis.
- * @param x [T, D]; @param weight [D].
+ * RMSNorm(x) = w * x / sqrt(mean(x^2) + eps), over each group of W columns: a whole row, or one head of it.
+ * @param x [T, G * W]; @param weight [W].
  */
 export function rmsNorm(graph: Graph, x: Variable, weight: Variable, epsilon: number): Variable {
-  const [rows, width] = [x.value.dim(0), x.value.dim(1)];
-  if (weight.value.size !== width) {
-    throw new ShapeError(`rmsNorm: x has ${width} columns, weight ${weight.value.size} elements`);
+  const width = weight.value.size;
+  if (x.value.dim(1) % width !== 0) {
+    throw new ShapeError(`rmsNorm: x has ${x.value.dim(1)} columns, weight ${width} elements`);
   }
+  const rows = x.value.size / width;
   const { kernels } = graph;
   const y = graph.take(x.value.shape);
   const rstd = graph.take([rows]);

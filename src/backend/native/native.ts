@@ -6,8 +6,8 @@ import type { Backend, InstructionSet, Precision } from "../backend.ts";
 import { bindKernels, type KernelLibrary } from "../kernels.ts";
 
 interface NativeLibrary {
-  allocate(byteLength: number): [address: number, buffer: ArrayBuffer] | undefined;
-  release(buffer: ArrayBuffer): void;
+  allocate(byteLength: number): [address: number, buffer: ArrayBuffer, owner: number] | undefined;
+  release(buffer: ArrayBuffer, owner: number): void;
 }
 
 class NativeBlock implements Block {
@@ -16,6 +16,8 @@ class NativeBlock implements Block {
   readonly buffer: ArrayBuffer;
   readonly byteOffset = 0;
   readonly #library: NativeLibrary;
+  readonly #owner: number;
+  #held = true;
 
   constructor(library: NativeLibrary, byteLength: number) {
     const allocated = library.allocate(Math.max(byteLength, 64));
@@ -24,13 +26,14 @@ class NativeBlock implements Block {
         hint: "use a smaller model, batch or micro-batch",
       });
     }
-    [this.address, this.buffer] = allocated;
+    [this.address, this.buffer, this.#owner] = allocated;
     this.byteLength = byteLength;
     this.#library = library;
   }
 
   release(): void {
-    this.#library.release(this.buffer);
+    if (this.#held) this.#library.release(this.buffer, this.#owner);
+    this.#held = false;
   }
 }
 
@@ -45,5 +48,7 @@ export function openNative(path: string, isa: InstructionSet, threads: number, p
     threads: kernels.setThreads(threads),
     kernels,
     allocate: (byteLength) => new NativeBlock(library, byteLength),
+    // The pool belongs to the library, which other backends may have open.
+    close: () => undefined,
   };
 }

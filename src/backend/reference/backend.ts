@@ -12,6 +12,7 @@ import { add, clampBackward, clampForward, fill, firstNonfinite, sumSquares } fr
 import { embeddingBackward, embeddingForward } from "./embedding.ts";
 import { gemm } from "./gemm.ts";
 import { Heap, type Memory } from "./heap.ts";
+import { layernormBackward, layernormForward } from "./layernorm.ts";
 import { cpuFeatures, fmaBurst, readBurst, setThreads } from "./machine.ts";
 import { moeBackward, moeForward, moePlan } from "./moe.ts";
 import { rmsnormBackward, rmsnormForward } from "./rmsnorm.ts";
@@ -29,6 +30,7 @@ export function createReferenceBackend(): Backend {
     threads: 1,
     kernels: referenceKernels(heap),
     allocate: (byteLength) => heap.allocate(byteLength),
+    close: () => undefined,
   };
 }
 
@@ -51,6 +53,8 @@ export function referenceKernels(memory: Memory): Kernels {
     embeddingBackward: embeddingBackward(memory),
     rmsnormForward: rmsnormForward(memory),
     rmsnormBackward: rmsnormBackward(memory),
+    layernormForward: layernormForward(memory),
+    layernormBackward: layernormBackward(memory),
     rope: rope(memory),
     attentionForward: attentionForward(memory),
     attentionBackward: attentionBackward(memory),

@@ -110,6 +110,29 @@ describe("gradients of the reference kernels", () => {
     expect(memory.read(dweight, width)).toBeAllClose(expectedDweight, CLOSE);
   });
 
+  it.each([0, 1] as const)("agree with differences for layernorm (accumulate %s)", (accumulate) => {
+    const { memory, kernels, random } = setup(1);
+    const [rows, width] = [3, 7];
+    const count = rows * width;
+    const [x, weight, bias, dy] = [random(count), random(width), random(width), random(count)];
+    const [y, mean, rstd] = [memory.zeros(count), memory.zeros(rows), memory.zeros(rows)];
+    const loss = () => {
+      kernels.layernormForward(x, width, weight, bias, y, width, mean, rstd, rows, width, 1e-5);
+      return lossOf(memory, y, dy, count);
+    };
+    loss();
+    const [dx, dweight, dbias] = [count, width, width].map((size) => memory.floats(new Array(size).fill(10)));
+    // biome-ignore format: the arguments in the groups of kernels.h
+    kernels.layernormBackward(
+      x, width, weight, mean, rstd, dy, width, dx!, width, dweight!, dbias!, rows, width, accumulate,
+    );
+    const expected = (at: number, size: number, initial: number) =>
+      differences(memory, at, size, loss).map((value) => value + initial);
+    expect(memory.read(dx!, count)).toBeAllClose(expected(x, count, accumulate ? 10 : 0), CLOSE);
+    expect(memory.read(dweight!, width)).toBeAllClose(expected(weight, width, 10), CLOSE);
+    expect(memory.read(dbias!, width)).toBeAllClose(expected(bias, width, 10), CLOSE);
+  });
+
   it("agree with differences for rope", () => {
     const { memory, kernels, draw, random } = setup(2);
     const [tokens, heads, channels] = [3, 2, 6];

@@ -70,6 +70,18 @@ describe("the reference backend", () => {
     expect(y.data).toBeAllClose([1.2, 3.2, 0, 0], CLOSE);
   });
 
+  it("normalises by mean and variance, with and without parameters", () => {
+    // The mean is 3, the variance 4.
+    const [x, weight, bias] = [floats([1, 5, 1, 5]), floats([1, 2, 3, 4]), floats([10, 20, 30, 40])];
+    const [y, mean, rstd] = [floats(4), floats(1), floats(1)];
+    const normalise = (weightAt: number, biasAt: number) =>
+      kernels.layernormForward(x.pointer, 4, weightAt, biasAt, y.pointer, 4, mean.pointer, rstd.pointer, 1, 4, 0);
+    normalise(weight.pointer, bias.pointer);
+    expect([mean.data[0], rstd.data[0], ...y.data]).toEqual([3, 0.5, 9, 22, 27, 44]);
+    normalise(0, 0);
+    expect([...y.data]).toEqual([-1, 1, -1, 1]);
+  });
+
   it("turns dimension i with i + C/2", () => {
     // One head of four channels: a quarter turn of the first pair, none of the second.
     const [x, positions] = [floats([1, 2, 3, 4]), ints([1])];

@@ -1,9 +1,17 @@
 /** Two limits of a machine, measured in a moment: arithmetic in registers and reading from memory. */
-import type { Backend } from "../backend/backend.ts";
+import type { Backend } from "./backend.ts";
 
 const MEASURE_MS = 300;
 /** Long enough for the clock, short enough to fall between other programs' turns. */
 const BURST_MS = 20;
+const READ_BYTES = 256 * 2 ** 20;
+
+/** What a machine can do at the most. */
+export interface MachineLimits {
+  /** Floating-point operations of multiply-adds in f32. */
+  readonly flopsPerSecond: number;
+  readonly bytesPerSecond: number;
+}
 
 /** Best rate per second of `work`, which returns how much it did, over about 0.3 s. */
 function bestRate(work: () => number): number {
@@ -33,10 +41,11 @@ export function measureFlops({ kernels, threads: before }: Backend, threads: num
 }
 
 /**
- * Bytes per second that all threads together read.
- * @param bytes of the buffer: far more than the caches hold.
+ * Bytes per second that all threads together read, from memory far beyond the caches of common machines.
+ * @param freeBytes memory that is free: at most a quarter of it is taken.
  */
-export function measureReads(backend: Backend, bytes: number): number {
+export function measureReads(backend: Backend, freeBytes: number): number {
+  const bytes = Math.min(READ_BYTES, Math.floor(freeBytes / 16) * 4);
   const block = backend.allocate(bytes);
   try {
     return bestRate(() => {
@@ -46,4 +55,12 @@ export function measureReads(backend: Backend, bytes: number): number {
   } finally {
     block.release();
   }
+}
+
+/** Both limits with all of the backend's threads: what `olmoe doctor` shows and profiles are held against. */
+export function measureLimits(backend: Backend, freeBytes: number): MachineLimits {
+  return {
+    flopsPerSecond: measureFlops(backend, backend.threads),
+    bytesPerSecond: measureReads(backend, freeBytes),
+  };
 }

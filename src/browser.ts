@@ -1,0 +1,55 @@
+/** The public surface for pages, `olmoe/browser`: what of the package runs without Node, and nothing else. */
+
+// Models: build, run forward with the routing in view.
+export { Graph, type Variable } from "./autograd/graph.ts";
+export type { Routing } from "./autograd/ops/moe.ts";
+
+// The wasm backend: kernels and the memory they work on.
+export type { Backend, BackendName, InstructionSet } from "./backend/backend.ts";
+export { type BrowserBackendOptions, openBackend } from "./backend/browser.ts";
+export { type Profile, Profiler, type ProfilerOptions } from "./backend/profile.ts";
+
+// Model configs and recipes.
+export { configFromHuggingFace, configToHuggingFace } from "./config/huggingface.ts";
+export { type ModelConfig, type ModelConfigInput, parseModelConfig } from "./config/model.ts";
+export { PRESETS, type PresetName, resolveModel } from "./config/presets.ts";
+export { parseRecipe, type Recipe } from "./config/recipe.ts";
+// Batches of tokens.
+export { type Batch, type LoaderCursor, type LoaderOptions, TokenLoader, type TokenSource } from "./data/loader.ts";
+// Errors: every deliberate one is an OlmoeError with a stable code.
+export {
+  CheckpointError,
+  ConfigError,
+  DataError,
+  type ErrorDetails,
+  OlmoeError,
+  ResourceError,
+  ShapeError,
+  TokenizerError,
+  TrainingError,
+  UnsupportedError,
+  UsageError,
+} from "./errors.ts";
+// Generation and scoring.
+export {
+  type FinishReason,
+  type GeneratedText,
+  type GenerateOptions,
+  generate,
+  generateText,
+} from "./infer/generate.ts";
+export { type SamplingOptions, sampleToken } from "./infer/sampling.ts";
+export { tokenLogProbs } from "./infer/score.ts";
+export { KeyValueCache } from "./model/cache.ts";
+export { countParameters, flopsPerToken, forwardFlops, type ParameterCounts, type TokenFlops } from "./model/counts.ts";
+export { Decoder, type ForwardOptions, type ForwardResult, type Observer } from "./model/decoder.ts";
+export { type NamedTensor, Parameters } from "./model/parameters.ts";
+export { Arena } from "./tensor/arena.ts";
+export { type DType, Tensor } from "./tensor/tensor.ts";
+// Tokenizers.
+export { StreamDecoder, Tokenizer } from "./tokenizer/tokenizer.ts";
+// Training, step by step; what it will take.
+export { type EstimateOptions, estimateRun, type RunEstimate } from "./train/estimate.ts";
+export { type EvaluateOptions, type Evaluation, evaluate } from "./train/evaluate.ts";
+export { type StepBatch, type StepOptions, type StepResult, TrainStep } from "./train/step.ts";
+export { type TrainingMemory, type TrainingMemoryOptions, trainingMemory } from "./train/trainingMemory.ts";

@@ -1,0 +1,84 @@
+/**
+ * A training run from a recipe to its end. It can be interrupted at any moment and goes on from its last checkpoint with the
+ * same bits. The run's folder holds
+ *
+ *     recipe.json      resolved     data/         token files, tokenizer, held-out text
+ *     metrics.jsonl                 checkpoints/  step{N}-tokens{M}/
+ *     events.out.tfevents.*         the metrics for TensorBoard
+ */
+import { join } from "node:path";
+import { resolveModel } from "../config/presets.ts";
+import { TokenLoader } from "../data/loader.ts";
+import { openHeldOut, openTrainingSources } from "../data/open.io.ts";
+import { prepareData } from "../data/prepare.io.ts";
+import { CheckpointError } from "../errors.ts";
+import { replaceFile } from "../formats/files.io.ts";
+import { checkWritable, listCheckpoints } from "./checkpoint.io.ts";
+import { checkHooks, HeldOutPerplexity } from "./evalHooks.ts";
+import { checkInitialTokenizer, findInitialModel } from "./init.io.ts";
+import { frozenTensors } from "./patterns.ts";
+import { checkData, checkpointsOf, findStart } from "./resume.io.ts";
+import { Run, type TrainOptions, type TrainOutcome } from "./run.io.ts";
+
+/**
+ * Trains a recipe from the start or from the newest checkpoint of its folder.
+ *
+ * @returns when all steps are done, or early, with a checkpoint written, when the signal is aborted. The caller disposes
+ *   of the decoder and its parameters.
+ * @throws ConfigError, CheckpointError, DataError or ResourceError for what can not be used, before the first step;
+ *   TrainingError for a loss or weight that is not finite, ResourceError for a full disk: the last checkpoint is then
+ *   still whole; the signal's reason when it is aborted while the data is prepared.
+ */
+export async function train(options: TrainOptions): Promise<TrainOutcome> {
+  const { recipe, directory, signal } = options;
+  await checkWritable(directory);
+  frozenTensors(recipe);
+  checkHooks([new HeldOutPerplexity(), ...(options.evalHooks ?? [])]);
+  const start = await findStart(options);
+  const initial = start === undefined ? await findInitialModel(recipe, options.baseDirectory, signal) : undefined;
+  const data = await prepareData({
+    recipe: recipe.data,
+    tokenizer: recipe.tokenizer,
+    baseDirectory: options.baseDirectory,
+    directory: options.dataDirectory ?? join(directory, "data"),
+    cacheDirectory: options.cacheDirectory,
+    seed: recipe.data.seed ?? recipe.seed,
+    ...(signal === undefined ? {} : { signal }),
+    onProgress: (progress) => options.onEvent?.({ type: "data", progress }),
+  });
+  if (start !== undefined) checkData(start, data);
+  const doubt = initial === undefined ? undefined : checkInitialTokenizer(initial, data.tokenizer);
+  if (doubt !== undefined) options.onEvent?.({ type: "warning", message: doubt });
+  const loader = new TokenLoader({
+    sources: await openTrainingSources(data, recipe.data),
+    sequenceLength: recipe.train.sequenceLength,
+    batchSize: recipe.train.batchSize,
+    seed: recipe.seed,
+    eosTokenId: data.tokenizer.eosTokenId,
+  });
+  const heldOut = await openHeldOut(data);
+  if (start?.state.step !== recipe.train.steps) {
+    await options.onPrepared?.(resolveModel(recipe.model, data.tokenizer));
+  }
+  const run = new Run(options, data, heldOut, loader);
+  try {
+    if (start === undefined) {
+      const json = JSON.stringify(recipe, null, 2);
+      await replaceFile(join(directory, "recipe.json"), (file) => file.writeFile(`${json}\n`));
+    }
+    await run.start(start, initial);
+    return await run.train();
+  } catch (error) {
+    run.dispose();
+    throw error;
+  }
+}
+
+/** Newest checkpoint of a run's folder. @throws CheckpointError where there is none. */
+export async function newestCheckpoint(directory: string): Promise<string> {
+  const newest = (await listCheckpoints(checkpointsOf(directory))).at(-1);
+  if (newest === undefined) {
+    throw new CheckpointError(`${directory}: no checkpoint`, { hint: "train one first: olmoe train RECIPE" });
+  }
+  return newest;
+}
