@@ -43,8 +43,11 @@ static f64 squares_of(const f32* x, isize count) {
   constexpr int CHAINS = 2 * LANES;
   f64 sums[CHAINS] = {}, total = 0;
   isize i = 0;
-  for (; i + CHAINS <= count; i += CHAINS)
+  for (; i + CHAINS <= count; i += CHAINS) {
+    // Gradients come from far away, and conversions keep the loads from running ahead by themselves.
+    for (int j = 0; j < CHAINS; j += 16) __builtin_prefetch(x + i + j + 1024);
     for (int j = 0; j < CHAINS; j++) sums[j] += (f64)x[i + j] * (f64)x[i + j];
+  }
   for (f64 sum : sums) total += sum;
   for (; i < count; i++) total += (f64)x[i] * (f64)x[i];
   return total;

@@ -19,7 +19,7 @@ constexpr isize DEEP = 512;  // of k that are packed at a time
 constexpr int PARTS = 3;
 constexpr isize DEEP = 256;
 #endif
-constexpr isize EDGE = 16, STEP = 32, FRAGMENT = EDGE * STEP;
+constexpr isize EDGE = 16, SIDE = 2 * EDGE, STEP = 32, FRAGMENT = EDGE * STEP;
 // Columns of B whose fragments stay in the second cache while rows of A run past them.
 constexpr isize NEAR_COLUMNS = 512;
 
@@ -35,7 +35,7 @@ struct Fragments {
 INLINE isize steps_of(isize k) { return (k + STEP - 1) / STEP; }
 // Floats that the fragments of `count` rows or columns take; columns of B come in twos of EDGE.
 INLINE isize fragment_floats(isize count, isize k) {
-  return round_up(count, 2 * EDGE) / EDGE * steps_of(k) * PARTS * FRAGMENT / 2;
+  return round_up(count, SIDE) / EDGE * steps_of(k) * PARTS * FRAGMENT / 2;
 }
 
 // Rounds to bf16, ties to even.
@@ -109,39 +109,44 @@ INLINE void transpose_fragment(bf16* fragment) {
 
 INLINE __mmask16 first_lanes(isize count) { return (__mmask16)(count >= 16 ? 0xffff : count <= 0 ? 0 : (1 << count) - 1); }
 
-// Packs up to 16 vectors that k runs along: rows of A, or, transposed, columns of B. row(i) points to vector i.
+// Packs `count` vectors that k runs along: rows of A, or, transposed, columns of B. row(i) points to vector i. Fragments
+// beyond the last vector, up to `room` of them, are zero.
 template <class Row>
-INLINE void pack_along(Row row, isize count, isize k, bf16* out, bool transposed) {
+INLINE void pack_along(const Fragments& out, Row row, isize count, isize room, isize k, bool transposed) {
   const __m512i evens = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
   const __m512i odds = _mm512_add_epi32(evens, _mm512_set1_epi32(1));
-  for (isize p = 0; p < k; p += STEP, out += PARTS * FRAGMENT) {
-    __mmask16 first = first_lanes(k - p), second = first_lanes(k - p - 16);
-    for (isize i = 0; i < EDGE; i++) {
-      __m512 a = _mm512_setzero_ps(), b = a;
-      if (i < count) {
-        a = _mm512_maskz_loadu_ps(first, row(i) + p);
-        b = _mm512_maskz_loadu_ps(second, row(i) + p + 16);
+  for (isize edge = 0; edge < room; edge += EDGE)
+    for (isize p = 0; p < k; p += STEP) {
+      bf16* target = Fragments::at(out, edge) + p / STEP * PARTS * FRAGMENT;
+      __mmask16 first = first_lanes(k - p), second = first_lanes(k - p - 16);
+      for (isize i = 0; i < EDGE; i++) {
+        __m512 a = _mm512_setzero_ps(), b = a;
+        if (edge + i < count) {
+          a = _mm512_maskz_loadu_ps(first, row(edge + i) + p);
+          b = _mm512_maskz_loadu_ps(second, row(edge + i) + p + 16);
+        }
+        split_line(_mm512_permutex2var_ps(a, evens, b), _mm512_permutex2var_ps(a, odds, b), target + i * STEP);
       }
-      split_line(_mm512_permutex2var_ps(a, evens, b), _mm512_permutex2var_ps(a, odds, b), out + i * STEP);
+      for (int part = 0; part < PARTS && transposed; part++) transpose_fragment(target + part * FRAGMENT);
     }
-    for (int part = 0; part < PARTS && transposed; part++) transpose_fragment(out + part * FRAGMENT);
-  }
 }
 
-// Packs up to 16 columns of a matrix whose rows are k: columns of B, or, transposed, rows of A. row(p) points to the columns
-// of k = p.
+// Packs `count` columns of a matrix whose rows are k: columns of B, or, transposed, rows of A. row(p) points to the first
+// column of k = p. Rows are read whole, one after the other, as memory likes it.
 template <class Row>
-INLINE void pack_across(Row row, isize count, isize k, bf16* out, bool transposed) {
-  __mmask16 mask = first_lanes(count);
-  for (isize p = 0; p < k; p += STEP, out += PARTS * FRAGMENT) {
-    for (isize i = 0; i < EDGE; i++) {
-      isize even = p + 2 * i, odd = even + 1;
-      __m512 a = even < k ? _mm512_maskz_loadu_ps(mask, row(even)) : _mm512_setzero_ps();
-      __m512 b = odd < k ? _mm512_maskz_loadu_ps(mask, row(odd)) : _mm512_setzero_ps();
-      split_line(a, b, out + i * STEP);
+INLINE void pack_across(const Fragments& out, Row row, isize count, isize room, isize k, bool transposed) {
+  for (isize p = 0; p < k; p += STEP)
+    for (isize edge = 0; edge < room; edge += EDGE) {
+      bf16* target = Fragments::at(out, edge) + p / STEP * PARTS * FRAGMENT;
+      __mmask16 mask = first_lanes(count - edge);
+      for (isize i = 0; i < EDGE; i++) {
+        isize even = p + 2 * i, odd = even + 1;
+        __m512 a = even < k ? _mm512_maskz_loadu_ps(mask, row(even) + edge) : _mm512_setzero_ps();
+        __m512 b = odd < k ? _mm512_maskz_loadu_ps(mask, row(odd) + edge) : _mm512_setzero_ps();
+        split_line(a, b, target + i * STEP);
+      }
+      for (int part = 0; part < PARTS && transposed; part++) transpose_fragment(target + part * FRAGMENT);
     }
-    for (int part = 0; part < PARTS && transposed; part++) transpose_fragment(out + part * FRAGMENT);
-  }
 }
 
 #if defined(__AMX_BF16__)
@@ -254,7 +259,6 @@ INLINE void multiply_square(const bf16* a0, const bf16* a1, const bf16* b0, cons
 // C[m, n] (+)= A B for one block of k. Borders of C go through a whole square, so that every output is computed alike.
 static void multiply_fragments(isize m, isize n, const Fragments& a, const Fragments& b, f32* c, isize ldc, bool add,
                                Ahead* ahead = nullptr) {
-  constexpr isize SIDE = 2 * EDGE;
   alignas(64) f32 border[SIDE * SIDE];
   for (isize i = 0; i < m; i += SIDE) {
     isize rows = minimum(SIDE, m - i);
@@ -280,29 +284,15 @@ static void multiply_fragments(isize m, isize n, const Fragments& a, const Fragm
 // The products of tile.h by fragments: the same functions, arguments and order of sums over blocks of k.
 namespace fragment_products {
 
-// Rows of A from a pointer to each.
-template <class Row>
-static Fragments pack_a(Slot slot, isize m, isize k, Row row) {
-  Fragments out{(bf16*)scratch(slot, fragment_floats(m, k)), steps_of(k)};
-  for (isize i = 0; i < m; i += EDGE)
-    pack_along([&](isize r) { return row(i + r); }, minimum(EDGE, m - i), k, Fragments::at(out, i), false);
-  return out;
+// Room for the fragments of `count` rows or columns.
+static Fragments fragments(Slot slot, isize count, isize k) {
+  return {(bf16*)scratch(slot, fragment_floats(count, k)), steps_of(k)};
 }
 
-// Rows of A from a pointer to each row of A transposed.
-template <class Row>
-static Fragments pack_a_transposed(Slot slot, isize m, isize k, Row row) {
-  Fragments out{(bf16*)scratch(slot, fragment_floats(m, k)), steps_of(k)};
-  for (isize i = 0; i < m; i += EDGE)
-    pack_across([&](isize p) { return row(p) + i; }, minimum(EDGE, m - i), k, Fragments::at(out, i), true);
-  return out;
-}
-
-// Columns j .. j + EDGE of rows p .. p + k of B, zeros beyond n.
-INLINE void pack_b(const SourceOfB& b, isize p, isize k, isize j, isize n, bf16* out) {
-  isize cols = n - j < 0 ? 0 : minimum(EDGE, n - j);
-  if (b.transposed) pack_along([&](isize c) { return b.data + (j + c) * b.ld + p; }, cols, k, out, true);
-  else pack_across([&](isize r) { return b.data + (p + r) * b.ld + j; }, cols, k, out, false);
+// Columns j .. j + n of rows p .. p + k of B.
+INLINE void pack_b(const Fragments& out, const SourceOfB& b, isize p, isize k, isize j, isize n) {
+  if (b.transposed) pack_along(out, [&](isize c) { return b.data + (j + c) * b.ld + p; }, n, round_up(n, SIDE), k, true);
+  else pack_across(out, [&](isize r) { return b.data + (p + r) * b.ld + j; }, n, round_up(n, SIDE), k, false);
 }
 
 template <class Row>
@@ -311,12 +301,13 @@ static void multiply_rows(isize m, isize n, isize k, Row row, const SourceOfB& b
   Tiles tiles;
   for (isize p = 0; p < k; p += DEEP) {
     isize depth = minimum(DEEP, k - p);
-    Fragments a = pack_a(SLOT_A, m, depth, [&](isize r) { return row(r) + p; });
+    Fragments a = fragments(SLOT_A, m, depth);
+    pack_along(a, [&](isize r) { return row(r) + p; }, m, m, depth, false);
     for (isize j = 0; j < n; j += NEAR_COLUMNS) {
-      isize end = minimum(j + NEAR_COLUMNS, n);
-      Fragments packed{(bf16*)scratch(SLOT_B, fragment_floats(end - j, depth)), steps_of(depth)};
-      for (isize q = j; q < round_up(end, 2 * EDGE); q += EDGE) pack_b(b, p, depth, q, n, Fragments::at(packed, q - j));
-      multiply_fragments(m, end - j, a, packed, c + j, ldc, add || p > 0, ahead);
+      isize cols = minimum(NEAR_COLUMNS, n - j);
+      Fragments packed = fragments(SLOT_B, cols, depth);
+      pack_b(packed, b, p, depth, j, cols);
+      multiply_fragments(m, cols, a, packed, c + j, ldc, add || p > 0, ahead);
     }
   }
   if (k == 0 && !add)
@@ -328,26 +319,28 @@ static void multiply_columns(isize m, isize n, isize k, RowA row_a, RowB row_b, 
   Tiles tiles;
   for (isize p = 0; p < k; p += DEEP) {
     isize depth = minimum(DEEP, k - p);
-    Fragments a = pack_a_transposed(SLOT_A, m, depth, [&](isize r) { return row_a(p + r); });
+    Fragments a = fragments(SLOT_A, m, depth);
+    pack_across(a, [&](isize r) { return row_a(p + r); }, m, m, depth, true);
     for (isize j = 0; j < n; j += NEAR_COLUMNS) {
-      isize end = minimum(j + NEAR_COLUMNS, n);
-      Fragments b{(bf16*)scratch(SLOT_B, fragment_floats(end - j, depth)), steps_of(depth)};
-      for (isize q = j; q < round_up(end, 2 * EDGE); q += EDGE)
-        pack_across([&](isize r) { return row_b(p + r) + q; }, minimum(EDGE, n - q), depth, Fragments::at(b, q - j), false);
-      multiply_fragments(m, end - j, a, b, c + j, ldc, true);
+      isize cols = minimum(NEAR_COLUMNS, n - j);
+      Fragments b = fragments(SLOT_B, cols, depth);
+      pack_across(b, [&](isize r) { return row_b(p + r) + j; }, cols, round_up(cols, SIDE), depth, false);
+      multiply_fragments(m, cols, a, b, c + j, ldc, true);
     }
   }
 }
 
-// Rows begin .. end of a dense product whose B is packed: block p of k begins at packed + p * (floats of one k).
+// Rows begin .. end of a dense product whose B is packed: block p of k begins at packed + (the floats of p of k).
 static void multiply_block(const DenseProduct& product, const f32* packed, isize begin, isize end) {
   Tiles tiles;
-  isize m = end - begin, width = round_up(product.n, 2 * EDGE);
+  isize m = end - begin, width = round_up(product.n, SIDE);
   for (isize p = 0; p < product.k; p += DEEP) {
     isize depth = minimum(DEEP, product.k - p);
+    Fragments rows = fragments(SLOT_A, m, depth);
     const f32* a = product.a + (product.transpose_a ? p * product.lda + begin : begin * product.lda + p);
     auto row = [=](isize r) { return a + r * product.lda; };
-    Fragments rows = product.transpose_a ? pack_a_transposed(SLOT_A, m, depth, row) : pack_a(SLOT_A, m, depth, row);
+    if (product.transpose_a) pack_across(rows, row, m, m, depth, true);
+    else pack_along(rows, row, m, m, depth, false);
     Fragments columns{(bf16*)(packed + fragment_floats(width, p)), steps_of(depth)};
     for (isize j = 0; j < product.n; j += NEAR_COLUMNS) {
       Fragments near{Fragments::at(columns, j), columns.steps};
@@ -358,18 +351,15 @@ static void multiply_block(const DenseProduct& product, const f32* packed, isize
 }
 
 static void multiply_dense(const DenseProduct& product) {
-  constexpr isize GROUP = 8;  // edges of one task
-  isize edges = round_up(product.n, 2 * EDGE) / EDGE, groups = (edges + GROUP - 1) / GROUP;
-  isize width = edges * EDGE;
-  f32* packed = scratch(SLOT_SHARED, fragment_floats(width, round_up(product.k, STEP)));
-  parallel_for(groups * ((product.k + DEEP - 1) / DEEP), [&](isize task) {
-    isize p = task / groups * DEEP, first = task % groups * GROUP, depth = minimum(DEEP, product.k - p);
-    Fragments columns{(bf16*)(packed + fragment_floats(width, p)), steps_of(depth)};
-    for (isize edge = first; edge < minimum(first + GROUP, edges); edge++)
-      pack_b(product.b, p, depth, edge * EDGE, product.n, Fragments::at(columns, edge * EDGE));
+  constexpr isize GROUP = 8 * EDGE, BLOCK = 256;  // columns packed by one task, and rows of one task, at most
+  isize n = product.n, k = product.k, groups = (n + GROUP - 1) / GROUP;
+  f32* packed = scratch(SLOT_SHARED, fragment_floats(n, round_up(k, STEP)));
+  parallel_for(groups * ((k + DEEP - 1) / DEEP), [&](isize task) {
+    isize p = task / groups * DEEP, first = task % groups * GROUP, depth = minimum(DEEP, k - p);
+    Fragments columns{(bf16*)(packed + fragment_floats(n, p)), steps_of(depth)};
+    pack_b({Fragments::at(columns, first), columns.steps}, product.b, p, depth, first, minimum(GROUP, n - first));
   });
-  constexpr isize BLOCK = 256;  // rows of one task, at most
-  each_row_block(product.m, 2 * EDGE, BLOCK, [&](isize begin, isize end) { multiply_block(product, packed, begin, end); });
+  each_row_block(product.m, SIDE, BLOCK, [&](isize begin, isize end) { multiply_block(product, packed, begin, end); });
 }
 
 }  // namespace fragment_products
