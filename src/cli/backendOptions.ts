@@ -1,6 +1,6 @@
 /** The choice of a backend on the command line. */
 import { type Command, Option } from "commander";
-import type { Backend, BackendName, InstructionSet } from "../backend/backend.ts";
+import type { Backend, BackendName, InstructionSet, Precision } from "../backend/backend.ts";
 import { openBackend } from "../backend/io.ts";
 import { UsageError } from "../errors.ts";
 import { type Session, wholeNumber } from "./common.ts";
@@ -33,16 +33,21 @@ export function addBackendOptions(command: Command): Command {
 }
 
 /**
- * Opens the backend that was asked for; a fallback is told on stderr.
+ * Opens the backend that was asked for, with products of a recipe's precision; a fallback is told on stderr.
  * @throws UsageError for options that contradict each other; UnsupportedError for what this machine does not have.
  */
-export async function openChosenBackend(flags: BackendFlags, session: Session): Promise<Backend> {
+export async function openChosenBackend(
+  flags: BackendFlags,
+  session: Session,
+  precision: Precision | "auto" = "f32",
+): Promise<Backend> {
   const { backend: name, isa, threads } = flags;
   if (isa !== undefined && name !== "auto" && name !== "native") {
     throw new UsageError(`--isa: "${isa}", the ${name} backend has no choice of instruction sets`);
   }
   const backend = await openBackend({
     backend: isa === undefined ? name : "native",
+    precision,
     ...(isa === undefined ? {} : { isa }),
     ...(threads === undefined ? {} : { threads }),
     onNotice: (message) => session.stderr.write(`olmoe: ${message}\n`),
@@ -54,6 +59,6 @@ export async function openChosenBackend(flags: BackendFlags, session: Session): 
 }
 
 /** `native avx512, 2 threads`. */
-export function describeBackend({ name, isa, threads }: Backend): string {
-  return `${name} ${isa}, ${threads} ${threads === 1 ? "thread" : "threads"}`;
+export function describeBackend({ name, isa, precision, threads }: Backend): string {
+  return `${name} ${isa}${precision === "f32" ? "" : ` ${precision}`}, ${threads} ${threads === 1 ? "thread" : "threads"}`;
 }

@@ -68,7 +68,7 @@ async function printModel(target: string, flags: EstimateFlags, session: Session
 
 async function printRun(file: string, flags: EstimateFlags, session: Session): Promise<void> {
   const recipe = await readRecipe(file, flags.set);
-  const backend = await openChosenBackend(flags, session);
+  const backend = await openChosenBackend(flags, session, recipe.train.precision);
   const estimate = await estimateRecipe(recipe, dirname(resolve(file)), backend, session.signal);
   if (flags.json) writeJson(session, estimate);
   else session.stdout.write(`${table(describeRun(estimate, recipe, describeBackend(backend)))}\n`);

@@ -1,7 +1,9 @@
 /** `olmoe sweep`: trains variants of a recipe, one after the other, and compares them. */
 import { join, resolve } from "node:path";
 import type { Command } from "commander";
+import type { Backend } from "../backend/backend.ts";
 import { plannedTokens } from "../config/batchWarmup.ts";
+import type { TrainRecipe } from "../config/recipe.ts";
 import { readSweep, type Sweep, type SweepRun } from "../config/sweep.io.ts";
 import { OlmoeError, TrainingError } from "../errors.ts";
 import type { SweepEvent, SweepOutcome } from "../experiments/sweep.io.ts";
@@ -85,6 +87,7 @@ async function sweepCommand(file: string, flags: SweepFlags, session: Session): 
   const sweep = await readSweep(file, flags.set);
   const directory = resolve(flags.out ?? join("runs", sweep.name));
   const backend = await openChosenBackend(flags, session);
+  const backends = new Map<TrainRecipe["precision"], Backend>([["f32", backend]]);
   const { runSweep } = await import("../experiments/sweep.io.ts");
   session.stderr.write(
     `${sweep.name}: ${sweep.runs.length} runs on ${describeBackend(backend)}, in ${shownPath(directory)}\n`,
@@ -97,6 +100,11 @@ async function sweepCommand(file: string, flags: SweepFlags, session: Session): 
       directory,
       cacheDirectory: CACHE_DIRECTORY,
       backend,
+      backendOf: async ({ train: { precision } }) => {
+        const opened = backends.get(precision) ?? (await openChosenBackend(flags, session, precision));
+        backends.set(precision, opened);
+        return opened;
+      },
       signal: session.signal,
       onEvent: view.handle,
     });

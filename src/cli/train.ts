@@ -52,7 +52,7 @@ export function register(command: Command, session: Session): void {
           resume: flags.resume ?? false,
           json: flags.json ?? false,
           overrides: flags.set,
-          backend: await openChosenBackend(flags, session),
+          backend: await openChosenBackend(flags, session, recipe.train.precision),
         },
         session,
       );

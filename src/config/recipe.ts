@@ -138,6 +138,11 @@ const TRAIN_FIELDS = {
   /** Sequences in one forward pass; must divide batchSize. Left out: the whole batch. */
   microBatchSize: z.int().min(1).optional(),
   sequenceLength: z.int().min(2),
+  /**
+   * "bf16" rounds the inputs of matrix products to bf16, adds up in f32 and keeps weights and optimiser in f32, as the paper
+   * trained; "auto" does so where the machine multiplies bf16.
+   */
+  precision: z.enum(["f32", "bf16", "auto"]).default("f32"),
   /** Layers (from 0 on) whose activations are computed again in the backward pass instead of being kept. */
   recompute: z
     .union([z.enum(["none", "all"]), z.array(z.int().min(0))], 'expected "none", "all" or a list of layer numbers')

@@ -22,6 +22,7 @@ import { checkWritable, clearUnfinished, listCheckpoints } from "../train/checkp
 import { findInitialModel } from "../train/init.io.ts";
 import { readMetrics } from "../train/metrics.io.ts";
 import { frozenTensors } from "../train/patterns.ts";
+import { checkPrecision } from "../train/precision.ts";
 import { checkpointsOf, recipeChanges } from "../train/resume.io.ts";
 import type { TrainEvent } from "../train/run.io.ts";
 import { newestCheckpoint, train } from "../train/train.io.ts";
@@ -53,6 +54,8 @@ export interface SweepOptions {
   /** Where fetched packages are kept. */
   readonly cacheDirectory: string;
   readonly backend: Backend;
+  /** The backend of a run whose precision is another; default: the one above for all runs. */
+  readonly backendOf?: (recipe: Recipe) => Promise<Backend>;
   /** When aborted, the run that is going writes a checkpoint, and the sweep ends. */
   readonly signal?: AbortSignal | undefined;
   readonly onEvent?: (event: SweepEvent) => void;
@@ -84,8 +87,13 @@ async function storedRecipe(directory: string): Promise<Recipe | undefined> {
   }
 }
 
+async function backendOf({ backend, backendOf }: SweepOptions, recipe: Recipe): Promise<Backend> {
+  return (await backendOf?.(recipe)) ?? backend;
+}
+
 /** Faults of a run that would end it before its first step. */
 async function checkRun({ recipe }: SweepRun, directory: string, options: SweepOptions): Promise<void> {
+  checkPrecision(recipe, await backendOf(options, recipe));
   frozenTensors(recipe);
   const stored = await storedRecipe(directory);
   const changes = stored === undefined ? [] : recipeChanges(stored, recipe);
@@ -126,7 +134,7 @@ async function readResult(run: SweepRun, directory: string): Promise<RunResult |
 
 /** Trains one run to its end. @returns undefined where it was interrupted. */
 async function trainRun(run: SweepRun, options: SweepOptions): Promise<RunResult | undefined> {
-  const { sweep, backend, cacheDirectory, signal, onEvent } = options;
+  const { sweep, cacheDirectory, signal, onEvent } = options;
   const directory = join(options.directory, run.name);
   const { status, decoder } = await train({
     recipe: run.recipe,
@@ -134,7 +142,7 @@ async function trainRun(run: SweepRun, options: SweepOptions): Promise<RunResult
     directory,
     dataDirectory: dataDirectory(options.directory, run.recipe),
     cacheDirectory,
-    backend,
+    backend: await backendOf(options, run.recipe),
     resume: true,
     overrides: run.overrides,
     signal,

@@ -17,6 +17,7 @@ import { checkWritable, listCheckpoints } from "./checkpoint.io.ts";
 import { checkHooks, HeldOutPerplexity } from "./evalHooks.ts";
 import { checkInitialTokenizer, findInitialModel } from "./init.io.ts";
 import { frozenTensors } from "./patterns.ts";
+import { checkPrecision } from "./precision.ts";
 import { checkData, checkpointsOf, findStart } from "./resume.io.ts";
 import { Run, type TrainOptions, type TrainOutcome } from "./run.io.ts";
 
@@ -32,6 +33,7 @@ import { Run, type TrainOptions, type TrainOutcome } from "./run.io.ts";
 export async function train(options: TrainOptions): Promise<TrainOutcome> {
   const { recipe, directory, signal } = options;
   await checkWritable(directory);
+  checkPrecision(recipe, options.backend);
   frozenTensors(recipe);
   checkHooks([new HeldOutPerplexity(), ...(options.evalHooks ?? [])]);
   const start = await findStart(options);
