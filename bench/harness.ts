@@ -4,7 +4,7 @@
  */
 import { availableParallelism, cpus, loadavg, totalmem } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { InstructionSet } from "../src/backend/backend.ts";
+import type { InstructionSet, Precision } from "../src/backend/backend.ts";
 
 /** Share of the CPUs that other programs may take without spoiling a ratio. */
 const MAX_OTHER_LOAD = 0.1;
@@ -19,6 +19,8 @@ export interface BenchOptions {
   /** Left out: all that the benchmark covers. */
   readonly backend?: "native" | "wasm";
   readonly isa?: InstructionSet;
+  /** Of matrix products; default f32. */
+  readonly precision?: Precision;
   readonly threads?: number;
   readonly signal: AbortSignal;
   /** Is told what is not part of the result, such as a peer that is missing. */
@@ -172,7 +174,7 @@ export function toRow(parts: RowParts, { summaries, otherLoad }: Measurement): R
 }
 
 /** Bits of `Kernels.cpuFeatures`, lowest first. */
-const FEATURES = ["AVX2+FMA", "AVX-512", "AVX512-BF16", "AVX512-VNNI", "NEON", "SIMD128"];
+const FEATURES = ["AVX2+FMA", "AVX-512", "AVX512-BF16", "AVX512-VNNI", "NEON", "SIMD128", "AMX-BF16"];
 
 /** @param features what `Kernels.cpuFeatures` of the fastest backend returns. */
 export function describeMachine(features: number): Machine {

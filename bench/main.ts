@@ -5,24 +5,30 @@ import { gemmBench } from "./gemm.ts";
 import { type BenchOptions, formatMachine, formatTable, loadWarning, type Row } from "./harness.ts";
 import { memoryBench, memoryChild } from "./memory.ts";
 import { profileTraining } from "./profile.ts";
+import { expertsBench, lengthBench } from "./scaling.ts";
 import { TRAIN_SIZES, trainBench, trainFlops } from "./train.ts";
 
 const USAGE = `usage: npx tsx bench/main.ts NAME [options]
 
   gemm     f32 matrix products, native and wasm, on one thread and on all; peers: PyTorch, jax-js
   train    one training step in tokens/s; peers: transformers on PyTorch (native), one thread (wasm)
+  experts  a training step without its optimiser, with 8 to 256 experts of which a token uses eight
+  length   attention over sequences of 256 to 8192 tokens
   memory   peak memory of training beside what olmoe estimate predicts
 
   --json             one line of JSON for each row
   --no-peers         do not install or run the peers
-  --repetitions N    timed rounds; default 7 for gemm, 5 for train
+  --repetitions N    timed rounds; default 5 for train, else 7
   --backend NAME     native or wasm only
   --isa NAME         instruction set of the native kernels: amx, avx512, avx2, x86-64 or neon
+  --precision NAME   products of train: f32 or bf16; default f32
   --threads N        threads of every contender
   --profile          of train: where the time of a step goes, kernel by kernel, instead of the rows
   --size NAME        preset to train: ${TRAIN_SIZES.join(", ")}; default small
 
 example: npx tsx bench/main.ts gemm --threads 2 --no-peers`;
+
+const NAMES = ["gemm", "train", "experts", "length", "memory"] as const;
 
 const OPTIONS = {
   json: { type: "boolean", default: false },
@@ -30,6 +36,7 @@ const OPTIONS = {
   repetitions: { type: "string" },
   backend: { type: "string" },
   isa: { type: "string" },
+  precision: { type: "string" },
   threads: { type: "string" },
   size: { type: "string", default: "small" },
   profile: { type: "boolean", default: false },
@@ -70,18 +77,19 @@ async function main(signal: AbortSignal): Promise<void> {
     return;
   }
   if (positionals.length !== 1) {
-    throw new UsageError(`bench: got ${positionals.length} names, expected one of gemm, train, memory`, {
+    throw new UsageError(`bench: got ${positionals.length} names, expected one of ${NAMES.join(", ")}`, {
       hint: USAGE,
     });
   }
-  const name = oneOf("bench", positionals[0]!, ["gemm", "train", "memory"]);
+  const name = oneOf("bench", positionals[0]!, NAMES);
   const size = oneOf("--size", values.size, TRAIN_SIZES);
-  const { backend, isa, threads, repetitions } = values;
+  const { backend, isa, precision, threads, repetitions } = values;
   const options: BenchOptions = {
-    repetitions: repetitions === undefined ? (name === "gemm" ? 7 : 5) : positiveInteger("repetitions", repetitions),
+    repetitions: repetitions === undefined ? (name === "train" ? 5 : 7) : positiveInteger("repetitions", repetitions),
     peers: !values["no-peers"],
     ...(backend === undefined ? {} : { backend: oneOf("--backend", backend, ["native", "wasm"]) }),
     ...(isa === undefined ? {} : { isa: oneOf("--isa", isa, ["amx", "avx512", "avx2", "x86-64", "neon"]) }),
+    ...(precision === undefined ? {} : { precision: oneOf("--precision", precision, ["f32", "bf16"]) }),
     ...(threads === undefined ? {} : { threads: positiveInteger("threads", threads) }),
     signal,
     notice: (text) => console.error(text),
@@ -97,7 +105,8 @@ async function main(signal: AbortSignal): Promise<void> {
     return;
   }
   const rows: Row[] = [];
-  for await (const row of name === "gemm" ? gemmBench(options) : trainBench(options, size)) {
+  const benches = { gemm: gemmBench, experts: expertsBench, length: lengthBench };
+  for await (const row of name === "train" ? trainBench(options, size) : benches[name](options)) {
     rows.push(row);
     if (values.json) console.log(JSON.stringify(row));
     else console.error(`measured ${row.case}`);

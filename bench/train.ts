@@ -24,20 +24,22 @@ const EXPERTS_IMPLEMENTATIONS = ["eager", "grouped_mm"] as const;
 export const TRAIN_SIZES = ["nano", "small", "compact", "medium"] as const satisfies readonly PresetName[];
 export type TrainSize = (typeof TRAIN_SIZES)[number];
 
-const BATCH_SIZE = 8;
-const SEQUENCE_LENGTH = 256;
+/** Sequences and tokens of each: 2048 in all. */
+function batchOf(size: TrainSize): { readonly batchSize: number; readonly sequenceLength: number } {
+  return size === "medium" ? { batchSize: 4, sequenceLength: 512 } : { batchSize: 8, sequenceLength: 256 };
+}
 
 /** The paper's optimiser and balance loss; no z-loss, because transformers has none. */
 export function workloadOf(size: TrainSize): TrainWorkload {
   const config = parseModelConfig(PRESETS[size]);
+  const batch = batchOf(size);
   const train = trainSchema.parse({
     steps: 1,
-    batchSize: BATCH_SIZE,
-    sequenceLength: SEQUENCE_LENGTH,
+    ...batch,
     loss: { balance: 0.01, z: 0 },
   });
   const generator = xoroshiro128plus(SEED);
-  const ids = Int32Array.from({ length: BATCH_SIZE * SEQUENCE_LENGTH }, () =>
+  const ids = Int32Array.from({ length: batch.batchSize * batch.sequenceLength }, () =>
     uniformInt(generator, 0, config.vocabSize - 1),
   );
   return { config, train, seed: SEED, ids };
@@ -45,7 +47,7 @@ export function workloadOf(size: TrainSize): TrainWorkload {
 
 /** FLOPs of one token of a size. */
 export function trainFlops(size: TrainSize): StepFlops {
-  return matmulFlopsPerToken(parseModelConfig(PRESETS[size]), SEQUENCE_LENGTH);
+  return matmulFlopsPerToken(parseModelConfig(PRESETS[size]), batchOf(size).sequenceLength);
 }
 
 /** Prepares one variant of the PyTorch peer; its first answer says what it runs. */
@@ -125,12 +127,17 @@ export async function* trainBench(options: BenchOptions, size: TrainSize): Async
   const { notice, signal } = options;
   const workload = workloadOf(size);
   const { perToken } = trainFlops(size);
+  const { precision = "f32" } = options;
   const backend = await openBackend({
     backend: options.backend ?? "native",
+    precision,
     threads: options.threads ?? availableParallelism(),
     ...(options.isa === undefined ? {} : { isa: options.isa }),
   });
   const contenders = [await ourContender("ours", backend, workload, notice), fmaPeak(backend, perToken)];
+  // What a rounded product gains is seen beside the same step without rounding.
+  const exact = precision === "f32" ? undefined : await openBackend({ backend: "native", threads: backend.threads });
+  if (exact) contenders.push(await ourContender(`${exact.isa} f32`, exact, workload, notice));
   const single = await singleThread(backend);
   if (single) contenders.push(await ourContender(SINGLE_THREAD, single, workload, notice));
   const peers: PeerProcess[] = [];
@@ -147,7 +154,7 @@ export async function* trainBench(options: BenchOptions, size: TrainSize): Async
     yield toRow(
       {
         bench: "train",
-        case: `${size}, ${backend.name} ${backend.isa}, ${threads}`,
+        case: `${size}, ${backend.name} ${backend.isa}${precision === "f32" ? "" : ` ${precision}`}, ${threads}`,
         unit: "tokens/s",
         machine: describeMachine(backend.kernels.cpuFeatures()),
         ours: "ours",

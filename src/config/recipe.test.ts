@@ -184,6 +184,7 @@ describe("parseRecipe", () => {
         batchSize: 4,
         batchWarmup: [],
         sequenceLength: 32,
+        precision: "f32",
         recompute: "none",
         documentMask: false,
         freeze: [],
