@@ -99,14 +99,14 @@ OLMOE_API void olmoe_moe_forward(const f32* x, const f32* gate_up, const f32* do
   each_expert(offsets, experts, true, [&](ExpertRows block, ExpertRows next) {
     Ahead ahead = weights_ahead(gate_up, down, next.expert, width, inner);
     isize count = block.end - block.begin;
-    f32* products = hidden + block.begin * 2 * inner;
+    f32* gate_and_up = hidden + block.begin * 2 * inner;
     const f32** tokens_of = token_rows(SLOT_E, x, row_slot, block.begin, count, top_k, width);
     SourceOfB up{gate_up + block.expert * 2 * inner * width, width, true};
-    products::multiply_rows(count, 2 * inner, width, [=](isize r) { return tokens_of[r]; }, up, products, 2 * inner, false,
+    products::multiply_rows(count, 2 * inner, width, [=](isize r) { return tokens_of[r]; }, up, gate_and_up, 2 * inner, false,
                             &ahead);
 
     f32* activation = scratch(SLOT_C, count * inner);
-    for (isize r = 0; r < count; r++) swiglu_row(products + r * 2 * inner, activation + r * inner, inner);
+    for (isize r = 0; r < count; r++) swiglu_row(gate_and_up + r * 2 * inner, activation + r * inner, inner);
     SourceOfB back{down + block.expert * width * inner, inner, true};
     products::multiply_rows(count, width, inner, [&](isize r) { return activation + r * inner; }, back,
                             rows + block.begin * width, width, false, &ahead);

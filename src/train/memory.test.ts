@@ -26,7 +26,7 @@ function externalBytes(): number {
 }
 
 describe("200 training steps", () => {
-  it("hold activations and the process's external memory flat from the third on", () => {
+  it("hold activations and, after a hundred before them, the process's external memory flat", () => {
     const [sequences, length] = [4, 32];
     const decoder = createDecoder(backend, smallConfig(), { trainable: true });
     const trainer = new TrainStep(backend, decoder, {
@@ -41,15 +41,20 @@ describe("200 training steps", () => {
       trainer.run({ ids, labels: ids }, 1e-3);
     };
     for (let i = 0; i < 3; i++) step();
-    const [activations, external] = [trainer.activationBytes, externalBytes()];
+    const activations = trainer.activationBytes;
     const seen = new Set<number>();
-    for (let i = 3; i < 200; i++) {
-      step();
-      seen.add(trainer.activationBytes);
-    }
+    const more = (steps: number) => {
+      for (let i = 0; i < steps; i++) {
+        step();
+        seen.add(trainer.activationBytes);
+      }
+      return externalBytes();
+    };
+    // Node takes some memory of its own once, in the first steps.
+    const settled = more(100);
+    // One leaked activation a step would be 800 kB and more.
+    expect(more(200) - settled).toBeLessThan(100_000);
     expect([...seen]).toEqual([activations]);
-    // One leaked activation would be 800 kB and more; what Node itself holds moves by some tens of kB.
-    expect(externalBytes() - external).toBeLessThan(400_000);
     trainer.dispose();
     expect(trainer.activationBytes).toBe(0);
   });

@@ -103,6 +103,16 @@ describe("olmoe train", () => {
     expect(stdout).toContain("Held-out text, bits per byte (lower is better), after 512 tokens in ");
   });
 
+  it("refuses bf16 on a backend without it before it does anything", async () => {
+    expect(await olmoe([...argv, "--set", "train.precision=bf16"])).toEqual({
+      code: 1,
+      stdout: "",
+      stderr:
+        "olmoe: backend: precision bf16 needs AVX512-BF16 or AMX-BF16, and the reference backend has neither\n" +
+        'hint: set train.precision to "auto", which takes bf16 where it is to be had, or to "f32"\n',
+    });
+  });
+
   it("names what is wrong with a recipe before it does anything", async () => {
     expect(await olmoe([...argv, "--set", "train.step=5", "--set", "seed=-1"])).toEqual({
       code: 1,
