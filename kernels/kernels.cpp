@@ -14,4 +14,5 @@
 #include "norm.h"
 #include "rope.h"
 #include "router.h"
+#include "stored.h"
 #include "swiglu.h"

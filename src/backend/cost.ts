@@ -11,6 +11,7 @@
  * as tokens * topK, as if every slot had its expert, where the caller does not know them; attention is taken as causal,
  * without document borders.
  */
+import { STORAGE_TYPES } from "../tensor/stored.ts";
 import type { Kernels } from "./kernels.ts";
 
 export type KernelName = keyof Kernels;
@@ -32,6 +33,12 @@ function causalPairs(batch: number, queries: number, keys: number): number {
 /** Floats of the experts that `rows` rows can reach. */
 function expertWeights(experts: number, rows: number, width: number, inner: number): number {
   return Math.min(experts, rows) * 3 * width * inner;
+}
+
+/** Bytes of a row of a storage type, by GGML's number of it. */
+function storedRowBytes(id: number, columns: number): number {
+  const type = Object.values(STORAGE_TYPES).find((one) => one.id === id);
+  return type === undefined ? 0 : (columns / type.blockValues) * type.blockBytes;
 }
 
 /** Of C = A B, or C += A B. */
@@ -123,6 +130,22 @@ export const KERNEL_COSTS: { readonly [K in KernelName]: (...args: Parameters<Ke
     return { flops: 2 * products * rows * width * inner, bytes: 4 * (weights + activations) };
   },
 
+  storedLinear: (type, _parts, parts, rows, columns, _x, _ldx, _y, _ldy, tokens) => ({
+    flops: 2 * tokens * parts * rows * columns,
+    bytes: parts * rows * storedRowBytes(type, columns) + 4 * tokens * (columns + parts * rows),
+  }),
+  storedEmbedding: (type, _parts, _ids, _out, tokens, width) => ({
+    flops: 0,
+    bytes: tokens * (storedRowBytes(type, width) + 4 * (width + 1)),
+  }),
+  storedExperts: (gateUpType, _gateUp, downType, ...args) => {
+    const [tokens, experts, topK, width, inner] = args.slice(9) as number[] as Numbers5;
+    const rows = tokens * topK;
+    const weights = 2 * inner * storedRowBytes(gateUpType, width) + width * storedRowBytes(downType, inner);
+    const activations = 2 * tokens * width + rows * (2 * inner + width);
+    return { flops: 6 * rows * width * inner, bytes: Math.min(experts, rows) * weights + 4 * activations };
+  },
+
   crossEntropy: (_logits, _labels, _losses, tokens, vocabulary, scale) =>
     moved(tokens * (vocabulary * (scale === 0 ? 1 : 2) + 2)),
 
@@ -137,6 +160,7 @@ type Numbers7 = [number, number, number, number, number, number, number];
 export const EXPERT_ARGUMENTS = {
   moeForward: { offsets: 4, tokens: 10, experts: 11, topK: 12 },
   moeBackward: { offsets: 4, tokens: 15, experts: 16, topK: 17 },
+  storedExperts: { offsets: 6, tokens: 12, experts: 13, topK: 14 },
 } as const satisfies Partial<Record<KernelName, object>>;
 
 /** Whether a kernel is one of the experts'. */

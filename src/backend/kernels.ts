@@ -285,6 +285,41 @@ export interface Kernels {
     inner: number,
   ): void;
 
+  storedLinear(
+    type: number,
+    parts: Pointer,
+    partCount: number,
+    rows: number,
+    columns: number,
+    x: Pointer,
+    ldx: number,
+    y: Pointer,
+    ldy: number,
+    tokens: number,
+    activations: Flag,
+  ): void;
+  storedEmbedding(type: number, parts: Pointer, ids: Pointer, out: Pointer, tokens: number, width: number): void;
+  storedExperts(
+    gateUpType: number,
+    gateUp: Pointer,
+    downType: number,
+    down: Pointer,
+    x: Pointer,
+    weights: Pointer,
+    offsets: Pointer,
+    rowSlot: Pointer,
+    slotRow: Pointer,
+    hidden: Pointer,
+    rows: Pointer,
+    out: Pointer,
+    tokens: number,
+    experts: number,
+    topK: number,
+    width: number,
+    inner: number,
+    activations: Flag,
+  ): void;
+
   crossEntropy(
     logits: Pointer,
     labels: Pointer,
@@ -345,6 +380,9 @@ export const KERNEL_NAMES = [
   "moePlan",
   "moeForward",
   "moeBackward",
+  "storedLinear",
+  "storedEmbedding",
+  "storedExperts",
   "crossEntropy",
   "adamw",
 ] as const satisfies readonly (keyof Kernels)[];

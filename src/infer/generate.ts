@@ -7,6 +7,7 @@ import { parseConfig } from "../config/check.ts";
 import { ConfigError, ShapeError, TokenizerError } from "../errors.ts";
 import { KeyValueCache } from "../model/cache.ts";
 import type { Decoder, Observer } from "../model/decoder.ts";
+import type { WeightSource } from "../model/weights.ts";
 import { Arena } from "../tensor/arena.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { createRandom } from "../util/random.ts";
@@ -39,7 +40,7 @@ function turn(): Promise<void> {
 }
 
 /** The ids to start from; an empty prompt is the start of a document. */
-function startOf(prompt: ArrayLike<number>, { config }: Decoder): ArrayLike<number> {
+function startOf(prompt: ArrayLike<number>, { config }: Decoder<WeightSource>): ArrayLike<number> {
   const { maxPositionEmbeddings, eosTokenId } = config;
   if (prompt.length > maxPositionEmbeddings) {
     throw new ShapeError(`context: the prompt is ${prompt.length} tokens, the model holds ${maxPositionEmbeddings}`, {
@@ -65,7 +66,7 @@ function startOf(prompt: ArrayLike<number>, { config }: Decoder): ArrayLike<numb
  */
 export async function* generate(
   backend: Backend,
-  decoder: Decoder,
+  decoder: Decoder<WeightSource>,
   prompt: ArrayLike<number>,
   options: GenerateOptions,
 ): AsyncGenerator<number, FinishReason> {
@@ -121,7 +122,7 @@ export interface GeneratedText {
  */
 export async function* generateText(
   backend: Backend,
-  decoder: Decoder,
+  decoder: Decoder<WeightSource>,
   tokenizer: Tokenizer,
   prompt: string,
   options: GenerateOptions,

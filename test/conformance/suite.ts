@@ -11,6 +11,7 @@ import { layernormCases } from "./layernormCases.ts";
 import { moeCases, moeForwardCase, moeInputs, oneToken } from "./moeCases.ts";
 import { rmsnormCases, ropeCases, swigluCases } from "./normCases.ts";
 import { routerCases } from "./routerCases.ts";
+import { describeStoredRows, storedCases } from "./storedCases.ts";
 import { threadCases } from "./threadCases.ts";
 
 /** Faults shown of one kernel; more would hide them. */
@@ -27,6 +28,7 @@ const allCases: readonly KernelCase[] = [
   ...routerCases,
   ...choiceCases,
   ...moeCases,
+  ...storedCases,
   ...crossEntropyCases,
 ];
 
@@ -73,6 +75,7 @@ export function describeConformance(backend: Backend): void {
     });
 
     describeRows(backend);
+    describeStoredRows(backend);
     describeMachine(backend);
   });
 }

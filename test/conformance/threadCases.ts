@@ -24,6 +24,7 @@ import {
   swigluBackwardCase,
   swigluForwardCase,
 } from "./normCases.ts";
+import { storedEmbeddingCase, storedExpertsCase, storedLinearCase } from "./storedCases.ts";
 import { routerBackwardCase, routerForwardCase, routerStatsCase } from "./routerCases.ts";
 
 const COUNT = 200_003;
@@ -64,6 +65,11 @@ export const threadCases: readonly KernelCase[] = [
   moePlanCase(experts),
   moeForwardCase(experts),
   moeBackwardCase(experts),
+  storedLinearCase({ type: "Q4_0", rows: 150, columns: 96, tokens: 19, parts: 2 }),
+  storedLinearCase({ type: "Q4_K", rows: 150, columns: 256, tokens: 3 }),
+  storedLinearCase({ type: "BF16", rows: 150, columns: 100, tokens: 7 }),
+  storedEmbeddingCase("Q6_K", 501, 256),
+  storedExpertsCase({ type: "Q4_0", tokens: 131, experts: 8, topK: 2, width: 96, inner: 64 }),
   crossEntropyCase(101, 2003, 1 / 101),
   adamwCase(COUNT, 2, 0.1),
 ];

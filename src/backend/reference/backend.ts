@@ -18,6 +18,7 @@ import { moeBackward, moeForward, moePlan } from "./moe.ts";
 import { rmsnormBackward, rmsnormForward } from "./rmsnorm.ts";
 import { rope } from "./rope.ts";
 import { routerBackward, routerForward, routerStats } from "./router.ts";
+import { storedEmbedding, storedExperts, storedLinear } from "./stored.ts";
 import { swigluBackward, swigluForward } from "./swiglu.ts";
 
 /** A backend with a heap of its own, which grows as needed up to 4 GiB. */
@@ -69,6 +70,9 @@ export function referenceKernels(memory: Memory): Kernels {
     moePlan: moePlan(memory),
     moeForward: moeForward(memory),
     moeBackward: moeBackward(memory),
+    storedLinear: storedLinear(memory),
+    storedEmbedding: storedEmbedding(memory),
+    storedExperts: storedExperts(memory),
     crossEntropy: crossEntropy(memory),
     adamw: adamw(memory),
   };
