@@ -47,6 +47,12 @@ function gemmCost(...args: Parameters<Kernels["gemm"]>): Cost {
   return { flops: 2 * m * n * k, bytes: 4 * (m * k + k * n + m * n * (accumulate ? 2 : 1)) };
 }
 
+/** Of rows in a storage type, and as f32. */
+function storedRows(type: number, _from: number, _to: number, count: number, columns: number): Cost {
+  const stored = Object.values(STORAGE_TYPES).find(({ id }) => id === type)!;
+  return { flops: 0, bytes: count * columns * (4 + stored.blockBytes / stored.blockValues) };
+}
+
 /** For every kernel its cost. A new kernel does not compile without an entry. */
 export const KERNEL_COSTS: { readonly [K in KernelName]: (...args: Parameters<Kernels[K]>) => Cost } = {
   cpuFeatures: () => NOTHING,
@@ -130,6 +136,9 @@ export const KERNEL_COSTS: { readonly [K in KernelName]: (...args: Parameters<Ke
     return { flops: 2 * products * rows * width * inner, bytes: 4 * (weights + activations) };
   },
 
+  decodeRows: storedRows,
+  encodeRows: storedRows,
+  difference: (_a, _b, _out, count) => moved(2 * count),
   storedLinear: (type, _parts, parts, rows, columns, _x, _ldx, _y, _ldy, tokens) => ({
     flops: 2 * tokens * parts * rows * columns,
     bytes: parts * rows * storedRowBytes(type, columns) + 4 * tokens * (columns + parts * rows),

@@ -285,6 +285,9 @@ export interface Kernels {
     inner: number,
   ): void;
 
+  decodeRows(type: number, rows: Pointer, out: Pointer, count: number, columns: number): void;
+  encodeRows(type: number, x: Pointer, rows: Pointer, count: number, columns: number): void;
+  difference(a: Pointer, b: Pointer, out: Pointer, count: number): void;
   storedLinear(
     type: number,
     parts: Pointer,
@@ -380,6 +383,9 @@ export const KERNEL_NAMES = [
   "moePlan",
   "moeForward",
   "moeBackward",
+  "decodeRows",
+  "encodeRows",
+  "difference",
   "storedLinear",
   "storedEmbedding",
   "storedExperts",

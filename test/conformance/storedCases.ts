@@ -12,8 +12,8 @@ import {
   kernelCase,
   overwritten,
   run,
-  scratch,
   SUM,
+  scratch,
   type Tolerance,
 } from "./harness.ts";
 import { type MoeSizes, moeInputs, moePlanOf } from "./moeCases.ts";
@@ -268,7 +268,10 @@ export function describeStoredRows(backend: Backend): void {
         for (let from = 0; from + tokens <= sizes.tokens; from += tokens) {
           const part = someTokens(whole, sizes, from, tokens);
           const alone = run(backend, part);
-          const same = { ...alone, operands: { ...alone.operands, y: together.slice(from * stride, (from + tokens) * stride) } };
+          const same = {
+            ...alone,
+            operands: { ...alone.operands, y: together.slice(from * stride, (from + tokens) * stride) },
+          };
           if (differentBits(part, alone, same).length > 0) differing.push(`tokens ${from} to ${from + tokens - 1}`);
         }
       }

@@ -11,6 +11,7 @@ import { layernormCases } from "./layernormCases.ts";
 import { moeCases, moeForwardCase, moeInputs, oneToken } from "./moeCases.ts";
 import { rmsnormCases, ropeCases, swigluCases } from "./normCases.ts";
 import { routerCases } from "./routerCases.ts";
+import { storageCases } from "./storageCases.ts";
 import { describeStoredRows, storedCases } from "./storedCases.ts";
 import { threadCases } from "./threadCases.ts";
 
@@ -30,6 +31,7 @@ const allCases: readonly KernelCase[] = [
   ...moeCases,
   ...storedCases,
   ...crossEntropyCases,
+  ...storageCases,
 ];
 
 /** Kernels that tell of the machine: they have tests of their own. */

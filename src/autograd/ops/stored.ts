@@ -2,8 +2,9 @@
  * Operations over weights as model files hold them. They are for passes without a tape: no gradient flows to a file.
  * Letters: T tokens, D width, N outputs, E experts, F expert width.
  */
-import { ShapeError, UnsupportedError } from "../../errors.ts";
+
 import type { Pointer } from "../../backend/kernels.ts";
+import { ShapeError, UnsupportedError } from "../../errors.ts";
 import { STORAGE_TYPES, type StoredWeight } from "../../tensor/stored.ts";
 import { formatShape, type Tensor } from "../../tensor/tensor.ts";
 import type { Graph, Variable } from "../graph.ts";

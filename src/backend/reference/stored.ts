@@ -62,12 +62,22 @@ class StoredMatrices {
   }
 
   /** out[i * stride + n] = inputs[i] . row n, for all rows of a part. */
-  multiply(part: number, rows: number, inputs: readonly Floats[], out: (input: number, row: number, y: number) => void): void {
+  multiply(
+    part: number,
+    rows: number,
+    inputs: readonly Floats[],
+    out: (input: number, row: number, y: number) => void,
+  ): void {
     const { blockValues } = STORAGE_TYPES[this.#type];
     const taken = this.#rounds ? inputs.map((x) => roundActivations(x, blockValues)) : inputs;
     for (let n = 0; n < rows; n++) {
       const weights = this.row(part, n);
-      for (const [i, x] of taken.entries()) out(i, n, weights.reduce((sum, weight, l) => sum + weight * x[l]!, 0));
+      for (const [i, x] of taken.entries())
+        out(
+          i,
+          n,
+          weights.reduce((sum, weight, l) => sum + weight * x[l]!, 0),
+        );
     }
   }
 }
