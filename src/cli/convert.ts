@@ -69,7 +69,10 @@ async function convert(input: string, output: string, flags: ConvertFlags, sessi
       const types = Object.entries(done.types).map(([name, count]) => `${count} ${name}`);
       const rows = [
         ["from", `${input}, ${FORMAT_NAMES[done.from]}`],
-        ["to", `${done.path}, ${FORMAT_NAMES[done.to]}`],
+        [
+          "to",
+          `${done.paths[0]}${done.paths.length > 1 ? ` and ${done.paths.length - 1} more` : ""}, ${FORMAT_NAMES[done.to]}`,
+        ],
         ["tensors", `${done.tensors}: ${types.join(", ")}`],
         ["values", `${formatBytes(done.bytes)} in ${progress.elapsed()}`],
       ];

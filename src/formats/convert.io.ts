@@ -23,7 +23,7 @@ import { type WriteProgress, writeGguf } from "./gguf.io.ts";
 import { type GgufValue, storedBytes } from "./gguf.ts";
 import { configToGguf, generalMetadata } from "./ggufConfig.ts";
 import { ggufLayout } from "./ggufNames.ts";
-import { textToGguf } from "./ggufTokenizer.ts";
+import { idsToGguf, textToGguf } from "./ggufTokenizer.ts";
 import { type StoredWeightDType, writeModelConfig, writeWeightFiles } from "./huggingface.io.ts";
 import { type StreamedTensor, writeSafetensors } from "./io.ts";
 import { type LaidTensor, layoutSize, sliceShapes } from "./layout.ts";
@@ -49,7 +49,8 @@ export interface ConvertOptions {
 export interface Conversion {
   readonly from: ModelFormat;
   readonly to: ModelFormat;
-  readonly path: string;
+  /** The files of a GGUF model, or the folder. */
+  readonly paths: readonly string[];
   /** Of all values. */
   readonly bytes: number;
   readonly tensors: number;
@@ -82,6 +83,11 @@ interface TypedTensor {
   readonly type: StorageType;
 }
 
+interface Written {
+  readonly paths: readonly string[];
+  readonly typed: readonly TypedTensor[];
+}
+
 /** Metadata of a GGUF file that is made of a model: that of the model itself where it is one already. */
 function metadataFor({ model, wanted, path }: Job, layout: readonly LaidTensor[]): Map<string, GgufValue> {
   const type = wanted ?? matrixType(model);
@@ -99,14 +105,21 @@ function metadataFor({ model, wanted, path }: Job, layout: readonly LaidTensor[]
   }
   const name = basename(resolve(model.path));
   const { before, after } = generalMetadata(config, { name, fileType: fileType ?? 0, values: layoutSize(layout) });
-  const spoken = text === undefined ? [] : textToGguf(text, config.vocabSize, path);
+  const spoken = text === undefined ? idsToGguf(config) : textToGguf(text, config.vocabSize, path);
   return new Map([...before, ...configToGguf(config), ...after, ...spoken]);
 }
 
-async function writeAsGguf(job: Job): Promise<TypedTensor[]> {
+/** A GGUF file that is written again keeps the order of its tensors. */
+function inSourceOrder(model: ModelFiles, layout: LaidTensor[]): LaidTensor[] {
+  if (model.format !== "gguf") return layout;
+  const place = ({ slices }: LaidTensor) => model.slices.get(slices[0]?.name ?? "") ?? { file: 0, byteOffset: 0 };
+  return layout.sort((a, b) => place(a).file - place(b).file || place(a).byteOffset - place(b).byteOffset);
+}
+
+async function writeAsGguf(job: Job): Promise<Written> {
   const { model, path, wanted, options, conversion } = job;
   if (!path.endsWith(".gguf")) throw new ConfigError(`${path}: the name of a GGUF file, must end in ".gguf"`);
-  const layout = ggufLayout(model.config);
+  const layout = inSourceOrder(model, ggufLayout(model.config));
   const metadata = metadataFor(job, layout);
   const typed = layout.map((tensor) => ({ tensor, type: ggufType(model, tensor, wanted) }));
   const tensors = typed.map(({ tensor, type }) => ({
@@ -115,8 +128,7 @@ async function writeAsGguf(job: Job): Promise<TypedTensor[]> {
     data: () => convertedBytes(model, tensor, type, conversion),
   }));
   const { signal, onProgress, maxShardBytes } = options;
-  await writeGguf(path, metadata, tensors, { signal, onProgress, maxShardBytes });
-  return typed;
+  return { paths: await writeGguf(path, metadata, tensors, { signal, onProgress, maxShardBytes }), typed };
 }
 
 /** Types for a format of safetensors files, and the tensors as they are written. */
@@ -183,7 +195,7 @@ async function writeAsOlmo(job: Job, folder: string): Promise<TypedTensor[]> {
 }
 
 /** Writes a folder beside its place and renames it, so that it appears whole or not at all. */
-async function writeFolder(job: Job, write: (folder: string) => Promise<TypedTensor[]>): Promise<TypedTensor[]> {
+async function writeFolder(job: Job, write: (folder: string) => Promise<TypedTensor[]>): Promise<Written> {
   const { model, path } = job;
   const temporary = `${resolve(path)}.${process.pid}.tmp`;
   try {
@@ -192,7 +204,7 @@ async function writeFolder(job: Job, write: (folder: string) => Promise<TypedTen
     if (model.text !== undefined) await writeTextFiles(temporary, model.text, model.config);
     job.options.signal?.throwIfAborted();
     await rename(temporary, path);
-    return typed;
+    return { paths: [path], typed };
   } catch (error) {
     await rm(temporary, { recursive: true, force: true }).catch(() => undefined);
     throw fileError("write", path, error);
@@ -252,10 +264,11 @@ export async function convertModel(input: string, path: string, options: Convert
     const wanted = type === undefined ? undefined : FLOAT_TYPES[type];
     const job: Job = { model, path, wanted, options, conversion: { signal, decode }, totalBytes: 0, onBytes };
     notices(job, to);
-    let typed: TypedTensor[];
-    if (to === "gguf") typed = await writeAsGguf(job);
-    else typed = await writeFolder(job, (folder) => (to === "olmo" ? writeAsOlmo : writeAsHuggingFace)(job, folder));
-    return { from: model.format, to, path, ...summary(typed) };
+    const { paths, typed } =
+      to === "gguf"
+        ? await writeAsGguf(job)
+        : await writeFolder(job, (folder) => (to === "olmo" ? writeAsOlmo : writeAsHuggingFace)(job, folder));
+    return { from: model.format, to, paths, ...summary(typed) };
   } finally {
     await model.close();
   }
