@@ -12,6 +12,8 @@
 #include "machine.h"
 #include "moe.h"
 #include "norm.h"
+#include "quantise.h"
 #include "rope.h"
 #include "router.h"
+#include "storage.h"
 #include "swiglu.h"

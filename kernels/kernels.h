@@ -182,6 +182,17 @@ OLMOE_API void olmoe_moe_backward(const f32* x, const f32* gate_up, const f32* d
                                   f32* rows, f32* activation, f32* dx, f32* dweights, f32* dgate_up, f32* ddown,
                                   isize tokens, isize experts, isize top_k, isize width, isize inner);
 
+// ---- stored weights --------------------------------------------------------------------------------------------------
+
+// out[count, columns] = the values of `count` rows that follow each other, in blocks of GGML's type `type` (storage.h);
+// a row ends with a block. `rows` may lie anywhere.
+OLMOE_API void olmoe_decode_rows(isize type, const void* rows, f32* out, isize count, isize columns);
+// The way back: rows = the blocks of x[count, columns], which is finite, as GGML's reference quantisers make them.
+OLMOE_API void olmoe_encode_rows(isize type, const f32* x, void* rows, isize count, isize columns);
+// out[4] in f64 compares b with a, `count` values each: the sum of (b - a)^2, the sum of a^2, the largest |b - a|, and how
+// many of b are not finite.
+OLMOE_API void olmoe_difference(const f32* a, const f32* b, f64* out, isize count);
+
 // ---- cross-entropy -------------------------------------------------------------------------------------------------
 
 // losses[t] = -log softmax(logits[t])[labels[t]], 0 where the label is below 0. When `scale` is not 0 the logits are
@@ -229,5 +240,8 @@ OLMOE_API void olmoe_adamw(f32* param, f32* grad, f32* m, f32* v, isize count, f
   X(moe_plan)                 \
   X(moe_forward)              \
   X(moe_backward)             \
+  X(decode_rows)              \
+  X(encode_rows)              \
+  X(difference)               \
   X(cross_entropy)            \
   X(adamw)

@@ -11,6 +11,7 @@
  * as tokens * topK, as if every slot had its expert, where the caller does not know them; attention is taken as causal,
  * without document borders.
  */
+import { STORAGE_TYPES } from "../tensor/stored.ts";
 import type { Kernels } from "./kernels.ts";
 
 export type KernelName = keyof Kernels;
@@ -38,6 +39,12 @@ function expertWeights(experts: number, rows: number, width: number, inner: numb
 function gemmCost(...args: Parameters<Kernels["gemm"]>): Cost {
   const [, , m, n, k, , , , , , , accumulate] = args;
   return { flops: 2 * m * n * k, bytes: 4 * (m * k + k * n + m * n * (accumulate ? 2 : 1)) };
+}
+
+/** Of rows in a storage type, and as f32. */
+function storedRows(type: number, _from: number, _to: number, count: number, columns: number): Cost {
+  const stored = Object.values(STORAGE_TYPES).find(({ id }) => id === type)!;
+  return { flops: 0, bytes: count * columns * (4 + stored.blockBytes / stored.blockValues) };
 }
 
 /** For every kernel its cost. A new kernel does not compile without an entry. */
@@ -122,6 +129,10 @@ export const KERNEL_COSTS: { readonly [K in KernelName]: (...args: Parameters<Ke
     const activations = 3 * tokens * width + rows * (4 * inner + inner + width);
     return { flops: 2 * products * rows * width * inner, bytes: 4 * (weights + activations) };
   },
+
+  decodeRows: storedRows,
+  encodeRows: storedRows,
+  difference: (_a, _b, _out, count) => moved(2 * count),
 
   crossEntropy: (_logits, _labels, _losses, tokens, vocabulary, scale) =>
     moved(tokens * (vocabulary * (scale === 0 ? 1 : 2) + 2)),

@@ -285,6 +285,10 @@ export interface Kernels {
     inner: number,
   ): void;
 
+  decodeRows(type: number, rows: Pointer, out: Pointer, count: number, columns: number): void;
+  encodeRows(type: number, x: Pointer, rows: Pointer, count: number, columns: number): void;
+  difference(a: Pointer, b: Pointer, out: Pointer, count: number): void;
+
   crossEntropy(
     logits: Pointer,
     labels: Pointer,
@@ -345,6 +349,9 @@ export const KERNEL_NAMES = [
   "moePlan",
   "moeForward",
   "moeBackward",
+  "decodeRows",
+  "encodeRows",
+  "difference",
   "crossEntropy",
   "adamw",
 ] as const satisfies readonly (keyof Kernels)[];

@@ -8,7 +8,7 @@ import type { Backend } from "../../src/backend/backend.ts";
 import type { Kernels, Pointer } from "../../src/backend/kernels.ts";
 import { createReferenceBackend } from "../../src/backend/reference/backend.ts";
 
-export type Values = Float32Array | Int32Array | Float64Array;
+export type Values = Float32Array | Int32Array | Float64Array | Uint8Array;
 
 /** |actual - expected| <= relative * |expected| + ofLargest * (largest finite |expected| of the operand) + absolute. */
 export interface Tolerance {

@@ -11,6 +11,7 @@ import { layernormCases } from "./layernormCases.ts";
 import { moeCases, moeForwardCase, moeInputs, oneToken } from "./moeCases.ts";
 import { rmsnormCases, ropeCases, swigluCases } from "./normCases.ts";
 import { routerCases } from "./routerCases.ts";
+import { storageCases } from "./storageCases.ts";
 import { threadCases } from "./threadCases.ts";
 
 /** Faults shown of one kernel; more would hide them. */
@@ -28,6 +29,7 @@ const allCases: readonly KernelCase[] = [
   ...choiceCases,
   ...moeCases,
   ...crossEntropyCases,
+  ...storageCases,
 ];
 
 /** Kernels that tell of the machine: they have tests of their own. */
