@@ -7,6 +7,7 @@ import type { ModelConfig } from "../src/config/model.ts";
 import { resolveModel } from "../src/config/presets.ts";
 import { Decoder, type ForwardOptions } from "../src/model/decoder.ts";
 import { Parameters } from "../src/model/parameters.ts";
+import type { WeightSource } from "../src/model/weights.ts";
 import { Arena } from "../src/tensor/arena.ts";
 
 /** All backends and instruction sets, the reference last, each under its name. */
@@ -42,7 +43,7 @@ export function createDecoder(
 /** Logits [T, V] of a pass without a tape. */
 export function logitsOf(
   backend: Backend,
-  decoder: Decoder,
+  decoder: Decoder<WeightSource>,
   ids: ArrayLike<number>,
   options: Partial<ForwardOptions> = {},
 ) {
