@@ -109,6 +109,10 @@ struct Weights8_0 {
   }
 };
 
+// Of types that differ only in how they are unpacked, and in OFFSET, the one that their panels are multiplied as.
+template <class W>
+using Unpacked32 = std::conditional_t<W::SIGNED, Weights8_0, std::conditional_t<W::MINIMUM, Weights4_1, Weights4_0>>;
+
 // A type of 256 values is a struct with
 //   Block, SUB (values that share a scale), OFFSET, MINIMUM (whether each sub-block subtracts a minimum), and
 //   values(block, c): bytes of values c * VECTOR_BYTES and following;
@@ -162,6 +166,9 @@ struct Weights6_K {
   }
 };
 
+template <class W>
+using Unpacked256 = std::conditional_t<W::MINIMUM, Weights4_K, Weights6_K>;
+
 // Whole numbers that multiply the sub-blocks of a block, as pairs (n, n) of 16 bits; and those that multiply the sums of
 // their activations, as they are: minima, or the scales again where each value has an offset.
 template <class W>
@@ -193,8 +200,16 @@ INLINE void factors_of(const W*, const u8 (&packed)[12], Factors<W>& factors) {
 INLINE void read_factors(const BlockQ4_K& block, Factors<Weights4_K>& f) { factors_of((Weights4_K*)0, block.scales, f); }
 INLINE void read_factors(const BlockQ5_K& block, Factors<Weights5_K>& f) { factors_of((Weights5_K*)0, block.scales, f); }
 INLINE void read_factors(const BlockQ6_K& block, Factors<Weights6_K>& factors) {
+#if defined(__AVX2__)
+  __m256i wide = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)block.scales));
+  _mm256_store_si256((__m256i*)factors.correction, wide);
+  __m256i low = _mm256_unpacklo_epi16(wide, wide), high = _mm256_unpackhi_epi16(wide, wide);
+  _mm256_store_si256((__m256i*)factors.scale, _mm256_permute2x128_si256(low, high, 0x20));
+  _mm256_store_si256((__m256i*)(factors.scale + 8), _mm256_permute2x128_si256(low, high, 0x31));
+#else
   for (int j = 0; j < 16; j++) {
     store_factor(factors.scale[j], block.scales[j]);
     factors.correction[j] = block.scales[j];
   }
+#endif
 }
