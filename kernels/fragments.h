@@ -257,7 +257,7 @@ INLINE void multiply_square(const bf16* a0, const bf16* a1, const bf16* b0, cons
 #endif
 
 // C[m, n] (+)= A B for one block of k. Borders of C go through a whole square, so that every output is computed alike.
-static void multiply_fragments(isize m, isize n, const Fragments& a, const Fragments& b, f32* c, isize ldc, bool add,
+INLINE void multiply_fragments(isize m, isize n, const Fragments& a, const Fragments& b, f32* c, isize ldc, bool add,
                                Ahead* ahead = nullptr) {
   alignas(64) f32 border[SIDE * SIDE];
   for (isize i = 0; i < m; i += SIDE) {
@@ -372,7 +372,7 @@ static Columns columns_of(const SourceOfB& b, isize k, isize n, Slot slot) {
 }
 
 // The calling task holds Registers.
-static void multiply_near(bool transpose_a, isize m, isize n, isize k, const f32* a, isize lda, const Columns& b, f32* c,
+__attribute__((noinline)) static void multiply_near(bool transpose_a, isize m, isize n, isize k, const f32* a, isize lda, const Columns& b, f32* c,
                           isize ldc, bool add) {
   Fragments rows = fragments(SLOT_A, m, k);
   auto row = [=](isize r) { return a + r * lda; };

@@ -115,10 +115,13 @@ export const KERNEL_COSTS: { readonly [K in KernelName]: (...args: Parameters<Ke
   },
   // The same three for the gradient of the rows, and as many for the gradient of the weights where it is wanted.
   moeBackward: (...args) => {
-    const [dgateUp, ddown, addGateUp, addDown, tokens, experts, topK, width, inner] = args.slice(13) as number[] as Numbers9;
+    const [dgateUp, ddown, addGateUp, addDown, tokens, experts, topK, width, inner] = args.slice(
+      13,
+    ) as number[] as Numbers9;
     const rows = tokens * topK;
     const products = 3 + (dgateUp === 0 ? 0 : 2) + (ddown === 0 ? 0 : 1);
-    const weights = expertWeights(experts, rows, width, inner) * (1 + (products === 3 ? 0 : addGateUp || addDown ? 2 : 1));
+    const weights =
+      expertWeights(experts, rows, width, inner) * (1 + (products === 3 ? 0 : addGateUp || addDown ? 2 : 1));
     const activations = 3 * tokens * width + rows * (4 * inner + inner + width);
     return { flops: 2 * products * rows * width * inner, bytes: 4 * (weights + activations) };
   },
@@ -131,7 +134,8 @@ export const KERNEL_COSTS: { readonly [K in KernelName]: (...args: Parameters<Ke
 };
 
 type Numbers5 = [number, number, number, number, number];
-type Numbers9 = [number, number, number, number, number, number, number, number, number];
+type Numbers7 = [number, number, number, number, number, number, number];
+type Numbers9 = [...Numbers7, number, number];
 
 /** Where the arguments of the experts' kernels have the offsets of the experts' rows, and the sizes. */
 export const EXPERT_ARGUMENTS = {
