@@ -1,6 +1,7 @@
 /** Benchmarks: `npx tsx bench/main.ts NAME [options]`. Results go to stdout, everything else to stderr. */
 import { parseArgs } from "node:util";
 import { OlmoeError, UsageError } from "../src/errors.ts";
+import { writeExpertsChart } from "./chart.ts";
 import { gemmBench } from "./gemm.ts";
 import { type BenchOptions, formatMachine, formatTable, loadWarning, type Row } from "./harness.ts";
 import { memoryBench, memoryChild } from "./memory.ts";
@@ -24,6 +25,7 @@ const USAGE = `usage: npx tsx bench/main.ts NAME [options]
   --precision NAME   products of train: f32 or bf16; default f32
   --threads N        threads of every contender
   --profile          of train: where the time of a step goes, kernel by kernel, instead of the rows
+  --chart FILE       of experts: draw the rows as an SVG file, too
   --size NAME        preset to train: ${TRAIN_SIZES.join(", ")}; default small
 
 example: npx tsx bench/main.ts gemm --threads 2 --no-peers`;
@@ -40,6 +42,7 @@ const OPTIONS = {
   threads: { type: "string" },
   size: { type: "string", default: "small" },
   profile: { type: "boolean", default: false },
+  chart: { type: "string" },
   child: { type: "string" },
   help: { type: "boolean", default: false },
 } as const;
@@ -104,6 +107,8 @@ async function main(signal: AbortSignal): Promise<void> {
     console.log(await memoryBench(options));
     return;
   }
+  if (values.chart !== undefined && name !== "experts")
+    throw new UsageError(`--chart: not for ${name}, expected experts`);
   const rows: Row[] = [];
   const benches = { gemm: gemmBench, experts: expertsBench, length: lengthBench };
   for await (const row of name === "train" ? trainBench(options, size) : benches[name](options)) {
@@ -111,6 +116,7 @@ async function main(signal: AbortSignal): Promise<void> {
     if (values.json) console.log(JSON.stringify(row));
     else console.error(`measured ${row.case}`);
   }
+  if (values.chart !== undefined && rows.length > 0) await writeExpertsChart(rows, values.chart);
   const warning = loadWarning(rows);
   if (warning !== undefined) console.error(warning);
   if (values.json || rows.length === 0) return;
