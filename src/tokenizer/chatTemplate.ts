@@ -1,0 +1,173 @@
+/**
+ * Chat templates: Jinja texts that lay a conversation out as a prompt, the way a model was trained on it. They come with
+ * models, from tokenizer_config.json, chat_template.jinja or GGUF's `tokenizer.chat_template`, and are rendered as
+ * transformers does it (trim_blocks, lstrip_blocks). A template is a program of somebody else: its steps and its text are
+ * bounded.
+ */
+import { Environment, Interpreter, Template } from "@huggingface/jinja";
+import { TokenizerError } from "../errors.ts";
+
+/** One message of a conversation. */
+export interface ChatMessage {
+  /** "system", "user" or "assistant"; a template may know others. */
+  readonly role: string;
+  readonly content: string;
+}
+
+/** Tokens that a template may write, as text. */
+export interface TemplateTokens {
+  readonly bosToken?: string | undefined;
+  readonly eosToken?: string | undefined;
+}
+
+/** A conversation of thousands of messages takes a small part of this. */
+const MAX_STEPS = 2_000_000;
+const MAX_RANGE = 10_000;
+const MAX_TEMPLATE_CHARACTERS = 2 ** 20;
+
+/** Refuses templates that go on and on. */
+class BoundedInterpreter extends Interpreter {
+  #steps = 0;
+
+  override evaluate(...step: Parameters<Interpreter["evaluate"]>): ReturnType<Interpreter["evaluate"]> {
+    this.#steps += 1;
+    if (this.#steps > MAX_STEPS) throw new RangeError(`more than ${MAX_STEPS} steps`);
+    return super.evaluate(...step);
+  }
+}
+
+/** Jinja's `range`, of bounded length. */
+function range(start: number, stop?: number, step = 1): number[] {
+  const [first, end] = stop === undefined ? [0, start] : [start, stop];
+  const length = step === 0 ? Number.NaN : Math.max(0, Math.ceil((end - first) / step));
+  if (!(length <= MAX_RANGE)) throw new RangeError(`range of ${length} numbers, at most ${MAX_RANGE} are allowed`);
+  return Array.from({ length }, (_, index) => first + index * step);
+}
+
+function refuse(message: unknown): never {
+  throw new Error(String(message));
+}
+
+const GLOBALS: Readonly<Record<string, unknown>> = {
+  true: true,
+  false: false,
+  none: null,
+  True: true,
+  False: false,
+  None: null,
+  range,
+  raise_exception: refuse,
+};
+
+/** A parsed template; immutable. */
+export class ChatTemplate {
+  /** The Jinja text. */
+  readonly source: string;
+  readonly #place: string;
+  readonly #tokens: TemplateTokens;
+  readonly #program: Template["parsed"];
+
+  /**
+   * @param place where the text is from, for messages.
+   * @throws TokenizerError for a text that is not a template.
+   */
+  constructor(source: string, tokens: TemplateTokens = {}, place = "chat template") {
+    if (source.length > MAX_TEMPLATE_CHARACTERS) {
+      throw new TokenizerError(
+        `${place}: ${source.length} characters, a template has at most ${MAX_TEMPLATE_CHARACTERS}`,
+      );
+    }
+    this.source = source;
+    this.#place = place;
+    this.#tokens = tokens;
+    try {
+      this.#program = new Template(source).parsed;
+    } catch (cause) {
+      throw new TokenizerError(`${place}: not a Jinja template, ${reason(cause)}`, { cause });
+    }
+  }
+
+  /**
+   * The prompt of a conversation.
+   * @param options.addGenerationPrompt end with what opens the assistant's answer; default true.
+   * @throws TokenizerError where the template refuses the conversation or can not be computed.
+   */
+  render(
+    messages: readonly ChatMessage[],
+    { addGenerationPrompt = true }: { readonly addGenerationPrompt?: boolean } = {},
+  ): string {
+    const { bosToken, eosToken } = this.#tokens;
+    const environment = new Environment();
+    const variables = {
+      ...GLOBALS,
+      messages: messages.map(({ role, content }) => ({ role, content })),
+      add_generation_prompt: addGenerationPrompt,
+      ...(bosToken === undefined ? {} : { bos_token: bosToken }),
+      ...(eosToken === undefined ? {} : { eos_token: eosToken }),
+    };
+    for (const [name, value] of Object.entries(variables)) environment.set(name, value);
+    try {
+      return String(new BoundedInterpreter(environment).run(this.#program).value);
+    } catch (cause) {
+      throw new TokenizerError(`${this.#place}: ${reason(cause)}`, {
+        hint: "the model's chat template does not take this conversation: change its roles or their order",
+        cause,
+      });
+    }
+  }
+}
+
+function reason(cause: unknown): string {
+  return cause instanceof Error ? (cause.message.split("\n")[0] ?? "") : String(cause);
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** A token of tokenizer_config.json: its text, or an object with it. */
+function tokenText(value: unknown): string | undefined {
+  if (typeof value === "string") return value;
+  return isRecord(value) && typeof value.content === "string" ? value.content : undefined;
+}
+
+/**
+ * The template of a tokenizer_config.json.
+ * @param json the file's text.
+ * @param separate text of a chat_template.jinja beside it, which goes first, as in transformers.
+ * @returns undefined where there is none: a base model.
+ * @throws TokenizerError for a file that is not JSON, or a template that is none.
+ */
+export function chatTemplateFromConfig(
+  json: string | undefined,
+  place = "tokenizer_config.json",
+  separate?: string,
+): ChatTemplate | undefined {
+  let config: unknown = {};
+  try {
+    if (json !== undefined) config = JSON.parse(json);
+  } catch (cause) {
+    throw new TokenizerError(`${place}: not JSON`, { cause });
+  }
+  if (!isRecord(config)) throw new TokenizerError(`${place}: not a JSON object`);
+  const tokens = { bosToken: tokenText(config.bos_token), eosToken: tokenText(config.eos_token) };
+  const template = separate ?? templateOf(config.chat_template);
+  return template === undefined ? undefined : new ChatTemplate(template, tokens, `${place}: chat_template`);
+}
+
+/** The field is a text, or a list of named ones. */
+function templateOf(field: unknown): string | undefined {
+  if (typeof field === "string") return field;
+  if (!Array.isArray(field)) return undefined;
+  const named = field.find((entry) => isRecord(entry) && entry.name === "default") ?? field[0];
+  return isRecord(named) && typeof named.template === "string" ? named.template : undefined;
+}
+
+/** @throws TokenizerError with what to do for a model without a template. */
+export function requireChatTemplate(template: ChatTemplate | undefined, place: string): ChatTemplate {
+  if (template !== undefined) return template;
+  throw new TokenizerError(`${place}: the model has no chat template, a base model continues text`, {
+    hint: 'use generate (olmoe run MODEL -p "TEXT"), or a model that was trained on conversations',
+  });
+}
+
