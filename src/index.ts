@@ -38,6 +38,7 @@ export {
 export { runSweep, type SweepEvent, type SweepOptions, type SweepOutcome } from "./experiments/sweep.io.ts";
 export type { SweepResult } from "./experiments/sweepResult.ts";
 export { type OpenModelOptions, openModel, readParameters, saveModel } from "./formats/model.io.ts";
+export { newestCheckpoint } from "./formats/runFolder.io.ts";
 // Generation and scoring.
 export {
   type FinishReason,
@@ -77,5 +78,5 @@ export { type EvaluateOptions, type Evaluation, evaluate } from "./train/evaluat
 export { type Metrics, readMetrics } from "./train/metrics.io.ts";
 export type { TrainEvent, TrainOptions, TrainOutcome } from "./train/run.io.ts";
 export { type StepBatch, type StepOptions, type StepResult, TrainStep } from "./train/step.ts";
-export { newestCheckpoint, train } from "./train/train.io.ts";
+export { train } from "./train/train.io.ts";
 export { type TrainingMemory, type TrainingMemoryOptions, trainingMemory } from "./train/trainingMemory.ts";

@@ -60,7 +60,8 @@ export function fakeEngine(
         if (finishReason === undefined) fake.left += 1;
       }
     },
-    logprobs: async (ids) => Float32Array.from({ length: Math.max(0, ids.length - 1) }, (_, i) => -(ids[i + 1] as number)),
+    logprobs: async (ids) =>
+      Float32Array.from({ length: Math.max(0, ids.length - 1) }, (_, i) => -(ids[i + 1] as number)),
     logits: async (ids) => new Float32Array(ids.length * fake.config.vocabSize),
     embed: async (ids) => Float32Array.of(ids.length),
     stats: () => Promise.reject(new Error("not asked for")),

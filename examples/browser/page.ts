@@ -37,9 +37,7 @@ function showExperts({ text, experts }: ShownToken, place: HTMLElement): void {
     ...experts.map((slots, layer) => {
       const row = document.createElement("tr");
       const cells = [`layer ${layer}`, ...slots.map(({ expert, weight }) => `${expert} (${weight.toFixed(3)})`)];
-      row.append(
-        ...cells.map((cell) => Object.assign(document.createElement("td"), { textContent: cell })),
-      );
+      row.append(...cells.map((cell) => Object.assign(document.createElement("td"), { textContent: cell })));
       return row;
     }),
   );

@@ -38,7 +38,9 @@ Examples:
   $ echo "Name three rivers." | olmoe chat models/olmoe-instruct --temperature 0`;
 
 export function register(command: Command, session: Session): void {
-  command.argument("<model>", MODEL_ARGUMENT).option("--system <text>", "system message that the conversation begins with");
+  command
+    .argument("<model>", MODEL_ARGUMENT)
+    .option("--system <text>", "system message that the conversation begins with");
   addGenerationOptions(command, 1024);
   addModelOptions(command)
     .addHelpText("after", HELP)

@@ -39,7 +39,8 @@ export class LineReader {
     });
     this.#readline.on("SIGINT", () => {
       // What was typed goes first.
-      if (this.#readline.line !== "" && this.#waiter !== undefined) this.#readline.write(null, { ctrl: true, name: "u" });
+      if (this.#readline.line !== "" && this.#waiter !== undefined)
+        this.#readline.write(null, { ctrl: true, name: "u" });
       else onInterrupt();
     });
   }

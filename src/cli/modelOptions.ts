@@ -1,7 +1,7 @@
 /** Options of the commands that open a model to use it. */
 import { type Command, Option } from "commander";
-import { OlmoeModel, type OpenOptions } from "../infer/model.io.ts";
 import { UsageError } from "../errors.ts";
+import { OlmoeModel, type OpenOptions } from "../infer/model.io.ts";
 import { addBackendOptions, type BackendFlags } from "./backendOptions.ts";
 import { type Session, wholeNumber } from "./common.ts";
 
@@ -28,7 +28,11 @@ function ropeScaling(text: string): OpenOptions["ropeScaling"] {
 /** Adds --context, --rope-scaling, --cache-type, --activations and the choice of a backend. */
 export function addModelOptions(command: Command): Command {
   command
-    .option("--context <tokens>", "most tokens of prompt and answer (default: the model's)", wholeNumber("--context", 1))
+    .option(
+      "--context <tokens>",
+      "most tokens of prompt and answer (default: the model's)",
+      wholeNumber("--context", 1),
+    )
     .option("--rope-scaling <type:factor>", "read beyond the trained context: yarn:4, ntk:2", ropeScaling)
     .addOption(
       new Option("--cache-type <type>", "how keys and values are kept").choices([

@@ -46,7 +46,10 @@ async function perplexity(path: string, file: string, flags: PerplexityFlags, se
       stride,
       signal,
       onProgress: ({ tokens, logprob, of }) =>
-        progress.show(tokens / of, `${formatCount(tokens)} tokens, perplexity ${Math.exp(-logprob / tokens).toFixed(3)}`),
+        progress.show(
+          tokens / of,
+          `${formatCount(tokens)} tokens, perplexity ${Math.exp(-logprob / tokens).toFixed(3)}`,
+        ),
     });
   } finally {
     progress.stop();

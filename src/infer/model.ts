@@ -4,7 +4,7 @@
  */
 import type { BackendName, InstructionSet } from "../backend/backend.ts";
 import type { ModelConfig } from "../config/model.ts";
-import { OlmoeError, ResourceError, TokenizerError } from "../errors.ts";
+import { type OlmoeError, ResourceError, TokenizerError } from "../errors.ts";
 import type { ParameterCounts } from "../model/counts.ts";
 import { type ChatMessage, type ChatTemplate, requireChatTemplate } from "../tokenizer/chatTemplate.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";

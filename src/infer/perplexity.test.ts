@@ -96,6 +96,8 @@ describe("perplexity", () => {
     await expect(textPerplexity({ engine, tokenizer }, "")).rejects.toThrow(
       new DataError("perplexity: the text is empty, there is nothing to predict"),
     );
-    await expect(textPerplexity({ engine, tokenizer }, "abc", { signal: AbortSignal.abort() })).rejects.toThrow("aborted");
+    await expect(textPerplexity({ engine, tokenizer }, "abc", { signal: AbortSignal.abort() })).rejects.toThrow(
+      "aborted",
+    );
   });
 });

@@ -2,8 +2,8 @@
 import { z } from "zod";
 import { parseConfig } from "../config/check.ts";
 import { ConfigError, DataError } from "../errors.ts";
-import type { TextSource } from "./textGeneration.ts";
 import type { Engine } from "./engine.ts";
+import type { TextSource } from "./textGeneration.ts";
 
 export interface WindowOptions {
   /** Most tokens in a window; default: the model's context. */

@@ -22,10 +22,14 @@ function mostHeld(text: string, stops: readonly string[]): number {
 }
 
 describe("stop strings", () => {
-  const word = (min: number, max: number) => fc.string({ unit: fc.constantFrom("a", "b", "c"), minLength: min, maxLength: max });
+  const word = (min: number, max: number) =>
+    fc.string({ unit: fc.constantFrom("a", "b", "c"), minLength: min, maxLength: max });
 
   it("end a text where a search of the whole would, whatever its pieces, and hold back as little as can be", () => {
-    const cases = fc.record({ pieces: fc.array(word(0, 6), { maxLength: 12 }), stops: fc.array(word(1, 5), { maxLength: 4 }) });
+    const cases = fc.record({
+      pieces: fc.array(word(0, 6), { maxLength: 12 }),
+      stops: fc.array(word(1, 5), { maxLength: 4 }),
+    });
     fc.assert(
       fc.property(cases, ({ pieces, stops }) => {
         const matcher = new StopStrings(stops);

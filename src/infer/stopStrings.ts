@@ -34,7 +34,8 @@ class PartialMatch {
 
   /** Takes one more character; true when the pattern is complete. */
   take(character: string): boolean {
-    while (this.length > 0 && this.pattern[this.length] !== character) this.length = this.#fallbacks[this.length] as number;
+    while (this.length > 0 && this.pattern[this.length] !== character)
+      this.length = this.#fallbacks[this.length] as number;
     if (this.pattern[this.length] === character) this.length += 1;
     return this.length === this.pattern.length;
   }

@@ -59,12 +59,13 @@ describe("a chat template", () => {
     expect(() => new ChatTemplate("a".repeat(2 ** 20 + 1), {}, "model")).toThrow(
       new TokenizerError("model: 1048577 characters, a template has at most 1048576"),
     );
+    const hint = "the model's chat template does not take this conversation: change its roles or their order";
     const endless = "{% for a in range(9999) %}{% for b in range(9999) %}{{ a }}{% endfor %}{% endfor %}";
     expect(() => new ChatTemplate(endless, {}, "model").render(user)).toThrow(
-      new TokenizerError("model: more than 2000000 steps"),
+      new TokenizerError("model: more than 300000 steps", { hint }),
     );
     expect(() => new ChatTemplate("{{ range(1000000000) }}", {}, "model").render(user)).toThrow(
-      new TokenizerError("model: range of 1000000000 numbers, at most 10000 are allowed"),
+      new TokenizerError("model: range of 1000000000 numbers, at most 10000 are allowed", { hint }),
     );
   });
 });

@@ -20,8 +20,8 @@ export interface TemplateTokens {
   readonly eosToken?: string | undefined;
 }
 
-/** A conversation of thousands of messages takes a small part of this. */
-const MAX_STEPS = 2_000_000;
+/** A conversation of a thousand messages takes a tenth of this. */
+const MAX_STEPS = 300_000;
 const MAX_RANGE = 10_000;
 const MAX_TEMPLATE_CHARACTERS = 2 ** 20;
 
@@ -170,4 +170,3 @@ export function requireChatTemplate(template: ChatTemplate | undefined, place: s
     hint: 'use generate (olmoe run MODEL -p "TEXT"), or a model that was trained on conversations',
   });
 }
-
