@@ -9,7 +9,7 @@ function element<E extends HTMLElement>(id: string): E {
 
 const [output, status, routing] = [element("output"), element("status"), element("routing")];
 const [generate, stop] = [element<HTMLButtonElement>("generate"), element<HTMLButtonElement>("stop")];
-const valueOf = (id: string) => element<HTMLInputElement>(id).value;
+const fieldOf = (id: string) => element<HTMLInputElement>(id).value;
 
 const worker = new Worker("/worker.js", { type: "module" });
 const ask = (message: ToWorker) => worker.postMessage(message);
@@ -63,7 +63,7 @@ worker.onerror = ({ message }) => say(message, true);
 element("open").addEventListener("submit", (event) => {
   event.preventDefault();
   const files = [...(element<HTMLInputElement>("files").files ?? [])];
-  const url = valueOf("url");
+  const url = fieldOf("url");
   if (files.length === 0 && url === "") return say("choose files or give an address", true);
   say("opening");
   opened = false;
@@ -78,8 +78,8 @@ element("ask").addEventListener("submit", (event) => {
   generate.disabled = true;
   stop.disabled = false;
   say("generating");
-  const [maxTokens, temperature, seed] = ["maxTokens", "temperature", "seed"].map((id) => Number(valueOf(id)));
-  ask({ type: "generate", prompt: valueOf("prompt"), maxTokens: maxTokens!, temperature: temperature!, seed: seed! });
+  const [maxTokens, temperature, seed] = ["maxTokens", "temperature", "seed"].map((id) => Number(fieldOf(id)));
+  ask({ type: "generate", prompt: fieldOf("prompt"), maxTokens: maxTokens!, temperature: temperature!, seed: seed! });
 });
 
 stop.addEventListener("click", () => ask({ type: "stop" }));

@@ -55,4 +55,4 @@ async function answer(message: ToWorker): Promise<void> {
   }
 }
 
-onmessage = ({ data }: MessageEvent<ToWorker>) => void answer(data);
+addEventListener("message", ({ data }: MessageEvent<ToWorker>) => void answer(data));

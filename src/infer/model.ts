@@ -7,6 +7,7 @@ import type { ModelConfig } from "../config/model.ts";
 import { type OlmoeError, ResourceError, TokenizerError } from "../errors.ts";
 import type { ParameterCounts } from "../model/counts.ts";
 import { type ChatMessage, type ChatTemplate, requireChatTemplate } from "../tokenizer/chatTemplate.ts";
+import type { StorageType } from "../tensor/stored.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import type { Engine, EngineStats, ScoreOptions } from "./engine.ts";
 import { type Perplexity, textPerplexity, type WindowOptions, windowedLogprobs } from "./perplexity.ts";
@@ -24,8 +25,15 @@ export interface ModelInfo {
   readonly vocabSize: number;
   /** Whether it has a chat template. */
   readonly chat: boolean;
+  /** How many tensors are stored as each type, counted by Hugging Face's names of one tensor per expert. */
+  readonly types: Readonly<Partial<Record<StorageType, number>>>;
   readonly backend: { readonly name: BackendName; readonly isa: InstructionSet; readonly threads: number };
 }
+
+/** What opening a model is busy with. */
+export type OpenProgress =
+  | { readonly stage: "backend" | "weights" | "tokenizer" }
+  | { readonly stage: "download"; readonly file: string; readonly bytes: number; readonly of: number };
 
 /** What a model is made of. */
 export interface ModelParts {
@@ -34,9 +42,8 @@ export interface ModelParts {
   readonly chatTemplate?: ChatTemplate | undefined;
   readonly path: string;
   readonly parameters: ParameterCounts;
+  readonly types: ModelInfo["types"];
   readonly backend: ModelInfo["backend"];
-  /** Gives back what opening took. */
-  readonly release: () => Promise<void>;
 }
 
 /** How likely a model finds a text. */
@@ -61,11 +68,11 @@ export class LanguageModel implements AsyncDisposable {
   readonly tokenizer: Tokenizer;
   readonly #parts: ModelParts;
   readonly #closing = new AbortController();
-  #released: Promise<void> | undefined;
+  #closed: Promise<void> | undefined;
 
   /** @throws TokenizerError for a tokenizer with more entries than the model has rows. */
   constructor(parts: ModelParts) {
-    const { tokenizer, engine, path, parameters, backend, chatTemplate } = parts;
+    const { tokenizer, engine, path, parameters, types, backend, chatTemplate } = parts;
     const { config } = engine;
     if (tokenizer.vocabSize > config.vocabSize) {
       throw new TokenizerError(
@@ -82,6 +89,7 @@ export class LanguageModel implements AsyncDisposable {
       context: config.maxPositionEmbeddings,
       vocabSize: tokenizer.vocabSize,
       chat: chatTemplate !== undefined,
+      types,
       backend,
     };
   }
@@ -217,8 +225,8 @@ export class LanguageModel implements AsyncDisposable {
   /** Ends what is running and gives back what opening took. Does nothing the second time. */
   close(): Promise<void> {
     this.#closing.abort(closedError());
-    this.#released ??= this.#parts.release();
-    return this.#released;
+    this.#closed ??= this.#parts.engine.close();
+    return this.#closed;
   }
 
   /** `await using model = await OlmoeModel.open(...)` closes it at the end of the block. */

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { TokenizerError } from "../errors.ts";
-import { ChatTemplate, chatTemplateFromConfig, requireChatTemplate } from "./chatTemplate.ts";
+import { ChatTemplate, requireChatTemplate } from "./chatTemplate.ts";
 import { loadTokenizer } from "./io.ts";
 
 const shared = new URL("../../../shared/", import.meta.url);
@@ -70,35 +70,10 @@ describe("a chat template", () => {
   });
 });
 
-describe("tokenizer_config.json", () => {
-  const config = (fields: object) => chatTemplateFromConfig(JSON.stringify(fields));
-
-  it("gives a template that is a text, named in a list, or in a file beside it", () => {
-    const fields = { bos_token: { content: "<s>" }, eos_token: "</s>" };
-    const list = [
-      { name: "tool_use", template: "tools" },
-      { name: "default", template: PLAIN },
-    ];
-    expect(config({ ...fields, chat_template: PLAIN })?.render(user)).toBe("<s><user>Hi</s><assistant>");
-    expect(config({ ...fields, chat_template: list })?.render(user)).toBe("<s><user>Hi</s><assistant>");
-    expect(chatTemplateFromConfig(undefined, "model", "separate")?.render(user)).toBe("separate");
-    expect(config(fields)).toBeUndefined();
-  });
-
-  it("is refused where it is not JSON", () => {
-    expect(() => chatTemplateFromConfig("{", "model/tokenizer_config.json")).toThrow(
-      new TokenizerError("model/tokenizer_config.json: not JSON"),
-    );
-    expect(() => chatTemplateFromConfig("[]", "model/tokenizer_config.json")).toThrow(
-      new TokenizerError("model/tokenizer_config.json: not a JSON object"),
-    );
-  });
-
-  it("of a base model has none, which is an error that says so when it is asked for", () => {
-    expect(() => requireChatTemplate(undefined, "model")).toThrow(
-      new TokenizerError("model: the model has no chat template, a base model continues text", {
-        hint: 'use generate (olmoe run MODEL -p "TEXT"), or a model that was trained on conversations',
-      }),
-    );
-  });
+it("the missing template of a base model is an error that says so", () => {
+  expect(() => requireChatTemplate(undefined, "model")).toThrow(
+    new TokenizerError("model: the model has no chat template, a base model continues text", {
+      hint: 'use generate (olmoe run MODEL -p "TEXT"), or a model that was trained on conversations',
+    }),
+  );
 });

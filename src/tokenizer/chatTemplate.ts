@@ -121,48 +121,6 @@ function reason(cause: unknown): string {
   return cause instanceof Error ? (cause.message.split("\n")[0] ?? "") : String(cause);
 }
 
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
-/** A token of tokenizer_config.json: its text, or an object with it. */
-function tokenText(value: unknown): string | undefined {
-  if (typeof value === "string") return value;
-  return isRecord(value) && typeof value.content === "string" ? value.content : undefined;
-}
-
-/**
- * The template of a tokenizer_config.json.
- * @param json the file's text.
- * @param separate text of a chat_template.jinja beside it, which goes first, as in transformers.
- * @returns undefined where there is none: a base model.
- * @throws TokenizerError for a file that is not JSON, or a template that is none.
- */
-export function chatTemplateFromConfig(
-  json: string | undefined,
-  place = "tokenizer_config.json",
-  separate?: string,
-): ChatTemplate | undefined {
-  let config: unknown = {};
-  try {
-    if (json !== undefined) config = JSON.parse(json);
-  } catch (cause) {
-    throw new TokenizerError(`${place}: not JSON`, { cause });
-  }
-  if (!isRecord(config)) throw new TokenizerError(`${place}: not a JSON object`);
-  const tokens = { bosToken: tokenText(config.bos_token), eosToken: tokenText(config.eos_token) };
-  const template = separate ?? templateOf(config.chat_template);
-  return template === undefined ? undefined : new ChatTemplate(template, tokens, `${place}: chat_template`);
-}
-
-/** The field is a text, or a list of named ones. */
-function templateOf(field: unknown): string | undefined {
-  if (typeof field === "string") return field;
-  if (!Array.isArray(field)) return undefined;
-  const named = field.find((entry) => isRecord(entry) && entry.name === "default") ?? field[0];
-  return isRecord(named) && typeof named.template === "string" ? named.template : undefined;
-}
-
 /** @throws TokenizerError with what to do for a model without a template. */
 export function requireChatTemplate(template: ChatTemplate | undefined, place: string): ChatTemplate {
   if (template !== undefined) return template;
