@@ -30,9 +30,17 @@ export {
   UnsupportedError,
   UsageError,
 } from "./errors.ts";
+// A model opened for use: text in, text and numbers out.
+export { type ChatAnswer, ChatSession } from "./infer/chatSession.ts";
+export type { EngineStats, FinishReason, TokenLogprob, TokenRouting } from "./infer/engine.ts";
+export { LanguageModel, type ModelInfo, type OpenProgress, type TextScore } from "./infer/model.ts";
+export { type FileSource, type ModelSource, OlmoeModel, type OpenOptions } from "./infer/browser.ts";
+export type { Perplexity, WindowOptions, WindowProgress } from "./infer/perplexity.ts";
+export type { TextPiece, TextToken, TokenChoice } from "./infer/textAssembler.ts";
+export { type TextFinishReason, TextGeneration, type TextOptions, type TextResult } from "./infer/textGeneration.ts";
+export { type ChatMessage, ChatTemplate, type TemplateTokens } from "./tokenizer/chatTemplate.ts";
 // Generation and scoring.
 export {
-  type FinishReason,
   type GeneratedText,
   type GenerateOptions,
   generate,
@@ -47,6 +55,7 @@ export { type NamedTensor, Parameters } from "./model/parameters.ts";
 export { Arena } from "./tensor/arena.ts";
 export { type DType, Tensor } from "./tensor/tensor.ts";
 // Tokenizers.
+export { tokenizerFromJson } from "./tokenizer/browser.ts";
 export { StreamDecoder, Tokenizer } from "./tokenizer/tokenizer.ts";
 // Training, step by step; what it will take.
 export { type EstimateOptions, estimateRun, type RunEstimate } from "./train/estimate.ts";

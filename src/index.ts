@@ -39,9 +39,17 @@ export { runSweep, type SweepEvent, type SweepOptions, type SweepOutcome } from 
 export type { SweepResult } from "./experiments/sweepResult.ts";
 export { type OpenModelOptions, openModel, readParameters, saveModel } from "./formats/model.io.ts";
 export { newestCheckpoint } from "./formats/runFolder.io.ts";
+// A model opened for use: text in, text and numbers out.
+export { type ChatAnswer, ChatSession } from "./infer/chatSession.ts";
+export type { EngineStats, FinishReason, TokenLogprob, TokenRouting } from "./infer/engine.ts";
+export { LanguageModel, type ModelInfo, type OpenProgress, type TextScore } from "./infer/model.ts";
+export { OlmoeModel, type OpenOptions } from "./infer/model.io.ts";
+export type { Perplexity, WindowOptions, WindowProgress } from "./infer/perplexity.ts";
+export type { TextPiece, TextToken, TokenChoice } from "./infer/textAssembler.ts";
+export { type TextFinishReason, TextGeneration, type TextOptions, type TextResult } from "./infer/textGeneration.ts";
+export { type ChatMessage, ChatTemplate, type TemplateTokens } from "./tokenizer/chatTemplate.ts";
 // Generation and scoring.
 export {
-  type FinishReason,
   type GeneratedText,
   type GenerateOptions,
   generate,

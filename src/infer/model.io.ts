@@ -2,16 +2,16 @@
 import { readdir, realpath, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { BackendName, InstructionSet } from "../backend/backend.ts";
-import { CheckpointError, TokenizerError } from "../errors.ts";
+import { CheckpointError } from "../errors.ts";
 import { resolveModelFolder } from "../formats/runFolder.io.ts";
 import { countParameters } from "../model/counts.ts";
 import type { RopeScaling } from "../model/ropeScaling.ts";
 import type { Activations } from "../tensor/stored.ts";
-import { ChatTemplate } from "../tokenizer/chatTemplate.ts";
 import { tokenizerFromJson } from "../tokenizer/io.ts";
 import type { EngineOptions } from "./localEngine.ts";
 import { LanguageModel, type OpenProgress } from "./model.ts";
 import { type EngineOpening, type OpenedFacts, openEngine } from "./opener.io.ts";
+import { openTextSide } from "./textSide.ts";
 import { openWorkerEngine } from "./worker.io.ts";
 
 /** How a model is opened. */
@@ -111,20 +111,11 @@ export class OlmoeModel extends LanguageModel {
     const path = await locate(pathOrName);
     const { engine, info } = await openFiles(path, options);
     try {
-      const { backend, types, text } = info;
-      if (text === undefined) {
-        throw new TokenizerError(`${path}: the model has no tokenizer`, {
-          hint: "put the tokenizer.json that it was trained with beside it",
-        });
-      }
+      const { backend, types } = info;
       options.onProgress?.({ stage: "tokenizer" });
-      const tokenizer = tokenizerFromJson(text.tokenizerJson, path);
-      const textOf = (id: number | undefined) => (id === undefined ? undefined : tokenizer.tokenText(id));
-      const tokens = { bosToken: textOf(text.roles.bos), eosToken: textOf(text.roles.eos) };
-      const place = `${path}: chat template`;
-      const chatTemplate = text.chatTemplate === undefined ? undefined : new ChatTemplate(text.chatTemplate, tokens, place);
+      const text = openTextSide(info.text, tokenizerFromJson, path);
       const parameters = countParameters(engine.config);
-      return new OlmoeModel({ engine, tokenizer, chatTemplate, path, parameters, types, backend });
+      return new OlmoeModel({ engine, ...text, path, parameters, types, backend });
     } catch (error) {
       await engine.close();
       throw error;

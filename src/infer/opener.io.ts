@@ -61,7 +61,7 @@ export async function openEngine(
     const opened = await openStored(path, backend, { activations, signal });
     stored = opened;
     decoder = new Decoder(backend, opened, { ropeScaling });
-    const engine = new LocalEngine(backend, decoder, opening.engine, { afterPass: () => opened.check(), dispose });
+    const engine = new LocalEngine(backend, decoder, opening.engine, { check: () => opened.check(), dispose });
     const { name, isa, threads } = backend;
     if (name === "dry") throw new Error("internal: a dry backend runs nothing");
     return { engine, info: { backend: { name, isa, threads }, types: Object.fromEntries(opened.types), text: opened.text } };
