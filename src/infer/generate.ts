@@ -5,7 +5,7 @@ import { Graph } from "../autograd/graph.ts";
 import type { Backend } from "../backend/backend.ts";
 import { parseConfig } from "../config/check.ts";
 import { ConfigError, ShapeError, TokenizerError } from "../errors.ts";
-import { KeyValueCache } from "../model/cache.ts";
+import { PagePool } from "../model/cache.ts";
 import type { Decoder, Observer } from "../model/decoder.ts";
 import { Arena } from "../tensor/arena.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
@@ -81,7 +81,8 @@ export async function* generate(
   const start = startOf(prompt, decoder);
   const random = createRandom(seed, "generate");
   const capacity = Math.min(maxPositionEmbeddings, start.length + maxTokens);
-  const cache = new KeyValueCache(backend, decoder.config, 1, capacity);
+  const pool = new PagePool(backend, decoder.config, { pages: PagePool.pagesFor(capacity), type: "f32" });
+  const cache = pool.sequence();
   const arena = new Arena(backend);
   try {
     let ids = start;
@@ -91,7 +92,7 @@ export async function* generate(
       if (cache.length + ids.length > maxPositionEmbeddings) return "context";
       arena.reset();
       const graph = new Graph(backend, arena, { record: false });
-      const { hidden } = decoder.forward(graph, ids, { batch: 1, cache, observe });
+      const { hidden } = decoder.forward(graph, ids, { sequences: [{ tokens: ids.length, cache }], observe });
       const width = hidden.value.dim(1);
       const last = graph.constant(hidden.value.slice((ids.length - 1) * width, [1, width]));
       const id = sampleToken(decoder.logits(graph, last).value.data, sampling, random);
@@ -102,7 +103,7 @@ export async function* generate(
     return "length";
   } finally {
     arena.dispose();
-    cache.dispose();
+    pool.dispose();
   }
 }
 
