@@ -1,5 +1,5 @@
 /** The model lives here, so that the page never waits for it. */
-import { OlmoeError, OlmoeModel, type TextGeneration, type TextToken } from "../../src/browser.ts";
+import { OlmoeError, OlmoeModel, type OpenProgress, type TextGeneration, type TextToken } from "../../src/browser.ts";
 import type { FromWorker, ShownToken, ToWorker } from "./messages.ts";
 
 let model: OlmoeModel | undefined;
@@ -7,14 +7,19 @@ let generation: TextGeneration | undefined;
 
 const say = (message: FromWorker) => postMessage(message);
 
+function progressText(progress: OpenProgress): string {
+  if (progress.stage !== "download") return `opening: ${progress.stage}`;
+  const { file, bytes, of } = progress;
+  return `${file}: ${Math.floor((100 * bytes) / of)} % of ${(of / 1e6).toFixed(1)} MB`;
+}
+
 async function open(source: Extract<ToWorker, { type: "open" }>["source"]): Promise<void> {
   await generation?.cancel();
   await model?.close();
   model = undefined;
   model = await OlmoeModel.open(source, {
     baseUrl: "/",
-    onProgress: ({ file, bytes, of }) =>
-      say({ type: "progress", text: `${file}: ${Math.floor((100 * bytes) / of)} % of ${(of / 1e6).toFixed(1)} MB` }),
+    onProgress: (progress) => say({ type: "progress", text: progressText(progress) }),
   });
   const { parameters, backend, context } = model.info;
   const millions = (count: number) => `${(count / 1e6).toPrecision(3)} M`;

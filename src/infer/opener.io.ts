@@ -1,9 +1,10 @@
 /** Opens a model's files and an engine over them, in this thread or, as the module of a worker, in that one. */
-import { openBackend } from "../backend/io.ts";
+
 import type { BackendName, InstructionSet } from "../backend/backend.ts";
+import { openBackend } from "../backend/io.ts";
+import type { TextFiles } from "../formats/ggufTokenizer.ts";
 import { openStored } from "../formats/stored.io.ts";
 import type { StoredModel } from "../formats/stored.ts";
-import type { TextFiles } from "../formats/ggufTokenizer.ts";
 import { Decoder } from "../model/decoder.ts";
 import type { RopeScaling } from "../model/ropeScaling.ts";
 import type { Activations } from "../tensor/stored.ts";
@@ -64,7 +65,10 @@ export async function openEngine(
     const engine = new LocalEngine(backend, decoder, opening.engine, { check: () => opened.check(), dispose });
     const { name, isa, threads } = backend;
     if (name === "dry") throw new Error("internal: a dry backend runs nothing");
-    return { engine, info: { backend: { name, isa, threads }, types: Object.fromEntries(opened.types), text: opened.text } };
+    return {
+      engine,
+      info: { backend: { name, isa, threads }, types: Object.fromEntries(opened.types), text: opened.text },
+    };
   } catch (error) {
     dispose();
     throw error;

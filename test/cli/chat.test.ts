@@ -32,9 +32,7 @@ describe("olmoe chat", () => {
   it("answers each line with all that was said before, and says how fast", async () => {
     const { code, stdout, stderr } = await chat("one\ntwo\n", "--system", "hm");
     const first = await answerTo("<|endoftext|><system>hm\n<user>one\n<assistant>");
-    const second = await answerTo(
-      `<|endoftext|><system>hm\n<user>one\n<assistant>${first}\n<user>two\n<assistant>`,
-    );
+    const second = await answerTo(`<|endoftext|><system>hm\n<user>one\n<assistant>${first}\n<user>two\n<assistant>`);
     expect({ code, stdout }).toEqual({ code: 0, stdout: `${first}\n${second}\n` });
     expect(stderr).toMatch(
       /^(\[6 tokens, ended by --max-tokens; first after [\d.]+ m?s; then [\d.]+ tokens\/s; \d+ of 128 tokens of context\]\n){2}$/,
@@ -50,7 +48,18 @@ describe("olmoe chat", () => {
 
   it("has commands", async () => {
     const file = join(root, "saved.json");
-    const input = ["/help", "/system hm", "one", "/stats", `/save ${file}`, "/reset", "/system", "/stats", "/exit", "no"];
+    const input = [
+      "/help",
+      "/system hm",
+      "one",
+      "/stats",
+      `/save ${file}`,
+      "/reset",
+      "/system",
+      "/stats",
+      "/exit",
+      "no",
+    ];
     const { code, stdout, stderr } = await chat(`${input.join("\n")}\n`);
     const answer = await answerTo("<|endoftext|><system>hm\n<user>one\n<assistant>");
     expect({ code, stdout }).toEqual({ code: 0, stdout: `${answer}\n` });
@@ -99,7 +108,9 @@ describe("olmoe chat", () => {
       stderr:
         "olmoe: chat: the message takes 218 tokens, the model holds 128\nhint: shorten the message or the system message\n",
     });
-    expect((await chat("/halp\n")).stderr).toBe("olmoe: chat: there is no command /halp\nhint: /help lists the commands\n");
+    expect((await chat("/halp\n")).stderr).toBe(
+      "olmoe: chat: there is no command /halp\nhint: /help lists the commands\n",
+    );
     expect((await chat("/save\n")).stderr).toBe(
       "olmoe: chat: /save needs the name of a file\nhint: /save conversation.json\n",
     );

@@ -39,7 +39,10 @@ describe("olmoe score", () => {
     const lines = ["the cat sat", "", "tac eht tas"];
     const { code, stdout, stderr } = await olmoe(["score", model, "-", ...reference], `${lines.join("\n")}\n`);
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
-    const rows = stdout.trimEnd().split("\n").map((line) => line.split("\t"));
+    const rows = stdout
+      .trimEnd()
+      .split("\n")
+      .map((line) => line.split("\t"));
     expect(rows.map(([, , , text]) => text)).toEqual(lines);
     for (const [index, line] of lines.entries()) {
       const ids = [...(await tokenizer.encode(line))];
@@ -57,7 +60,10 @@ describe("olmoe score", () => {
     const ids = [...(await tokenizer.encode("the cat"))];
     const logprobs = plain([tokenizer.eosTokenId, ...ids]);
     const report = JSON.parse(stdout);
-    expect(report).toMatchObject({ model, texts: [{ text: "the cat", tokens: ids.length, bytes: 7, ids }, { text: "sat" }] });
+    expect(report).toMatchObject({
+      model,
+      texts: [{ text: "the cat", tokens: ids.length, bytes: 7, ids }, { text: "sat" }],
+    });
     expect(report.texts[0].logprobs).toBeAllClose(logprobs, { atol: 1e-5 });
     expect(report.texts[0].logprob).toBeCloseTo(sum(logprobs), 4);
   });
@@ -123,7 +129,9 @@ describe("olmoe perplexity", () => {
       expect.stringMatching(/^bits per byte {2}[\d.]+$/),
       "",
     ]);
-    expect(stderr).toMatch(/^windows of 64 tokens, 32 apart; [\d.]+ m?s, .* tokens\/s; reference typescript, 1 thread\n$/);
+    expect(stderr).toMatch(
+      /^windows of 64 tokens, 32 apart; [\d.]+ m?s, .* tokens\/s; reference typescript, 1 thread\n$/,
+    );
   });
 
   it("names what can not be", async () => {
@@ -142,8 +150,7 @@ describe("olmoe perplexity", () => {
       "olmoe: standard input: not UTF-8, expected a text\n",
     );
     expect((await run("--strid", "8")).stderr).toBe(
-      "olmoe: unknown option '--strid'\n" +
-        'hint: did you mean --stride? "olmoe perplexity --help" shows the usage\n',
+      "olmoe: unknown option '--strid'\n" + 'hint: did you mean --stride? "olmoe perplexity --help" shows the usage\n',
     );
   });
 });
