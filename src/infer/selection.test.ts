@@ -23,22 +23,29 @@ describe("cut", () => {
     );
     const item = fc.record({ key, mass: fc.integer({ min: 1, max: 8 }) });
     fc.assert(
-      fc.property(fc.array(item, { minLength: 1, maxLength: 50 }), fc.integer({ min: 1, max: 400 }), (items, needed) => {
-        const keys = Float64Array.from(items, (each) => each.key);
-        const masses = Float64Array.from(items, ({ mass }) => mass);
-        const sorted = items
-          .map((_, place) => place)
-          .sort((a, b) => (keys[a] === keys[b] ? a - b : keys[a]! - keys[b]!));
-        let held = 0;
-        const count = sorted.findIndex((place) => (held += masses[place]!) >= needed);
-        const expected = new Set(count < 0 ? sorted : sorted.slice(0, count + 1));
-        const { last, ties } = cut(keys, masses, items.length, needed);
-        let left = ties;
-        const kept = items.flatMap((each, place) =>
-          each.key < last || (each.key === last && left-- > 0) ? [place] : [],
-        );
-        expect(new Set(kept)).toEqual(expected);
-      }),
+      fc.property(
+        fc.array(item, { minLength: 1, maxLength: 50 }),
+        fc.integer({ min: 1, max: 400 }),
+        (items, needed) => {
+          const keys = Float64Array.from(items, (each) => each.key);
+          const masses = Float64Array.from(items, ({ mass }) => mass);
+          const sorted = items
+            .map((_, place) => place)
+            .sort((a, b) => (keys[a] === keys[b] ? a - b : keys[a]! - keys[b]!));
+          let held = 0;
+          const count = sorted.findIndex((place) => {
+            held += masses[place]!;
+            return held >= needed;
+          });
+          const expected = new Set(count < 0 ? sorted : sorted.slice(0, count + 1));
+          const { last, ties } = cut(keys, masses, items.length, needed);
+          let left = ties;
+          const kept = items.flatMap((each, place) =>
+            each.key < last || (each.key === last && left-- > 0) ? [place] : [],
+          );
+          expect(new Set(kept)).toEqual(expected);
+        },
+      ),
       { seed: 5, numRuns: 300 },
     );
   });
