@@ -123,6 +123,25 @@ OLMOE_API void olmoe_attention_backward(const f32* q, isize ldq, const f32* k, i
                                         isize batch, isize length, isize heads, isize kv_heads, isize channels,
                                         f32 scale);
 
+// ---- cache of keys and values ----------------------------------------------------------------------------------------
+
+// The cache is cut into pages of 32 tokens; `pages` is one layer's part of it. `type` is GGML's number of how they hold
+// values: 0 F32, 1 F16, 8 Q8_0 (a scale for each token and 32 channels of a head). For each kv head a page has its keys,
+// [C, 32], then its values, [32, C]; with Q8_0 each of the two is 8-bit values and then scales in f16 (kernels/pages.h). A
+// part of one head takes b = 4, 2 or 1 bytes a value and, with Q8_0, 64 * ceil(C / 32) bytes more; a page 2 * kv_heads such
+// parts. Kernels may read, and never use, up to 64 bytes beyond the last page.
+
+// Row t of k and v, [T, kv_heads * C], goes to the place `slots[t]`, 32 * page + token.
+OLMOE_API void olmoe_cache_store(const f32* k, isize ldk, const f32* v, isize ldv, void* pages, const i32* slots,
+                                 isize tokens, isize kv_heads, isize channels, isize type);
+// Attention as above of `count` sequences, whose queries are the last of their positions, over cached keys and values.
+// sequences[count, 4]: the first row of q, the number of queries, of keys, and the first entry in page_table; page i of a
+// sequence, with its keys 32 i .. 32 i + 31, is page_table[first + i]. `queries` and `keys` are the sums over all sequences.
+// A row's bits follow from its own query, keys and values alone; with F32 they are olmoe_attention_forward's.
+OLMOE_API void olmoe_paged_attention(const f32* q, isize ldq, const void* pages, const i32* page_table,
+                                     const i32* sequences, f32* out, isize ldo, isize count, isize queries, isize keys,
+                                     isize heads, isize kv_heads, isize channels, isize type, f32 scale);
+
 // ---- SwiGLU --------------------------------------------------------------------------------------------------------
 
 // gate_up[T, 2F] holds gate then up: y[T, F] = silu(gate) * up.
@@ -218,6 +237,8 @@ OLMOE_API void olmoe_adamw(f32* param, f32* grad, f32* m, f32* v, isize count, f
   X(rope)                     \
   X(attention_forward)        \
   X(attention_backward)       \
+  X(cache_store)              \
+  X(paged_attention)          \
   X(swiglu_forward)           \
   X(swiglu_backward)          \
   X(router_forward)           \

@@ -48,10 +48,23 @@ export {
 } from "./infer/generate.ts";
 export { type SamplingOptions, sampleToken } from "./infer/sampling.ts";
 export { tokenLogProbs } from "./infer/score.ts";
-export { KeyValueCache } from "./model/cache.ts";
+export {
+  type CachedSequence,
+  type CacheType,
+  PagePool,
+  type PagePoolOptions,
+  type SequenceCache,
+} from "./model/cache.ts";
 export { countParameters, flopsPerToken, forwardFlops, type ParameterCounts, type TokenFlops } from "./model/counts.ts";
-export { Decoder, type ForwardOptions, type ForwardResult, type Observer } from "./model/decoder.ts";
+export {
+  Decoder,
+  type DecoderOptions,
+  type ForwardOptions,
+  type ForwardResult,
+  type Observer,
+} from "./model/decoder.ts";
 export { type NamedTensor, Parameters } from "./model/parameters.ts";
+export type { RopeScaling } from "./model/ropeScaling.ts";
 // Reports: charts as vega-lite specs, as pictures, and in one self-contained page.
 export {
   type BarChartOptions,

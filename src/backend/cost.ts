@@ -7,9 +7,9 @@
  *           that the mathematics needs, twice the forward pass's: what a kernel computes again is not counted.
  *   bytes   that have to be moved at the least: every operand once, or twice where it is read and written.
  *
- * Two counts are upper bounds, because the arguments do not show what the data decides: the rows of the experts are taken
+ * Some counts are not exact, because the arguments do not show what the data decides: the rows of the experts are taken
  * as tokens * topK, as if every slot had its expert, where the caller does not know them; attention is taken as causal,
- * without document borders.
+ * without document borders, and over a cache as that of sequences of equal length.
  */
 import type { Kernels } from "./kernels.ts";
 
@@ -27,6 +27,12 @@ const NOTHING = moved(0);
 /** Pairs of a query and a key that it sees, when the queries are the last of `keys` positions. */
 function causalPairs(batch: number, queries: number, keys: number): number {
   return batch * (queries * (keys - queries) + (queries * (queries + 1)) / 2);
+}
+
+/** Bytes of one token's keys and values in pages of a type (GGML's number: F32, F16 or Q8_0). */
+function cachedBytes(kvHeads: number, channels: number, type: number): number {
+  if (type === 8) return 2 * kvHeads * (channels + 2 * Math.ceil(channels / 32));
+  return 2 * kvHeads * channels * (type === 1 ? 2 : 4);
 }
 
 /** Floats of the experts that `rows` rows can reach. */
@@ -89,6 +95,20 @@ export const KERNEL_COSTS: { readonly [K in KernelName]: (...args: Parameters<Ke
     };
   },
 
+  // Read from f32, written in the type of the pages.
+  cacheStore: (...args) => {
+    const [tokens, kvHeads, channels, type] = args.slice(6) as number[] as Numbers4;
+    return { flops: 0, bytes: tokens * (8 * kvHeads * channels + cachedBytes(kvHeads, channels, type)) };
+  },
+  pagedAttention: (...args) => {
+    const [count, queries, keys, heads, kvHeads, channels, type] = args.slice(7) as number[] as Numbers7;
+    const sequences = Math.max(1, count);
+    return {
+      flops: 4 * heads * channels * causalPairs(sequences, queries / sequences, keys / sequences),
+      bytes: 8 * queries * heads * channels + keys * cachedBytes(kvHeads, channels, type),
+    };
+  },
+
   swigluForward: (_gateUp, _y, rows, inner) => moved(3 * rows * inner),
   swigluBackward: (_gateUp, _dy, _dgateUp, rows, inner) => moved(5 * rows * inner),
 
@@ -130,6 +150,7 @@ export const KERNEL_COSTS: { readonly [K in KernelName]: (...args: Parameters<Ke
   adamw: (_param, _grad, _m, _v, count) => moved(8 * count),
 };
 
+type Numbers4 = [number, number, number, number];
 type Numbers5 = [number, number, number, number, number];
 type Numbers7 = [number, number, number, number, number, number, number];
 

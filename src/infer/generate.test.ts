@@ -5,8 +5,8 @@ import { availableBackends } from "../backend/io.ts";
 import { createReferenceBackend } from "../backend/reference/backend.ts";
 import { resolveModel } from "../config/presets.ts";
 import { ConfigError, ShapeError, TokenizerError } from "../errors.ts";
-import { KeyValueCache } from "../model/cache.ts";
-import { Decoder } from "../model/decoder.ts";
+import { PagePool } from "../model/cache.ts";
+import { Decoder, type ForwardOptions } from "../model/decoder.ts";
 import { Parameters } from "../model/parameters.ts";
 import { Arena } from "../tensor/arena.ts";
 import { trainTokenizer } from "../tokenizer/io.ts";
@@ -42,10 +42,10 @@ async function collect(generation: AsyncGenerator<number, string>): Promise<{ id
 describe.each(named)("the cache on %s", (_, backend) => {
   const arena = new Arena(backend);
   afterAll(() => arena.dispose());
-  const logitsOf = (decoder: Decoder, ids: ArrayLike<number>, batch: number, cache?: KeyValueCache) => {
+  const logitsOf = (decoder: Decoder, ids: ArrayLike<number>, options: ForwardOptions = {}) => {
     arena.reset();
     const graph = new Graph(backend, arena, { record: false });
-    const { hidden } = decoder.forward(graph, ids, { batch, cache });
+    const { hidden } = decoder.forward(graph, ids, options);
     return decoder.logits(graph, hidden).value.data.slice();
   };
 
@@ -57,44 +57,29 @@ describe.each(named)("the cache on %s", (_, backend) => {
     "gives the %s model the full forward's logits bit for bit, at every position and from every split",
     (_, change) => {
       const decoder = tinyModel(backend, change);
-      const full = logitsOf(decoder, prompt, 1);
+      const full = logitsOf(decoder, prompt);
       const { vocabSize } = decoder.config;
+      const pool = new PagePool(backend, decoder.config, { pages: 1, type: "f32" });
       for (const split of [1, 5, prompt.length]) {
-        const cache = new KeyValueCache(backend, decoder.config, 1, prompt.length);
-        const parts = [logitsOf(decoder, prompt.subarray(0, split), 1, cache)];
-        for (const id of prompt.subarray(split)) parts.push(logitsOf(decoder, [id], 1, cache));
+        const cache = pool.sequence();
+        const pass = (ids: Int32Array) => logitsOf(decoder, ids, { sequences: [{ tokens: ids.length, cache }] });
+        const parts = [pass(prompt.subarray(0, split))];
+        for (const id of prompt.subarray(split)) parts.push(pass(Int32Array.of(id)));
         const joined = Float32Array.from(parts.flatMap((part) => [...part]));
         expect(joined.length).toBe(prompt.length * vocabSize);
         expect(joined).toEqual(full);
-        cache.dispose();
+        cache.release();
       }
+      pool.dispose();
     },
   );
-
-  it("gives a batch what its rows get alone, bit for bit", () => {
-    const decoder = tinyModel(backend);
-    const rows = [prompt, prompt.map((id) => (id * 5 + 1) % 512)];
-    const pass = (batch: readonly Int32Array[]) => {
-      const cache = new KeyValueCache(backend, decoder.config, batch.length, prompt.length);
-      const part = (start: number, end: number) => {
-        const ids = batch.flatMap((row) => [...row.subarray(start, end)]);
-        const logits = logitsOf(decoder, ids, batch.length, cache);
-        const size = logits.length / batch.length;
-        return batch.map((_, row) => logits.slice(row * size, (row + 1) * size));
-      };
-      const parts = [part(0, 10), part(10, 11), part(11, 13)];
-      cache.dispose();
-      return batch.map((_, row) => parts.map((part) => part[row]));
-    };
-    expect(pass(rows)).toEqual(rows.flatMap((row) => pass([row])));
-  });
 
   it("generates what full forwards without a cache choose", async () => {
     const decoder = tinyModel(backend);
     const { ids } = await collect(generate(backend, decoder, prompt, greedy));
     const sequence = [...prompt];
     for (let count = 0; count < 8; count++) {
-      const logits = logitsOf(decoder, sequence, 1).slice(-512);
+      const logits = logitsOf(decoder, sequence).slice(-512);
       sequence.push(logits.indexOf(Math.max(...logits)));
     }
     expect(ids).toEqual(sequence.slice(13));

@@ -24,6 +24,7 @@ import {
   swigluBackwardCase,
   swigluForwardCase,
 } from "./normCases.ts";
+import { pagedThreadCases } from "./pagedCases.ts";
 import { routerBackwardCase, routerForwardCase, routerStatsCase } from "./routerCases.ts";
 
 const COUNT = 200_003;
@@ -53,6 +54,7 @@ export const threadCases: readonly KernelCase[] = [
   attentionForwardCase(attention),
   attentionForwardCase({ queries: 1, keys: 1500, heads: 4 }),
   attentionBackwardCase(attention),
+  ...pagedThreadCases,
   swigluForwardCase(501, 200),
   swigluBackwardCase(501, 200, false),
   routerForwardCase(router),
