@@ -125,7 +125,10 @@ export class GenerationWork implements Work {
   #extend(row: Row): void {
     const { sampling, maxTokens, logprobs, prompt } = this.#request;
     const id = drawToken(row.logits, sampling, this.#random, this.#history);
-    if (this.#stopIds.has(id)) return this.#end("stop");
+    if (this.#stopIds.has(id)) {
+      this.#end("stop");
+      return;
+    }
     this.#known[this.#length++] = id;
     this.#history?.add(id);
     this.#sink.token({

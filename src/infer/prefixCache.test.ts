@@ -38,10 +38,13 @@ class Held {
   readonly pages: number[] = [];
   node: PrefixNode | undefined;
 
-  constructor(
-    readonly owner: Pages,
-    readonly cache: PrefixCache,
-  ) {}
+  readonly owner: Pages;
+  readonly cache: PrefixCache;
+
+  constructor(owner: Pages, cache: PrefixCache) {
+    this.owner = owner;
+    this.cache = cache;
+  }
 
   /** Reads ids as the scheduler does. @returns how many pages were there. */
   read(ids: readonly number[]): number {

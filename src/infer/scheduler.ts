@@ -156,7 +156,10 @@ export class Scheduler {
       next.cache = cache;
       this.#takeShared(next, cache);
       const promised = this.#running.reduce((sum, sequence) => sum + this.#missing(sequence), 0);
-      if (promised + this.#missing(next) > this.#prefix.available) return this.#release(next);
+      if (promised + this.#missing(next) > this.#prefix.available) {
+        this.#release(next);
+        return;
+      }
       this.#waiting.shift();
       this.#running.push(next);
     }

@@ -33,7 +33,10 @@ describe("cut", () => {
             .map((_, place) => place)
             .sort((a, b) => (keys[a] === keys[b] ? a - b : keys[a]! - keys[b]!));
           let held = 0;
-          const count = sorted.findIndex((place) => (held += masses[place]!) >= needed);
+          const count = sorted.findIndex((place) => {
+            held += masses[place]!;
+            return held >= needed;
+          });
           const expected = new Set(count < 0 ? sorted : sorted.slice(0, count + 1));
           const { last, ties } = cut(keys, masses, items.length, needed);
           let left = ties;
