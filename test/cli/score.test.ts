@@ -125,7 +125,7 @@ describe("olmoe perplexity", () => {
     expect(stdout.split("\n").map((line) => line.trimEnd())).toEqual([
       `perplexity     ${Math.exp(-logprob / tokens).toFixed(4)}  per token, of ${tokens}`,
       expect.stringMatching(new RegExp(`^ +\\S+ +per word, of ${words}$`)),
-      expect.stringMatching(/^ +[\d.]+ +per byte, of 75 B$/),
+      expect.stringMatching(/^ +[\d.]+ +per byte, of 76 B$/),
       expect.stringMatching(/^bits per byte {2}[\d.]+$/),
       "",
     ]);
