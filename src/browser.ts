@@ -31,14 +31,26 @@ export {
   UsageError,
 } from "./errors.ts";
 // Generation and scoring.
+export type {
+  Engine,
+  EngineStats,
+  FinishReason,
+  GeneratedToken,
+  Generation,
+  GenerationRequest,
+  ScoreOptions,
+  TokenLogprob,
+  TokenLogprobs,
+  TokenRouting,
+} from "./infer/engine.ts";
 export {
-  type FinishReason,
   type GeneratedText,
   type GenerateOptions,
   generate,
   generateText,
 } from "./infer/generate.ts";
-export { type SamplingOptions, sampleToken } from "./infer/sampling.ts";
+export { type EngineHooks, type EngineOptions, LocalEngine } from "./infer/localEngine.ts";
+export { type SamplingOptions, sampleToken, TokenHistory } from "./infer/sampling.ts";
 export { tokenLogProbs } from "./infer/score.ts";
 export {
   type CachedSequence,

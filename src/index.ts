@@ -39,14 +39,26 @@ export { runSweep, type SweepEvent, type SweepOptions, type SweepOutcome } from 
 export type { SweepResult } from "./experiments/sweepResult.ts";
 export { type OpenModelOptions, openModel, readParameters, saveModel } from "./formats/model.io.ts";
 // Generation and scoring.
+export type {
+  Engine,
+  EngineStats,
+  FinishReason,
+  GeneratedToken,
+  Generation,
+  GenerationRequest,
+  ScoreOptions,
+  TokenLogprob,
+  TokenLogprobs,
+  TokenRouting,
+} from "./infer/engine.ts";
 export {
-  type FinishReason,
   type GeneratedText,
   type GenerateOptions,
   generate,
   generateText,
 } from "./infer/generate.ts";
-export { type SamplingOptions, sampleToken } from "./infer/sampling.ts";
+export { type EngineHooks, type EngineOptions, LocalEngine } from "./infer/localEngine.ts";
+export { type SamplingOptions, sampleToken, TokenHistory } from "./infer/sampling.ts";
 export { tokenLogProbs } from "./infer/score.ts";
 export {
   type CachedSequence,
