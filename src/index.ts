@@ -49,13 +49,26 @@ export type { TextPiece, TextToken, TokenChoice } from "./infer/textAssembler.ts
 export { type TextFinishReason, TextGeneration, type TextOptions, type TextResult } from "./infer/textGeneration.ts";
 export { type ChatMessage, ChatTemplate, type TemplateTokens } from "./tokenizer/chatTemplate.ts";
 // Generation and scoring.
+export type {
+  Engine,
+  EngineStats,
+  FinishReason,
+  GeneratedToken,
+  Generation,
+  GenerationRequest,
+  ScoreOptions,
+  TokenLogprob,
+  TokenLogprobs,
+  TokenRouting,
+} from "./infer/engine.ts";
 export {
   type GeneratedText,
   type GenerateOptions,
   generate,
   generateText,
 } from "./infer/generate.ts";
-export { type SamplingOptions, sampleToken } from "./infer/sampling.ts";
+export { type EngineHooks, type EngineOptions, LocalEngine } from "./infer/localEngine.ts";
+export { type SamplingOptions, sampleToken, TokenHistory } from "./infer/sampling.ts";
 export { tokenLogProbs } from "./infer/score.ts";
 export {
   type CachedSequence,

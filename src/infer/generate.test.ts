@@ -143,7 +143,7 @@ describe("generate", () => {
       "context: the prompt is 65 tokens, the model holds 64",
       "shorten the prompt to at most 64 tokens",
     ]);
-    await expect(start([3, 512])).rejects.toThrow(new ShapeError("embedding: id 512 at position 1 is outside 0..511"));
+    await expect(start([3, 512])).rejects.toThrow(new ShapeError("prompt: id 512 at position 1 is outside 0..511"));
     await expect(start(prompt, { ...greedy, maxTokens: -1, seed: 0.5 })).rejects.toThrow(
       "generate: 2 faults\n  - maxTokens: -1, expected number to be >=0\n  - seed: 0.5, expected int, received number",
     );

@@ -12,7 +12,7 @@ const VOCABULARY = 50;
 const CONTEXT = 160;
 
 /** Everything that a generation gives. */
-export interface Outcome {
+interface Outcome {
   readonly tokens: readonly GeneratedToken[];
   readonly generation: Generation;
 }
@@ -42,10 +42,11 @@ const request = (changes: Partial<GenerationRequest> = {}): GenerationRequest =>
 });
 
 /** Prompts of a few common beginnings, so that there is something to share. */
-const prompts = fc.record({ start: fc.nat(2), length: fc.integer({ min: 1, max: 100 }), end: fc.nat(3) }).map(
-  ({ start, length, end }) =>
+const prompts = fc
+  .record({ start: fc.nat(2), length: fc.integer({ min: 1, max: 100 }), end: fc.nat(3) })
+  .map(({ start, length, end }) =>
     Array.from({ length }, (_, index) => ((index < length - end ? start : 7 + end) * 13 + index * index) % VOCABULARY),
-);
+  );
 const sampling = fc.constantFrom(
   GREEDY,
   { temperature: 1.2 },
@@ -73,7 +74,10 @@ const engineOptions = fc.record({
 });
 
 describe.each(gradientBackends)("an engine on %s", (_, backend: Backend) => {
-  const decoder: Decoder = createDecoder(backend, smallConfig({ vocabSize: VOCABULARY, maxPositionEmbeddings: CONTEXT }));
+  const decoder: Decoder = createDecoder(
+    backend,
+    smallConfig({ vocabSize: VOCABULARY, maxPositionEmbeddings: CONTEXT }),
+  );
   const engines: LocalEngine[] = [];
   const open = (options: EngineOptions = {}, hooks: EngineHooks = {}) => {
     const engine = new LocalEngine(backend, decoder, options, hooks);
@@ -110,5 +114,17 @@ describe.each(gradientBackends)("an engine on %s", (_, backend: Backend) => {
       }),
       { seed: 11, numRuns: 12 },
     );
+  });
+
+  it("makes one pass of what fits, a token of each running sequence and chunks of prompts", async () => {
+    const passes: number[] = [];
+    const observe = { finalNorm: (hidden: { dim(axis: number): number }) => void passes.push(hidden.dim(0)) };
+    const engine = open({ passTokens: 16, prefixCache: false }, { observe });
+    const long = Array.from({ length: 40 }, (_, index) => index);
+    const first = collect(engine.generate(request({ prompt: [1, 2, 3], maxTokens: 12 })));
+    const generation = engine.generate(request({ prompt: long, maxTokens: 2 }));
+    await Promise.all([first, collect(generation)]);
+    // Both prompts share the first pass; from then on the long one gets a quarter of 16 tokens beside the other's one.
+    expect(passes).toEqual([16, 5, 5, 5, 5, 5, 5, 4, 2, 1, 1, 1]);
   });
 });

@@ -228,6 +228,26 @@ export class SequenceCache {
     for (const page of this.#pages.splice(kept)) this.pool.release(page);
   }
 
+  /** Goes on with a full page that somebody holds. @throws ShapeError where it has read a part of one. */
+  adopt(page: number): void {
+    if (this.#length % PAGE_TOKENS !== 0) {
+      throw new ShapeError(`cache: a page can not follow ${this.#length} positions, expected full pages`);
+    }
+    this.truncate(this.#length);
+    this.pool.retain(page);
+    this.#pages.push(page);
+    this.#length += PAGE_TOKENS;
+  }
+
+  /** Holds another page with the same content in the place of one of its own. */
+  replace(index: number, page: number): void {
+    const own = this.#pages[index];
+    if (own === undefined) throw new ShapeError(`cache: page ${index}, the sequence has ${this.#pages.length}`);
+    this.pool.retain(page);
+    this.pool.release(own);
+    this.#pages[index] = page;
+  }
+
   /** A sequence with the same positions. The two share pages until one of them writes. */
   fork(): SequenceCache {
     const held = this.#pages.slice(0, PagePool.pagesFor(this.#length));
