@@ -32,7 +32,6 @@ export {
 } from "./errors.ts";
 // A model opened for use: text in, text and numbers out.
 export { type ChatAnswer, ChatSession } from "./infer/chatSession.ts";
-export type { EngineStats, FinishReason, TokenLogprob, TokenRouting } from "./infer/engine.ts";
 export { LanguageModel, type ModelInfo, type OpenProgress, type TextScore } from "./infer/model.ts";
 export { type FileSource, type ModelSource, OlmoeModel, type OpenOptions } from "./infer/browser.ts";
 export type { Perplexity, WindowOptions, WindowProgress } from "./infer/perplexity.ts";

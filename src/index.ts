@@ -41,7 +41,6 @@ export { type OpenModelOptions, openModel, readParameters, saveModel } from "./f
 export { newestCheckpoint } from "./formats/runFolder.io.ts";
 // A model opened for use: text in, text and numbers out.
 export { type ChatAnswer, ChatSession } from "./infer/chatSession.ts";
-export type { EngineStats, FinishReason, TokenLogprob, TokenRouting } from "./infer/engine.ts";
 export { LanguageModel, type ModelInfo, type OpenProgress, type TextScore } from "./infer/model.ts";
 export { OlmoeModel, type OpenOptions } from "./infer/model.io.ts";
 export type { Perplexity, WindowOptions, WindowProgress } from "./infer/perplexity.ts";

@@ -124,7 +124,7 @@ export class OlmoeModel extends LanguageModel {
     signal?.throwIfAborted();
     onProgress?.({ stage: "backend" });
     const backend = await openBackend(options);
-    const opened: { stored?: StoredModel; decoder?: Decoder } = {};
+    const opened: { stored?: StoredModel; decoder?: Decoder<StoredModel> } = {};
     const dispose = () => {
       opened.decoder?.dispose();
       opened.stored?.dispose();

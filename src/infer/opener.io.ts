@@ -51,7 +51,7 @@ export async function openEngine(
     onNotice: notice,
   });
   let stored: StoredModel | undefined;
-  let decoder: Decoder | undefined;
+  let decoder: Decoder<StoredModel> | undefined;
   const dispose = () => {
     decoder?.dispose();
     stored?.dispose();
