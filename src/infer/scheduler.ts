@@ -37,6 +37,8 @@ export interface Sequence {
   reused: number;
   /** Whether it has lost its pages to an older one before. */
   restarted: boolean;
+  /** Whether what it computed are not numbers: nobody else is given its pages. */
+  broken: boolean;
 }
 
 /** What a pass reads of one sequence. */
@@ -100,7 +102,7 @@ export class Scheduler {
     }
     this.#count += 1;
     const unread = { cache: undefined, node: undefined, shared: 0, reused: 0 };
-    this.#waiting.push({ number: this.#count, work, ...unread, restarted: false });
+    this.#waiting.push({ number: this.#count, work, ...unread, restarted: false, broken: false });
   }
 
   /** What the next pass reads: nothing only when there is no work. */
@@ -119,7 +121,7 @@ export class Scheduler {
     for (const { sequence, cache } of slices) {
       const { work } = sequence;
       cache.truncate(Math.min(cache.length, work.ids.length - 1));
-      if (work.sharesPages && this.#options.prefixCache) this.#share(sequence, cache);
+      if (work.sharesPages && !sequence.broken && this.#options.prefixCache) this.#share(sequence, cache);
       if (work.done) this.#end(sequence);
     }
   }
