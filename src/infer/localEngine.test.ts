@@ -74,17 +74,27 @@ describe.each(gradientBackends)("an engine on %s", (_, backend: Backend) => {
 
   it("gives each of many requests what it gets alone, bit for bit", async () => {
     const cacheType = fc.constantFrom("f32", "f16", "q8_0");
-    const many = fc.array(fc.record({ wanted: requests, after: fc.nat(6) }), { minLength: 1, maxLength: 7 });
+    const aborted = fc.option(fc.nat(8), { nil: undefined, freq: 3 });
+    const many = fc.array(fc.record({ wanted: requests, after: fc.nat(6), aborted }), { minLength: 1, maxLength: 7 });
     await fc.assert(
       fc.asyncProperty(many, engineOptions, cacheType, async (list, options, type) => {
         const engine = new LocalEngine(backend, decoder, { ...options, cacheType: type });
-        const outcomes = list.map(async ({ wanted, after }) => {
+        const outcomes = list.map(async ({ wanted, after, aborted: passes }) => {
           for (let pass = 0; pass < after; pass++) await aPass();
-          return compared(await collect(engine.generate(wanted)));
+          if (passes === undefined) return compared(await collect(engine.generate(wanted)));
+          const controller = new AbortController();
+          const begun = collect(engine.generate({ ...wanted, signal: controller.signal })).catch(() => undefined);
+          for (let pass = 0; pass < passes; pass++) await aPass();
+          controller.abort();
+          await begun;
+          return undefined;
         });
         const expected = [];
-        for (const { wanted } of list) expected.push(await alone(wanted, { cacheType: type }));
+        for (const { wanted, aborted: passes } of list) {
+          expected.push(passes === undefined ? await alone(wanted, { cacheType: type }) : undefined);
+        }
         expect(await Promise.all(outcomes)).toEqual(expected);
+        await aPass();
         const { pages, running, waiting } = await engine.stats();
         expect([pages.used, running, waiting]).toEqual([0, 0, 0]);
         await engine.close();

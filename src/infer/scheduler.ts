@@ -139,9 +139,9 @@ export class Scheduler {
     if (cache === undefined || work.ids.length - cache.length !== 1) return;
     if (!this.#reserve(sequence, cache, 1)) return;
     // Guesses take only pages that are there for the asking.
-    const { pageTokens } = this.#pool;
-    const pages = cache.pages.length + this.#prefix.available;
-    const guesses = work.guesses(pages * pageTokens - cache.length - 1);
+    const room = (cache.pages.length + this.#prefix.available) * this.#pool.pageTokens - cache.length;
+    const share = Math.floor(this.#options.passTokens / this.#running.length);
+    const guesses = work.guesses(Math.min(room, share) - 1);
     const ids = new Int32Array(1 + guesses.length);
     ids[0] = work.ids.at(-1) as number;
     ids.set(guesses, 1);
