@@ -201,6 +201,37 @@ OLMOE_API void olmoe_moe_backward(const f32* x, const f32* gate_up, const f32* d
                                   f32* rows, f32* activation, f32* dx, f32* dweights, f32* dgate_up, f32* ddown,
                                   isize tokens, isize experts, isize top_k, isize width, isize inner);
 
+// ---- stored weights --------------------------------------------------------------------------------------------------
+
+// out[count, columns] = the values of `count` rows that follow each other, in blocks of GGML's type `type` (storage.h);
+// a row ends with a block. `rows` may lie anywhere.
+OLMOE_API void olmoe_decode_rows(isize type, const void* rows, f32* out, isize count, isize columns);
+// The way back: rows = the blocks of x[count, columns], which is finite, as GGML's reference quantisers make them.
+OLMOE_API void olmoe_encode_rows(isize type, const f32* x, void* rows, isize count, isize columns);
+// out[4] in f64 compares b with a, `count` values each: the sum of (b - a)^2, the sum of a^2, the largest |b - a|, and how
+// many of b are not finite.
+OLMOE_API void olmoe_difference(const f32* a, const f32* b, f64* out, isize count);
+
+// ---- products with stored weights ----------------------------------------------------------------------------------
+
+// Weights as model files hold them: `type` is GGML's number (storage.h), `parts` has the addresses of matrices of
+// [rows, columns] values of that type, which are read in place. With `activations` 0 the products are f32 with the decoded
+// weights. With 1, activations are rounded to blocks of 8-bit numbers where the type is one of Q4_0, Q4_1, Q5_0, Q5_1, Q8_0,
+// Q4_K, Q5_K and Q6_K, and products of blocks are whole numbers; other types are computed as with 0. A token's result is the
+// same whatever else is in the call. Columns end with a block.
+
+// y[t, p * rows + n] = x[t] . W_p[n].
+OLMOE_API void olmoe_stored_linear(isize type, const f64* parts, isize part_count, isize rows, isize columns, const f32* x,
+                                   isize ldx, f32* y, isize ldy, isize tokens, isize activations);
+// out[t] = W_0[ids[t]], decoded.
+OLMOE_API void olmoe_stored_embedding(isize type, const f64* parts, const i32* ids, f32* out, isize tokens, isize width);
+// olmoe_moe_forward with gate_up[2E], matrices of [F, D], gate before up of each expert, and down[E], of [D, F]. hidden[R, 2F]
+// and rows[R, D] are scratch. Weights of experts without rows are not touched.
+OLMOE_API void olmoe_stored_experts(isize gate_up_type, const f64* gate_up, isize down_type, const f64* down, const f32* x,
+                                    const f32* weights, const i32* offsets, const i32* row_slot, const i32* slot_row,
+                                    f32* hidden, f32* rows, f32* out, isize tokens, isize experts, isize top_k, isize width,
+                                    isize inner, isize activations);
+
 // ---- cross-entropy -------------------------------------------------------------------------------------------------
 
 // losses[t] = -log softmax(logits[t])[labels[t]], 0 where the label is below 0. When `scale` is not 0 the logits are
@@ -250,5 +281,11 @@ OLMOE_API void olmoe_adamw(f32* param, f32* grad, f32* m, f32* v, isize count, f
   X(moe_plan)                 \
   X(moe_forward)              \
   X(moe_backward)             \
+  X(decode_rows)              \
+  X(encode_rows)              \
+  X(difference)               \
+  X(stored_linear)            \
+  X(stored_embedding)         \
+  X(stored_experts)           \
   X(cross_entropy)            \
   X(adamw)

@@ -30,7 +30,15 @@ const COMMON_FLAGS = [
   "-fvisibility=hidden",
 ];
 
-const AVX512_FLAGS = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mtune=skylake-avx512"];
+const AVX512_FLAGS = [
+  "-mavx512f",
+  "-mavx512bw",
+  "-mavx512dq",
+  "-mavx512vl",
+  "-mfma",
+  "-mf16c",
+  "-mtune=skylake-avx512",
+];
 
 /** Flags of each native instruction set. */
 const NATIVE_FLAGS: Partial<Record<InstructionSet, readonly string[]>> = {

@@ -11,6 +11,7 @@
  * as tokens * topK, as if every slot had its expert, where the caller does not know them; attention is taken as causal,
  * without document borders, and over a cache as that of sequences of equal length.
  */
+import { STORAGE_TYPES } from "../tensor/stored.ts";
 import type { Kernels } from "./kernels.ts";
 
 export type KernelName = keyof Kernels;
@@ -40,10 +41,22 @@ function expertWeights(experts: number, rows: number, width: number, inner: numb
   return Math.min(experts, rows) * 3 * width * inner;
 }
 
+/** Bytes of a row of a storage type, by GGML's number of it. */
+function storedRowBytes(id: number, columns: number): number {
+  const type = Object.values(STORAGE_TYPES).find((one) => one.id === id);
+  return type === undefined ? 0 : (columns / type.blockValues) * type.blockBytes;
+}
+
 /** Of C = A B, or C += A B. */
 function gemmCost(...args: Parameters<Kernels["gemm"]>): Cost {
   const [, , m, n, k, , , , , , , accumulate] = args;
   return { flops: 2 * m * n * k, bytes: 4 * (m * k + k * n + m * n * (accumulate ? 2 : 1)) };
+}
+
+/** Of rows in a storage type, and as f32. */
+function storedRows(type: number, _from: number, _to: number, count: number, columns: number): Cost {
+  const stored = Object.values(STORAGE_TYPES).find(({ id }) => id === type)!;
+  return { flops: 0, bytes: count * columns * (4 + stored.blockBytes / stored.blockValues) };
 }
 
 /** For every kernel its cost. A new kernel does not compile without an entry. */
@@ -143,6 +156,25 @@ export const KERNEL_COSTS: { readonly [K in KernelName]: (...args: Parameters<Ke
     return { flops: 2 * products * rows * width * inner, bytes: 4 * (weights + activations) };
   },
 
+  decodeRows: storedRows,
+  encodeRows: storedRows,
+  difference: (_a, _b, _out, count) => moved(2 * count),
+  storedLinear: (type, _parts, parts, rows, columns, _x, _ldx, _y, _ldy, tokens) => ({
+    flops: 2 * tokens * parts * rows * columns,
+    bytes: parts * rows * storedRowBytes(type, columns) + 4 * tokens * (columns + parts * rows),
+  }),
+  storedEmbedding: (type, _parts, _ids, _out, tokens, width) => ({
+    flops: 0,
+    bytes: tokens * (storedRowBytes(type, width) + 4 * (width + 1)),
+  }),
+  storedExperts: (gateUpType, _gateUp, downType, ...args) => {
+    const [tokens, experts, topK, width, inner] = args.slice(9) as number[] as Numbers5;
+    const rows = tokens * topK;
+    const weights = 2 * inner * storedRowBytes(gateUpType, width) + width * storedRowBytes(downType, inner);
+    const activations = 2 * tokens * width + rows * (2 * inner + width);
+    return { flops: 6 * rows * width * inner, bytes: Math.min(experts, rows) * weights + 4 * activations };
+  },
+
   crossEntropy: (_logits, _labels, _losses, tokens, vocabulary, scale) =>
     moved(tokens * (vocabulary * (scale === 0 ? 1 : 2) + 2)),
 
@@ -158,6 +190,7 @@ type Numbers7 = [number, number, number, number, number, number, number];
 export const EXPERT_ARGUMENTS = {
   moeForward: { offsets: 4, tokens: 10, experts: 11, topK: 12 },
   moeBackward: { offsets: 4, tokens: 15, experts: 16, topK: 17 },
+  storedExperts: { offsets: 6, tokens: 12, experts: 13, topK: 14 },
 } as const satisfies Partial<Record<KernelName, object>>;
 
 /** Whether a kernel is one of the experts'. */

@@ -3,6 +3,7 @@
 import type { Backend } from "../backend/backend.ts";
 import { ConfigError, TokenizerError } from "../errors.ts";
 import type { Decoder, Observer } from "../model/decoder.ts";
+import type { WeightSource } from "../model/weights.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import type { FinishReason, GenerationRequest } from "./engine.ts";
 import { LocalEngine } from "./localEngine.ts";
@@ -23,7 +24,7 @@ export interface GenerateOptions {
 }
 
 /** The ids to start from; an empty prompt is the start of a document. */
-function startOf(prompt: ArrayLike<number>, { config: { eosTokenId } }: Decoder): ArrayLike<number> {
+function startOf(prompt: ArrayLike<number>, { config: { eosTokenId } }: Decoder<WeightSource>): ArrayLike<number> {
   if (prompt.length > 0) return prompt;
   if (eosTokenId === null) {
     throw new ConfigError("generate: an empty prompt starts from eosTokenId, which the model config leaves out", {
@@ -43,7 +44,7 @@ function startOf(prompt: ArrayLike<number>, { config: { eosTokenId } }: Decoder)
  */
 export async function* generate(
   backend: Backend,
-  decoder: Decoder,
+  decoder: Decoder<WeightSource>,
   prompt: ArrayLike<number>,
   { maxTokens, sampling, seed = 0, stopIds, signal, observe }: GenerateOptions,
 ): AsyncGenerator<number, FinishReason> {
@@ -89,7 +90,7 @@ export interface GeneratedText {
  */
 export async function* generateText(
   backend: Backend,
-  decoder: Decoder,
+  decoder: Decoder<WeightSource>,
   tokenizer: Tokenizer,
   prompt: string,
   options: GenerateOptions,

@@ -9,6 +9,7 @@ import type { ModelConfig } from "../config/model.ts";
 import { ShapeError } from "../errors.ts";
 import { PagePool } from "../model/cache.ts";
 import type { Decoder, Observer } from "../model/decoder.ts";
+import type { WeightSource } from "../model/weights.ts";
 import { turn } from "../util/turn.ts";
 import type { Engine, EngineStats, GeneratedToken, Generation, GenerationRequest, ScoreOptions } from "./engine.ts";
 import { type GenerationSink, GenerationWork, type Speculation } from "./generation.ts";
@@ -69,7 +70,7 @@ export class LocalEngine implements Engine {
    * @throws ConfigError listing every fault of the options, and for a model whose experts choose their tokens;
    *   ResourceError when there is no memory for the cache.
    */
-  constructor(backend: Backend, decoder: Decoder, options: EngineOptions = {}, hooks: EngineHooks = {}) {
+  constructor(backend: Backend, decoder: Decoder<WeightSource>, options: EngineOptions = {}, hooks: EngineHooks = {}) {
     const { cacheTokens, cacheType, ...scheduling } = parseConfig(optionsSchema, options, "engine");
     const { config } = decoder;
     this.config = config;

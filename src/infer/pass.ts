@@ -3,6 +3,7 @@ import { Graph } from "../autograd/graph.ts";
 import type { Routing } from "../autograd/ops/moe.ts";
 import type { Backend } from "../backend/backend.ts";
 import type { Decoder, Observer } from "../model/decoder.ts";
+import type { WeightSource } from "../model/weights.ts";
 import { Arena } from "../tensor/arena.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { TokenRouting } from "./engine.ts";
@@ -29,11 +30,11 @@ export interface PassHooks {
 
 export class PassRunner {
   readonly #backend: Backend;
-  readonly #decoder: Decoder;
+  readonly #decoder: Decoder<WeightSource>;
   readonly #arena: Arena;
   readonly #hooks: PassHooks;
 
-  constructor(backend: Backend, decoder: Decoder, hooks: PassHooks = {}) {
+  constructor(backend: Backend, decoder: Decoder<WeightSource>, hooks: PassHooks = {}) {
     this.#backend = backend;
     this.#decoder = decoder;
     this.#arena = new Arena(backend);

@@ -7,6 +7,7 @@ import type { Graph, Variable } from "../autograd/graph.ts";
 import { fillRotaryTable, type RotaryTable } from "../autograd/ops/attention.ts";
 import { add, embedding, linear } from "../autograd/ops/basic.ts";
 import type { RouterOptions, Routing } from "../autograd/ops/moe.ts";
+import { isStored } from "../autograd/ops/stored.ts";
 import type { Backend } from "../backend/backend.ts";
 import { headDim, type ModelConfig } from "../config/model.ts";
 import { ShapeError } from "../errors.ts";
@@ -16,8 +17,9 @@ import { normalise } from "../nn/norm.ts";
 import { type Block, type DType, Tensor } from "../tensor/tensor.ts";
 import { type CachedSequence, layOutPass, type PagePool, passPositions } from "./cache.ts";
 import type { Parameters } from "./parameters.ts";
-import { type LayerParts, type ModelParts, modelParts } from "./parts.ts";
+import { type LayerParts, type ModelParts, type ParameterSpec, weightParts } from "./parts.ts";
 import { type RopeScaling, scaledContext, scaledFrequencies } from "./ropeScaling.ts";
+import type { Weight, WeightSource } from "./weights.ts";
 
 /**
  * Sees a pass from inside. Each tensor holds its values during the call only; T tokens, sequence after sequence.
@@ -77,19 +79,30 @@ interface PassLayout extends SequenceLayout {
   readonly pool?: PagePool | undefined;
 }
 
-/** An OLMoE decoder over parameters in memory. */
-export class Decoder {
+/**
+ * An OLMoE decoder over weights in memory, or as a model file stores them: operations pick their kernels by that.
+ * S is where the weights come from; code that only reads takes a `Decoder<WeightSource>`.
+ */
+export class Decoder<S extends WeightSource = Parameters> {
   readonly config: ModelConfig;
-  readonly parameters: Parameters;
-  readonly #parts: ModelParts<Variable>;
+  readonly parameters: S;
+  readonly #parts: ModelParts<Weight, Variable>;
   readonly #rotaryBlock: Block;
   readonly #rotary: RotaryTable;
 
-  /** @throws ConfigError for a scaling of positions that can not be. */
-  constructor(backend: Backend, parameters: Parameters, { ropeScaling }: DecoderOptions = {}) {
+  /**
+   * @throws ConfigError for a scaling of positions that can not be; ShapeError for a source that gives a norm or a router
+   *   as it is stored.
+   */
+  constructor(backend: Backend, parameters: S, { ropeScaling }: DecoderOptions = {}) {
     this.config = scaledContext(parameters.config, ropeScaling);
     this.parameters = parameters;
-    this.#parts = modelParts(this.config, ({ name }) => parameters.get(name));
+    const exact = (spec: ParameterSpec) => {
+      const weight = parameters.weight(spec);
+      if (isStored(weight)) throw new ShapeError(`${spec.name}: stored as ${weight.type}, expected f32 in memory`);
+      return weight;
+    };
+    this.#parts = weightParts(this.config, (spec) => parameters.weight(spec), exact);
     const shape = [this.config.maxPositionEmbeddings, headDim(this.config) / 2] as const;
     const bytes = shape[0] * shape[1] * 4;
     this.#rotaryBlock = backend.allocate(2 * bytes);
@@ -128,8 +141,8 @@ export class Decoder {
   }
 
   /** The output matrix [V, D]: the embedding where the two are tied. */
-  get outputWeight(): Variable {
-    return this.#parts.output;
+  get outputWeight(): ReturnType<S["weight"]> {
+    return this.#parts.output as ReturnType<S["weight"]>;
   }
 
   /** Logits [T, V] of hidden states [T, D]. Training uses `linearCrossEntropy` instead, which never holds them all. */
@@ -219,7 +232,7 @@ export class Decoder {
     routings: Routing[],
   ): Variable {
     const { config } = this;
-    const { inputNorm, attention, mlpNorm, mlp: mlpParts } = this.#parts.layers[index] as LayerParts<Variable>;
+    const { inputNorm, attention, mlpNorm, mlp: mlpParts } = this.#parts.layers[index] as LayerParts<Weight, Variable>;
     const normed = normalise(graph, stream, inputNorm);
     const attended = selfAttention(graph, normed, attention, config, layout, layout.pool?.layer(index));
     observe?.attentionOutput?.(index, attended.value);

@@ -3,20 +3,21 @@ import type { Graph, Variable } from "../autograd/graph.ts";
 import { attention, type RotaryTable, rope } from "../autograd/ops/attention.ts";
 import { clamp, linear } from "../autograd/ops/basic.ts";
 import { type CachedLayer, type CachedPass, pagedAttention } from "../autograd/ops/pagedAttention.ts";
+import type { Weight } from "../autograd/ops/stored.ts";
 import type { ModelConfig } from "../config/model.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { type Norm, normalise } from "./norm.ts";
 
-/** P stands for a parameter. */
-export interface AttentionParameters<P = Variable> {
+/** P stands for a matrix and F for a parameter that is always f32 in memory. */
+export interface AttentionParameters<P = Weight, F = Variable> {
   /** [D, D]; k and v [KV * C, D]. */
   readonly q: P;
   readonly k: P;
   readonly v: P;
   readonly o: P;
   /** Over all heads together, as released, or over each head; absent: no QK-norm. */
-  readonly qNorm?: Norm<P> | undefined;
-  readonly kNorm?: Norm<P> | undefined;
+  readonly qNorm?: Norm<F> | undefined;
+  readonly kNorm?: Norm<F> | undefined;
 }
 
 /** Where the tokens of a pass stand. */
@@ -56,7 +57,7 @@ export function selfAttention(
     }, value);
   const clip = clipQkv === null ? [] : [(value: Variable) => clamp(graph, value, clipQkv)];
   const [before, after] = clipQkvPlacement === "before_norm" ? [clip, []] : [[], clip];
-  const rotated = (weight: Variable, norm: Norm | undefined, count: number) => {
+  const rotated = (weight: Weight, norm: Norm | undefined, count: number) => {
     const norms = norm === undefined ? [] : [(value: Variable) => normalise(graph, value, norm)];
     const prepared = through(linear(graph, x, weight), [...before, ...norms, ...after]);
     return rope(graph, prepared, layout.positions, layout.rotary, count);

@@ -12,6 +12,8 @@ import { moeCases, moeForwardCase, moeInputs, oneToken } from "./moeCases.ts";
 import { rmsnormCases, ropeCases, swigluCases } from "./normCases.ts";
 import { pagedCases } from "./pagedCases.ts";
 import { routerCases } from "./routerCases.ts";
+import { storageCases } from "./storageCases.ts";
+import { describeStoredRows, storedCases } from "./storedCases.ts";
 import { threadCases } from "./threadCases.ts";
 
 /** Faults shown of one kernel; more would hide them. */
@@ -29,7 +31,9 @@ const allCases: readonly KernelCase[] = [
   ...routerCases,
   ...choiceCases,
   ...moeCases,
+  ...storedCases,
   ...crossEntropyCases,
+  ...storageCases,
 ];
 
 /** Kernels that tell of the machine: they have tests of their own. */
@@ -75,6 +79,7 @@ export function describeConformance(backend: Backend): void {
     });
 
     describeRows(backend);
+    describeStoredRows(backend);
     describeMachine(backend);
   });
 }
