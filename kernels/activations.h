@@ -40,7 +40,7 @@ INLINE void round_block(const f32* x, i8* q, f32* scale, typename R::Sum* sums) 
   const vf factor = splat(inverse);
   i32 run = 0;
   for (isize i = 0; i < R::BLOCK; i += LANES) {
-    vi whole = finite ? rounded(load(x + i) * factor) : vi{};
+    vi whole = finite ? nearest_ints(load(x + i) * factor) : vi{};
     typedef i8 bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
     *(bytes*)(q + i) = __builtin_convertvector(whole, bytes);
     for (int lane = 0; lane < LANES; lane++) run += whole[lane];

@@ -28,8 +28,7 @@ INLINE i32 read_i32(const void* p) {
   memcpy(&value, p, sizeof value);
   return value;
 }
-INLINE vi to_ints(vf x) { return __builtin_convertvector(x, vi); }
-INLINE vf to_floats(vi x) { return __builtin_convertvector(x, vf); }
+INLINE vf as_floats(vi x) { return __builtin_convertvector(x, vf); }
 
 // a * b + c, rounded once where the instruction set can and twice where it can not: never as a compiler likes.
 INLINE vf fused(vf a, vf b, vf c) {
@@ -45,7 +44,7 @@ INLINE vf fused(vf a, vf b, vf c) {
 }
 
 // To the nearest whole number, ties to even; |x| below 2^22.
-INLINE vi rounded(vf x) {
+INLINE vi nearest_ints(vf x) {
 #if defined(__AVX512F__)
   return (vi)_mm512_cvtps_epi32((__m512)x);
 #elif defined(__AVX2__)
@@ -195,15 +194,9 @@ constexpr bool TILES = true;
 constexpr bool TILES = false;
 #endif
 
-// Each byte less `less`; none is below it.
-template <i32 less>
-INLINE vi lower_bytes(vi x) {
-#if defined(__AVX512F__)
-  return (vi)_mm512_sub_epi8((__m512i)x, _mm512_set1_epi8((char)less));
-#else
-  return x - less * 0x01010101;
-#endif
-}
+typedef u8 vector_u8 __attribute__((vector_size(LANES * 4), may_alias));
+// Each byte less `less`.
+INLINE vi lower_bytes(vi x, i32 less) { return (vi)((vector_u8)x - (u8)less); }
 
 // Sums of the products of neighbouring 16-bit numbers.
 INLINE vi multiply_pairs(vi a, vi b) {

@@ -60,7 +60,7 @@ static void tile_tokens(const Panel32& panel, isize columns, const f32* const* x
         vi whole = load_bytes(products[place % 2][t]);
         f32 token_scale;
         memcpy(&token_scale, own + scales_at, sizeof token_scale);
-        chain[t] = fused(to_floats(whole), scale * splat(token_scale), chain[t]);
+        chain[t] = fused(as_floats(whole), scale * splat(token_scale), chain[t]);
         if (W::MINIMUM) chain[t] = fused(minimum, splat(token_scale * (f32)read_i32(own + sums_at)), chain[t]);
       }
     }
@@ -107,8 +107,8 @@ static void tile_tokens256(const Panel256<W>& panel, isize columns, const f32* c
         f32 token_scale;
         memcpy(&token_scale, own + scales_at + b * 4, sizeof token_scale);
         if (W::OFFSET != 0) whole[t] -= W::OFFSET * correction;
-        chain[t] = fused(to_floats(whole[t]), scale * splat(token_scale), chain[t]);
-        if (W::MINIMUM) chain[t] = fused(to_floats(correction), -(minimum * splat(token_scale)), chain[t]);
+        chain[t] = fused(as_floats(whole[t]), scale * splat(token_scale), chain[t]);
+        if (W::MINIMUM) chain[t] = fused(as_floats(correction), -(minimum * splat(token_scale)), chain[t]);
       }
     }
     ChainSums<N>::push(sums, i, chain);

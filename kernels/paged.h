@@ -14,7 +14,7 @@ namespace paged {
 static_assert(FORWARD_KEYS % PAGE_TOKENS == 0 && NR % LANES == 0, "tiles of keys are whole pages");
 
 // Most rows (queries times the heads that share a key/value head) that are taken straight from the pages.
-constexpr isize DIRECT_ROWS = 12;
+constexpr isize DIRECT_ROWS = 16;
 // Queries for which panels are converted once.
 constexpr isize QUERY_BLOCK = 4 * FORWARD_QUERIES;
 
@@ -67,9 +67,10 @@ INLINE Tile tile_at(const Call& call, const Piece& piece, isize index, f32* memo
   return {memory, highest, highest + rows, out, first, minimum(FORWARD_KEYS, Piece::keys(piece) - first), ldo};
 }
 
-// The part of the page that is read next is asked for while this one is computed with, line by line.
-INLINE void ask(const char* next, isize index, isize bytes) {
-  for (isize line = 0; line < bytes; line += 64) __builtin_prefetch(next + index * bytes + line, 0, 3);
+// The part of the page that is read next is asked for while this one is computed with, line by line: into the second cache,
+// whose own prefetcher then keeps more lines on their way than the first has room for.
+INLINE void ask(const char* next, isize bytes) {
+  for (isize line = 0; line < bytes; line += 64) __builtin_prefetch(next + line, 0, 2);
 }
 
 // scores[r][token ...] of R rows and N vectors of a page's tokens.
@@ -82,7 +83,7 @@ INLINE void score_page(const Call& call, const f32* const* rows, const char* key
     for (int v = 0; v < N; v++) scales[v] = Format::key_scales(keys, call.channels, begin, token + v * LANES);
     isize end = minimum(begin + SCALE_CHANNELS, call.channels);
     for (isize c = begin; c < end; c++) {
-      if (token == 0) ask(next, c, line);
+      if (token == 0) ask(next + c * line, line);
       vf x[N];
 #pragma GCC unroll 8
       for (int v = 0; v < N; v++) x[v] = Format::key(keys, c, token + v * LANES, scales[v]);
@@ -125,11 +126,12 @@ template <class Format, int R, int N>
 INLINE void value_page(const Call& call, const f32* weights, const char* values, const char* next, isize tokens,
                        const f32* scales, isize channel, f32* out, isize ldo) {
   vf sums[R][N];
-  isize line = call.part / PAGE_TOKENS;
+  isize line = call.part / PAGE_TOKENS, width = N * LANES * line / call.channels;
+  next += channel / (N * LANES) * width;
   for (int r = 0; r < R; r++)
     for (int v = 0; v < N; v++) sums[r][v] = load(out + r * ldo + channel + v * LANES);
   for (isize j = 0; j < tokens; j++) {
-    if (channel == 0) ask(next, j, line);
+    ask(next + j * line, width);
     vf x[N];
 #pragma GCC unroll 8
     for (int v = 0; v < N; v++) x[v] = Format::value(values, call.channels, j, channel + v * LANES, scales);
@@ -155,7 +157,7 @@ INLINE void value_rows(const Call& call, const f32* weights, const char* values,
     value_page<Format, R, 1>(call, weights, values, next, tokens, scales, channel, out, ldo);
 }
 
-// Exponentials under `before`, what was highest in earlier tiles, and the sums over them. @p last: the piece's last tile.
+// Exponentials under the highest score of this tile or `before` it, and what they make of the values.
 template <class Format>
 static void value_tile(const Call& call, const Piece& piece, const Tile& tile, const f32* before) {
   isize count = rows_of_piece(call, piece), first = tile.first / PAGE_TOKENS, pages = (tile.count + PAGE_TOKENS - 1) / PAGE_TOKENS;

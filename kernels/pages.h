@@ -24,7 +24,6 @@ enum Type { TYPE_F32 = 0, TYPE_F16 = 1, TYPE_Q8_0 = 8 };
 
 typedef uint16_t half;
 typedef uint16_t half_lanes __attribute__((vector_size(LANES * 2), aligned(2), may_alias));
-typedef int8_t byte_lanes __attribute__((vector_size(LANES), aligned(1), may_alias));
 typedef uint32_t vu __attribute__((vector_size(LANES * 4), may_alias));
 
 INLINE half half_of(f32 x) {
@@ -125,8 +124,19 @@ struct Bytes {
     return channels * PAGE_TOKENS + runs(channels) * PAGE_TOKENS * (isize)sizeof(half);
   }
   INLINE half* scales_of(const char* part, isize channels) { return (half*)(part + channels * PAGE_TOKENS); }
+  // By instructions where there are some: compilers take the vector apart for a conversion from bytes.
   INLINE vf widen(const int8_t* p) {
-    return __builtin_convertvector(__builtin_convertvector(*(const byte_lanes*)p, vi), vf);
+#if defined(__AVX512F__)
+    return (vf)_mm512_maskz_cvtepi32_ps(0xffff, _mm512_maskz_cvtepi8_epi32(0xffff, _mm_loadu_si128((const __m128i*)p)));
+#elif defined(__AVX2__)
+    return (vf)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)p)));
+#else
+    i32 four;
+    memcpy(&four, p, sizeof four);
+    // Each byte becomes the highest of a lane, from where the shift brings its sign down.
+    vi spread = vi{four, four, four, four} << vi{24, 16, 8, 0};
+    return __builtin_convertvector(spread >> 24, vf);
+#endif
   }
   INLINE vf key_scales(const char* keys, isize channels, isize channel, isize token) {
     return load_halves(scales_of(keys, channels) + channel / SCALE_CHANNELS * PAGE_TOKENS + token);
@@ -145,24 +155,25 @@ struct Bytes {
   }
   // Scale and values of a run. One that has no scale, because it is too large or not a number, becomes not-a-number.
   static half quantise(const f32* x, isize count, int8_t* out) {
-    constexpr f32 LARGEST = 127 * 65504.0f;
-    f32 most = 0;
-    bool sane = true;
-    for (isize i = 0; i < count; i++) {
-      f32 size = __builtin_fabsf(x[i]);
-      if (size > most) most = size;
-      sane &= size <= LARGEST;
-    }
+    const vf limit = splat(127 * 65504.0f), magic = splat(12582912.0f), most_steps = splat(127);
+    vf most = splat(0), faults = splat(0);
+    each_vector(count, [&](isize i, isize n) {
+      vf size = (vf)((vi)load_n(x + i, n) & 0x7fffffff);
+      most = maximum(size, most);
+      faults += choose(size <= limit, splat(0), splat(1));
+    });
     memset(out, 0, (size_t)count);
-    if (!sane) return 0x7e00;
-    half stored = half_of(most / 127);
-    half lanes[LANES] = {stored};
+    if (sum_lanes(faults) > 0) return 0x7e00;
+    half stored = half_of(max_lanes(most) / 127), lanes[LANES] = {stored};
     f32 scale = load_halves(lanes)[0];
-    for (isize i = 0; i < count && scale != 0; i++) {
-      f32 rounded = x[i] / scale + 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer, ties to even
-      rounded -= 12582912.0f;
-      out[i] = (int8_t)(rounded > 127 ? 127 : rounded < -127 ? -127 : rounded);
-    }
+    if (scale == 0) return stored;
+    each_vector(count, [&](isize i, isize n) {
+      // Adding 1.5 * 2^23 rounds to an integer, ties to even. A scale among the smallest halves may be too small for 127.
+      vf steps = load_n(x + i, n) / splat(scale) + magic - magic;
+      steps = choose(steps > most_steps, most_steps, choose(steps < -most_steps, -most_steps, steps));
+      vi rounded = __builtin_convertvector(steps, vi);
+      for (isize lane = 0; lane < n; lane++) out[i + lane] = (int8_t)rounded[lane];
+    });
     return stored;
   }
   static void put_key(char* keys, isize channels, isize token, const f32* row) {

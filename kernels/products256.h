@@ -203,8 +203,8 @@ static void panel_tokens256(const Panel256<W>& panel, isize columns, const f32* 
         f32 own;
         memcpy(&own, q[t] + scales_at + b * 4, sizeof own);
         if (W::OFFSET != 0) whole[t] -= W::OFFSET * correction[t];
-        chain[t] = fused(to_floats(whole[t]), scale * splat(own), chain[t]);
-        if (W::MINIMUM) chain[t] = fused(to_floats(correction[t]), -(minimum * splat(own)), chain[t]);
+        chain[t] = fused(as_floats(whole[t]), scale * splat(own), chain[t]);
+        if (W::MINIMUM) chain[t] = fused(as_floats(correction[t]), -(minimum * splat(own)), chain[t]);
       }
     }
     ChainSums<N>::push(sums, i, chain);

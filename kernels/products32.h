@@ -67,7 +67,7 @@ INLINE void stream_step(const u8* blocks, const Streamed32 (&x)[N], isize step, 
   for (int t = 0; t < N; t++) {
     vi whole = sum_pieces(parts[t]);
     if (W::OFFSET != 0) whole += load_bytes(x[t].starts + step * LANES);
-    sums[t] = fused(to_floats(whole), scales * load(x[t].scales + step * LANES), sums[t]);
+    sums[t] = fused(as_floats(whole), scales * load(x[t].scales + step * LANES), sums[t]);
     if (W::MINIMUM) sums[t] = fused(minima, load(x[t].minima + step * LANES), sums[t]);
   }
 }
@@ -128,7 +128,7 @@ static void unpack_panel(const u8* rows, isize row_bytes, isize columns, const P
       vi low[4], high[4];
       for (int p = 0; p < 4; p++) W::load(first + p * row_bytes, 4 * row_bytes, low[p], high[p]);
       if (TILES && W::OFFSET != 0)
-        for (int p = 0; p < 4; p++) low[p] = lower_bytes<W::OFFSET>(low[p]), high[p] = lower_bytes<W::OFFSET>(high[p]);
+        for (int p = 0; p < 4; p++) low[p] = lower_bytes(low[p], W::OFFSET), high[p] = lower_bytes(high[p], W::OFFSET);
       transpose_pieces(low);
       transpose_pieces(high);
       u8* values = panel.values + place * 8 * VECTOR_BYTES;
@@ -186,7 +186,7 @@ static void panel_tokens(const Panel32& panel, isize columns, const f32* const* 
       for (int t = 0; t < N; t++) {
         f32 own;
         memcpy(&own, q[t] + scales_at + b * 4, sizeof own);
-        chain[t] = fused(to_floats(whole[t]), scale * splat(own), chain[t]);
+        chain[t] = fused(as_floats(whole[t]), scale * splat(own), chain[t]);
         if (W::MINIMUM) chain[t] = fused(minimum, splat(own * (f32)read_i32(q[t] + sums_at + b * 4)), chain[t]);
       }
       values += 8 * VECTOR_BYTES, scales += LANES, minima += LANES;

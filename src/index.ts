@@ -69,6 +69,8 @@ export {
 export { type EngineHooks, type EngineOptions, LocalEngine } from "./infer/localEngine.ts";
 export { type SamplingOptions, sampleToken, TokenHistory } from "./infer/sampling.ts";
 export { tokenLogProbs } from "./infer/score.ts";
+export { type OpenWorkerOptions, openWorkerEngine, type WorkerEngine } from "./infer/worker.io.ts";
+export type { OpenContext, OpenEngine } from "./infer/workerProtocol.ts";
 export {
   type CachedSequence,
   type CacheType,

@@ -43,8 +43,8 @@ function expertWeights(experts: number, rows: number, width: number, inner: numb
 
 /** Bytes of a row of a storage type, by GGML's number of it. */
 function storedRowBytes(id: number, columns: number): number {
-  const type = Object.values(STORAGE_TYPES).find((one) => one.id === id);
-  return type === undefined ? 0 : (columns / type.blockValues) * type.blockBytes;
+  const { blockBytes, blockValues } = Object.values(STORAGE_TYPES).find((type) => type.id === id)!;
+  return (columns / blockValues) * blockBytes;
 }
 
 /** Of C = A B, or C += A B. */
@@ -55,8 +55,7 @@ function gemmCost(...args: Parameters<Kernels["gemm"]>): Cost {
 
 /** Of rows in a storage type, and as f32. */
 function storedRows(type: number, _from: number, _to: number, count: number, columns: number): Cost {
-  const stored = Object.values(STORAGE_TYPES).find(({ id }) => id === type)!;
-  return { flops: 0, bytes: count * columns * (4 + stored.blockBytes / stored.blockValues) };
+  return { flops: 0, bytes: count * (4 * columns + storedRowBytes(type, columns)) };
 }
 
 /** For every kernel its cost. A new kernel does not compile without an entry. */

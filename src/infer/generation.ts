@@ -1,5 +1,4 @@
 /** The work of continuing a prompt. */
-import { OlmoeError } from "../errors.ts";
 import { createRandom, type RandomGenerator } from "../util/random.ts";
 import type { EngineStats, FinishReason, GeneratedToken, Generation, TokenLogprobs } from "./engine.ts";
 import { logprobsOf } from "./logprobs.ts";
@@ -151,11 +150,4 @@ export class GenerationWork implements Work {
       ...(promptLogprobs === undefined ? {} : { promptLogprobs: this.#promptLogprobs }),
     });
   }
-}
-
-/** The error of a request whose logits are not numbers, named after it; other errors as they are. */
-export function namedError(error: unknown, request: number, position: number): unknown {
-  if (!(error instanceof OlmoeError) || error.code !== "E_LOGITS") return error;
-  const message = error.message.replace(/^sampling: /, `request ${request}, position ${position}: `);
-  return new OlmoeError(error.code, message, error.hint === undefined ? {} : { hint: error.hint });
 }

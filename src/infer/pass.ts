@@ -7,9 +7,8 @@ import type { WeightSource } from "../model/weights.ts";
 import { Arena } from "../tensor/arena.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { TokenRouting } from "./engine.ts";
-import { namedError } from "./generation.ts";
 import type { Slice } from "./scheduler.ts";
-import type { Row } from "./work.ts";
+import { namedError, notNumbers, type Row } from "./work.ts";
 
 /** Logits held at a time. */
 const CHUNK_ELEMENTS = 8 * 2 ** 20;
@@ -58,6 +57,7 @@ export class PassRunner {
     const sequences = slices.map(({ ids: { length }, cache }) => ({ tokens: length, cache }));
     const hidden = this.#decoder.forward(graph, ids, { sequences, observe }).hidden.value;
     this.#hooks.check?.();
+    endBroken(slices, hidden);
     const wanting = (what: string) => rows.filter(({ slice }) => slice.sequence.work.wants === what);
     this.#handOut(graph, hidden, wanting("hidden"), recorder, false);
     this.#handOut(graph, hidden, wanting("logits"), recorder, true);
@@ -110,12 +110,29 @@ function wantedRows(slices: readonly Slice[]): WantedRow[] {
   return rows;
 }
 
+/**
+ * Ends sequences whose last state is not of numbers. It has seen all tokens of its slice, so that a fault of any of them
+ * shows in it: before a page with the fault is given to others.
+ */
+function endBroken(slices: readonly Slice[], hidden: Tensor): void {
+  const [states, width] = [hidden.data, hidden.dim(1)];
+  let end = 0;
+  for (const { sequence, from, ids } of slices) {
+    end += ids.length;
+    if (!states.subarray((end - 1) * width, end * width).some(Number.isNaN)) continue;
+    sequence.broken = true;
+    const place = `request ${sequence.number}, positions ${from}..${from + ids.length - 1}`;
+    sequence.work.fail(notNumbers(`${place}: the hidden state is NaN, expected numbers`));
+  }
+}
+
 /** Hands a row over; what goes wrong is the end of that sequence only. */
 function give({ slice: { sequence }, position }: WantedRow, row: Row): void {
   if (sequence.work.done) return;
   try {
     sequence.work.take(row);
   } catch (error) {
+    sequence.broken = true;
     sequence.work.fail(namedError(error, sequence.number, position));
   }
 }

@@ -163,19 +163,25 @@ function mostLikely(logits: Float32Array): number {
   return best;
 }
 
-/** Memory of the last draw, taken again by the next one: nothing waits in between. */
-let ids = new Int32Array(0);
-let distances = new Float64Array(0);
-let weights = new Float64Array(0);
-let keys = new Float64Array(0);
-
-function makeRoom(vocabulary: number): void {
-  if (ids.length >= vocabulary) return;
-  ids = new Int32Array(vocabulary);
-  distances = new Float64Array(vocabulary);
-  weights = new Float64Array(vocabulary);
-  keys = new Float64Array(vocabulary);
+/** Of each token that can still be drawn, by rising id. */
+interface Items {
+  readonly ids: Int32Array;
+  /** How far its logit, divided by the temperature, is below the largest, and the exp of that. */
+  readonly distances: Float64Array;
+  readonly weights: Float64Array;
+  /** What a filter sorts by. */
+  readonly keys: Float64Array;
 }
+
+const roomFor = (count: number): Items => ({
+  ids: new Int32Array(count),
+  distances: new Float64Array(count),
+  weights: new Float64Array(count),
+  keys: new Float64Array(count),
+});
+
+/** Memory of the last draw, taken again by the next one: nothing waits in between. */
+let items = roomFor(0);
 
 /** The least logit that the first filter keeps; others are not looked at again. Also the total weight, where it is known. */
 function firstBound(logits: Float32Array, most: number, { temperature, topK, topP = 1, minP = 0 }: SamplingOptions) {
@@ -188,18 +194,18 @@ function firstBound(logits: Float32Array, most: number, { temperature, topK, top
   return { bound: -Infinity };
 }
 
-/**
- * The tokens that can still be drawn, by rising id: of each how far its logit, divided by the temperature, is below the
- * largest, and the exp of that. They lie in the memory above; only one object is in use at a time.
- */
+/** The tokens that can still be drawn. They lie in the memory above: only one object is in use at a time. */
 class Candidates {
+  readonly #items: Items;
   #count = 0;
   #total = 0;
 
   constructor(logits: Float32Array, most: number, options: SamplingOptions) {
     const { temperature } = options;
     const { bound, total: known }: { bound: number; total?: number } = firstBound(logits, most, options);
-    makeRoom(logits.length);
+    if (items.ids.length < logits.length) items = roomFor(logits.length);
+    this.#items = items;
+    const { ids, distances, weights } = items;
     let count = 0;
     let total = 0;
     for (let id = 0; id < logits.length; id++) {
@@ -220,38 +226,40 @@ class Candidates {
   /** Keeps the fewest most likely that hold `share`, ties by id. */
   nucleus(share: number): void {
     if (share >= 1) return;
+    const { distances, weights } = this.#items;
     const { last, ties } = cut(distances, weights, this.#count, share * this.#total);
-    let left = ties;
-    this.#keep((item) => {
-      const distance = distances[item] as number;
-      return distance < last || (distance === last && left-- > 0);
-    });
+    this.#keep(distances, last, ties);
   }
 
   /** Keeps those that are at least `share` as likely as the most likely, whose weight is 1 and which is always there. */
   notBelow(share: number): void {
-    if (share > 0) this.#keep((item) => (weights[item] as number) >= share);
+    if (share <= 0) return;
+    const { weights, keys } = this.#items;
+    for (let item = 0; item < this.#count; item++) keys[item] = -(weights[item] as number);
+    this.#keep(keys, -share, Infinity);
   }
 
   /** Keeps the fewest that hold `share`, the most typical first, and those as typical as the last. */
   typical(share: number): void {
     if (share >= 1) return;
-    const logTotal = Math.log(this.#total);
+    const { distances, weights, keys } = this.#items;
+    const [count, total] = [this.#count, this.#total];
+    const logTotal = Math.log(total);
     let entropy = 0;
-    for (let item = 0; item < this.#count; item++) {
+    for (let item = 0; item < count; item++) {
       const weight = weights[item] as number;
       // A weight of 0 adds nothing; its distance may be infinite.
-      if (weight > 0) entropy += (weight / this.#total) * ((distances[item] as number) + logTotal);
+      if (weight > 0) entropy += (weight / total) * ((distances[item] as number) + logTotal);
     }
-    for (let item = 0; item < this.#count; item++) {
+    for (let item = 0; item < count; item++) {
       keys[item] = Math.abs((distances[item] as number) + logTotal - entropy);
     }
-    const { last } = cut(keys, weights, this.#count, share * this.#total);
-    this.#keep((item) => (keys[item] as number) <= last);
+    this.#keep(keys, cut(keys, weights, count, share * total).last, Infinity);
   }
 
   /** The token at a place in 0 .. 1 of the probability; the last one where rounding leaves a little over. */
   draw(place: number): number {
+    const { ids, weights } = this.#items;
     let rest = place * this.#total;
     let chosen = ids[0] as number;
     for (let item = 0; item < this.#count && rest >= 0; item++) {
@@ -262,14 +270,17 @@ class Candidates {
     return chosen;
   }
 
-  #keep(wanted: (item: number) => boolean): void {
-    let count = 0;
-    let total = 0;
-    for (let item = 0; item < this.#count; item++) {
-      if (!wanted(item)) continue;
+  /** Keeps items whose key is below `last`, and the first `ties` of those whose key it is. */
+  #keep(keys: Float64Array, last: number, ties: number): void {
+    const { ids, distances, weights } = this.#items;
+    const before = this.#count;
+    let [count, total, left] = [0, 0, ties];
+    for (let item = 0; item < before; item++) {
+      const key = keys[item] as number;
+      if (key > last || (key === last && left-- <= 0)) continue;
+      const weight = weights[item] as number;
       ids[count] = ids[item] as number;
       distances[count] = distances[item] as number;
-      const weight = weights[item] as number;
       weights[count] = weight;
       total += weight;
       count += 1;

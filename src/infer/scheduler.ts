@@ -37,6 +37,8 @@ export interface Sequence {
   reused: number;
   /** Whether it has lost its pages to an older one before. */
   restarted: boolean;
+  /** Whether what it computed are not numbers: nobody else is given its pages. */
+  broken: boolean;
 }
 
 /** What a pass reads of one sequence. */
@@ -100,7 +102,7 @@ export class Scheduler {
     }
     this.#count += 1;
     const unread = { cache: undefined, node: undefined, shared: 0, reused: 0 };
-    this.#waiting.push({ number: this.#count, work, ...unread, restarted: false });
+    this.#waiting.push({ number: this.#count, work, ...unread, restarted: false, broken: false });
   }
 
   /** What the next pass reads: nothing only when there is no work. */
@@ -119,7 +121,7 @@ export class Scheduler {
     for (const { sequence, cache } of slices) {
       const { work } = sequence;
       cache.truncate(Math.min(cache.length, work.ids.length - 1));
-      if (work.sharesPages && this.#options.prefixCache) this.#share(sequence, cache);
+      if (work.sharesPages && !sequence.broken && this.#options.prefixCache) this.#share(sequence, cache);
       if (work.done) this.#end(sequence);
     }
   }
@@ -137,9 +139,9 @@ export class Scheduler {
     if (cache === undefined || work.ids.length - cache.length !== 1) return;
     if (!this.#reserve(sequence, cache, 1)) return;
     // Guesses take only pages that are there for the asking.
-    const { pageTokens } = this.#pool;
-    const pages = cache.pages.length + this.#prefix.available;
-    const guesses = work.guesses(pages * pageTokens - cache.length - 1);
+    const room = (cache.pages.length + this.#prefix.available) * this.#pool.pageTokens - cache.length;
+    const share = Math.floor(this.#options.passTokens / this.#running.length);
+    const guesses = work.guesses(Math.min(room, share) - 1);
     const ids = new Int32Array(1 + guesses.length);
     ids[0] = work.ids.at(-1) as number;
     ids.set(guesses, 1);

@@ -1,6 +1,6 @@
 /** The work of reading a sequence: log-probabilities, logits, embeddings. */
-import { OlmoeError, ResourceError } from "../errors.ts";
-import { NO_IDS, type Row, type Work } from "./work.ts";
+import { ResourceError } from "../errors.ts";
+import { NO_IDS, notNumbers, type Row, type Work } from "./work.ts";
 
 /** What is made of the rows of a sequence. */
 export interface Reading {
@@ -23,11 +23,9 @@ function room(elements: number, what: string): Float32Array<ArrayBuffer> {
 }
 
 /** A number, or the error of a model that computes none. */
-function checked(value: number, what: string, position: number): number {
-  if (!Number.isNaN(value)) return value;
-  throw new OlmoeError("E_LOGITS", `sampling: ${what} at position ${position} is NaN, expected a number`, {
-    hint: "the model's weights are damaged or its training diverged: use an earlier checkpoint",
-  });
+function checked(value: number, what: string): number {
+  if (Number.isNaN(value)) throw notNumbers(`${what} is NaN, expected a number`);
+  return value;
 }
 
 /** [N - 1]: log p(ids[t + 1] | ids[0..t]). @param ids at least one. */
@@ -38,7 +36,7 @@ export function logprobsReading(ids: Int32Array): Reading {
     wants: "logits",
     take: (row) => {
       const { position } = row;
-      values[position] = checked(row.logprob(ids[position + 1] as number), "the log-probability", position);
+      values[position] = checked(row.logprob(ids[position + 1] as number), "the log-probability");
     },
     result: () => values,
   };
@@ -51,7 +49,7 @@ export function logitsReading(ids: Int32Array, vocabulary: number): Reading {
     ids,
     wants: "logits",
     take: ({ logits, position }) => {
-      for (const logit of logits) checked(logit, "a logit", position);
+      for (const logit of logits) checked(logit, "a logit");
       values.set(logits, position * vocabulary);
     },
     result: () => values,
@@ -64,9 +62,9 @@ export function embeddingReading(ids: Int32Array, width: number): Reading {
   return {
     ids,
     wants: "hidden",
-    take: ({ hidden, position }) => {
+    take: ({ hidden }) => {
       hidden.forEach((value, channel) => {
-        sums[channel] = (sums[channel] as number) + checked(value, "the hidden state", position);
+        sums[channel] = (sums[channel] as number) + checked(value, "the hidden state");
       });
     },
     result: () => Float32Array.from(sums, (sum) => sum / ids.length),

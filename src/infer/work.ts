@@ -1,4 +1,5 @@
 /** What the scheduler knows of a request: tokens to feed to the model, and who takes the rows that come out. */
+import { OlmoeError } from "../errors.ts";
 import type { TokenRouting } from "./engine.ts";
 
 /** What a pass computed at one position of a sequence. */
@@ -38,3 +39,16 @@ export interface Work {
 }
 
 export const NO_IDS: Int32Array = new Int32Array(0);
+
+/** The error of a model that computes no numbers. */
+export function notNumbers(message: string): OlmoeError {
+  return new OlmoeError("E_LOGITS", message, {
+    hint: "the model's weights are damaged or its training diverged: use an earlier checkpoint",
+  });
+}
+
+/** Such an error with its place in front, instead of the function that found it; other errors as they are. */
+export function namedError(error: unknown, request: number, position: number): unknown {
+  if (!(error instanceof OlmoeError) || error.code !== "E_LOGITS") return error;
+  return notNumbers(error.message.replace(/^(sampling: )?/, `request ${request}, position ${position}: `));
+}

@@ -5,6 +5,7 @@ import { pathToFileURL } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { smallConfig } from "../../test/models.ts";
 import { output, ROOT } from "../../test/policy/repository.ts";
+import { availableBackends } from "../backend/io.ts";
 import { createReferenceBackend } from "../backend/reference/backend.ts";
 import { CheckpointError, ConfigError, OlmoeError, ShapeError } from "../errors.ts";
 import { saveModel } from "../formats/model.io.ts";
@@ -97,6 +98,38 @@ describe("an engine in a worker", () => {
     const three = await open();
     expect((await three.engine.stats()).generatedTokens).toBe(0);
     await three.engine.close();
+  });
+
+  it("runs native kernels in several workers at once", async ({ skip }) => {
+    if (!(await availableBackends()).some(({ name }) => name === "native")) skip("no native backend on this machine");
+    const engines = await Promise.all(
+      [160, 320, 480].map((cacheTokens) =>
+        openWorkerEngine<BackendInfo>(OPENER, {
+          folder,
+          backend: { backend: "native", threads: 2 },
+          engine: { cacheTokens },
+        }),
+      ),
+    );
+    const texts = await Promise.all(engines.map(({ engine }) => collect(engine.generate({ ...ENDLESS, logprobs: 1 }))));
+    expect(texts.map(({ generation }) => generation.ids.length)).toEqual([150, 150, 150]);
+    expect([texts[1], texts[2]]).toEqual([texts[0], texts[0]]);
+    // The library and its threads outlive a worker.
+    await engines[0]?.engine.close();
+    expect((await collect(engines[1]!.engine.generate({ ...ENDLESS, logprobs: 1 }))).tokens).toEqual(texts[0]?.tokens);
+    for (const { engine } of engines) await engine.close();
+  });
+
+  it("does not keep a process alive that has all it asked for", async () => {
+    const script = join(folder, "forgetful.mjs");
+    const module = (name: string) => JSON.stringify(pathToFileURL(join(ROOT, "dist/infer", name)).href);
+    await writeFile(
+      script,
+      `import { openWorkerEngine } from ${module("worker.io.js")};
+      const { engine } = await openWorkerEngine(${module("folderEngine.io.js")}, ${JSON.stringify(options())});
+      console.log((await engine.logprobs([1, 2, 3])).length);`,
+    );
+    expect(output(process.execPath, [script])).toBe("2\n");
   });
 
   it("ends a request that is aborted or left, and no other", async () => {

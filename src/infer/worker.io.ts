@@ -6,7 +6,7 @@ import { join, relative } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { Worker } from "node:worker_threads";
 import type { ModelConfig } from "../config/model.ts";
-import { OlmoeError } from "../errors.ts";
+import { ConfigError, OlmoeError } from "../errors.ts";
 import { PACKAGE_ROOT } from "../util/packageRoot.io.ts";
 import type { Engine, EngineStats, GeneratedToken, Generation, GenerationRequest, ScoreOptions } from "./engine.ts";
 import { checkIds, checkRequest, closedError } from "./request.ts";
@@ -51,6 +51,7 @@ interface Receiver {
 function compiled(module: string): string {
   if (!module.endsWith(".ts")) return module;
   const path = relative(join(PACKAGE_ROOT, "src"), fileURLToPath(module)).replace(/\.ts$/, ".js");
+  if (path.startsWith("..")) throw new ConfigError(`worker: ${module} is TypeScript, expected a compiled module`);
   return pathToFileURL(join(PACKAGE_ROOT, "dist", path)).href;
 }
 

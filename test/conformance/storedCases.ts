@@ -176,11 +176,10 @@ const unit = (type: StorageType) => Math.max(STORAGE_TYPES[type].blockValues, 32
 const linearCases = STORED_TYPES.flatMap((type) => [
   ...KINDS.flatMap((activations) => [
     ...[1, 2, 3, 5, 16, 17].map((tokens) =>
-      storedLinearCase({ type, rows: 19, columns: 3 * unit(type), tokens, activations }),
+      storedLinearCase({ type, rows: tokens < 5 ? 3 : 17, columns: unit(type), tokens, activations }),
     ),
-    storedLinearCase({ type, rows: 33, columns: unit(type), tokens: 64, parts: 2, activations }),
-    storedLinearCase({ type, rows: 5, columns: 5 * unit(type), tokens: 4, parts: 3, activations }),
-    storedLinearCase({ type, rows: 16, columns: 2 * unit(type), tokens: 13, activations }),
+    storedLinearCase({ type, rows: 17, columns: 2 * unit(type), tokens: 64, parts: 2, activations }),
+    storedLinearCase({ type, rows: 2, columns: 5 * unit(type), tokens: 4, parts: 3, activations }),
     storedLinearCase({ type, rows: 3, columns: unit(type), tokens: 0, activations }),
     storedLinearCase({ type, rows: 2, columns: 0, tokens: 2, activations }),
   ]),
@@ -204,6 +203,7 @@ const plainColumns = (["F32", "F16", "BF16"] as const).flatMap((type) =>
 
 const expertCases = STORED_TYPES.flatMap((type) => {
   const [width, inner] = [unit(type), unit(type)];
+  if (width > 32) return [storedExpertsCase({ type, tokens: 5, experts: 3, topK: 1, width, inner, choice: "one expert" })];
   return [
     storedExpertsCase({ type, tokens: 5, experts: 4, topK: 2, width, inner, activations: "f32" }),
     storedExpertsCase({ type, tokens: 1, experts: 8, topK: 3, width, inner }),
@@ -217,7 +217,7 @@ export const storedCases: readonly KernelCase[] = [
   ...STORED_TYPES.map((type) => storedEmbeddingCase(type, 9, 2 * unit(type))),
   storedEmbeddingCase("Q8_0", 0, 64),
   ...expertCases,
-  storedExpertsCase({ type: "Q4_K", downType: "Q6_K", tokens: 9, experts: 4, topK: 2, width: 256, inner: 256 }),
+  storedExpertsCase({ type: "Q4_K", downType: "Q6_K", tokens: 9, experts: 2, topK: 1, width: 256, inner: 256 }),
   storedExpertsCase({ type: "Q4_0", downType: "BF16", tokens: 7, experts: 3, topK: 1, width: 64, inner: 32 }),
   storedExpertsCase({ type: "Q8_0", tokens: 64, experts: 4, topK: 2, width: 32, inner: 32, choice: "one expert" }),
   storedExpertsCase({ type: "Q4_0", tokens: 6, experts: 4, topK: 2, width: 32, inner: 32, choice: "all dropped" }),
