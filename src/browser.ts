@@ -30,14 +30,9 @@ export {
   UnsupportedError,
   UsageError,
 } from "./errors.ts";
+export { type FileSource, type ModelSource, OlmoeModel, type OpenOptions } from "./infer/browser.ts";
 // A model opened for use: text in, text and numbers out.
 export { type ChatAnswer, ChatSession } from "./infer/chatSession.ts";
-export { LanguageModel, type ModelInfo, type OpenProgress, type TextScore } from "./infer/model.ts";
-export { type FileSource, type ModelSource, OlmoeModel, type OpenOptions } from "./infer/browser.ts";
-export type { Perplexity, WindowOptions, WindowProgress } from "./infer/perplexity.ts";
-export type { TextPiece, TextToken, TokenChoice } from "./infer/textAssembler.ts";
-export { type TextFinishReason, TextGeneration, type TextOptions, type TextResult } from "./infer/textGeneration.ts";
-export { type ChatMessage, ChatTemplate, type TemplateTokens } from "./tokenizer/chatTemplate.ts";
 // Generation and scoring.
 export type {
   Engine,
@@ -52,14 +47,16 @@ export type {
   TokenRouting,
 } from "./infer/engine.ts";
 export {
-  type GeneratedText,
   type GenerateOptions,
   generate,
-  generateText,
 } from "./infer/generate.ts";
 export { type EngineHooks, type EngineOptions, LocalEngine } from "./infer/localEngine.ts";
+export { LanguageModel, type ModelInfo, type OpenProgress, type TextScore } from "./infer/model.ts";
+export type { Perplexity, WindowOptions, WindowProgress } from "./infer/perplexity.ts";
 export { type SamplingOptions, sampleToken, TokenHistory } from "./infer/sampling.ts";
 export { tokenLogProbs } from "./infer/score.ts";
+export type { TextPiece, TextToken, TokenChoice } from "./infer/textAssembler.ts";
+export { type TextFinishReason, TextGeneration, type TextOptions, type TextResult } from "./infer/textGeneration.ts";
 export {
   type CachedSequence,
   type CacheType,
@@ -81,6 +78,7 @@ export { Arena } from "./tensor/arena.ts";
 export { type DType, Tensor } from "./tensor/tensor.ts";
 // Tokenizers.
 export { tokenizerFromJson } from "./tokenizer/browser.ts";
+export { type ChatMessage, ChatTemplate, type TemplateTokens } from "./tokenizer/chatTemplate.ts";
 export { StreamDecoder, Tokenizer } from "./tokenizer/tokenizer.ts";
 // Training, step by step; what it will take.
 export { type EstimateOptions, estimateRun, type RunEstimate } from "./train/estimate.ts";

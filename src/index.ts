@@ -41,12 +41,6 @@ export { type OpenModelOptions, openModel, readParameters, saveModel } from "./f
 export { newestCheckpoint } from "./formats/runFolder.io.ts";
 // A model opened for use: text in, text and numbers out.
 export { type ChatAnswer, ChatSession } from "./infer/chatSession.ts";
-export { LanguageModel, type ModelInfo, type OpenProgress, type TextScore } from "./infer/model.ts";
-export { OlmoeModel, type OpenOptions } from "./infer/model.io.ts";
-export type { Perplexity, WindowOptions, WindowProgress } from "./infer/perplexity.ts";
-export type { TextPiece, TextToken, TokenChoice } from "./infer/textAssembler.ts";
-export { type TextFinishReason, TextGeneration, type TextOptions, type TextResult } from "./infer/textGeneration.ts";
-export { type ChatMessage, ChatTemplate, type TemplateTokens } from "./tokenizer/chatTemplate.ts";
 // Generation and scoring.
 export type {
   Engine,
@@ -61,14 +55,17 @@ export type {
   TokenRouting,
 } from "./infer/engine.ts";
 export {
-  type GeneratedText,
   type GenerateOptions,
   generate,
-  generateText,
 } from "./infer/generate.ts";
 export { type EngineHooks, type EngineOptions, LocalEngine } from "./infer/localEngine.ts";
+export { OlmoeModel, type OpenOptions } from "./infer/model.io.ts";
+export { LanguageModel, type ModelInfo, type OpenProgress, type TextScore } from "./infer/model.ts";
+export type { Perplexity, WindowOptions, WindowProgress } from "./infer/perplexity.ts";
 export { type SamplingOptions, sampleToken, TokenHistory } from "./infer/sampling.ts";
 export { tokenLogProbs } from "./infer/score.ts";
+export type { TextPiece, TextToken, TokenChoice } from "./infer/textAssembler.ts";
+export { type TextFinishReason, TextGeneration, type TextOptions, type TextResult } from "./infer/textGeneration.ts";
 export { type OpenWorkerOptions, openWorkerEngine, type WorkerEngine } from "./infer/worker.io.ts";
 export type { OpenContext, OpenEngine } from "./infer/workerProtocol.ts";
 export {
@@ -103,6 +100,7 @@ export { htmlReport, type Report, type ReportSection } from "./report/html.ts";
 export { renderPng, renderSvg } from "./report/render.io.ts";
 export { Arena } from "./tensor/arena.ts";
 export { type DType, Tensor } from "./tensor/tensor.ts";
+export { type ChatMessage, ChatTemplate, type TemplateTokens } from "./tokenizer/chatTemplate.ts";
 // Tokenizers.
 export { loadTokenizer, type TrainTokenizerOptions, tokenizerFromJson, trainTokenizer } from "./tokenizer/io.ts";
 export { StreamDecoder, Tokenizer } from "./tokenizer/tokenizer.ts";

@@ -59,6 +59,8 @@ async function run(path: string, flags: RunFlags, session: Session): Promise<voi
     writeJson(session, jsonOf(model, prompt, results, logprobs !== undefined));
     return;
   }
+  // All at once: the engine computes them together. Their faults show when their turn comes.
+  for (const text of texts) text.result.catch(() => undefined);
   for (const [index, text] of texts.entries()) await show(text, { index, n }, model, session);
 }
 

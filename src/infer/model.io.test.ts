@@ -4,8 +4,8 @@ import { beforeAll, describe, expect, it } from "vitest";
 import { temporaryFolder, writeTinyModel } from "../../test/cli/harness.ts";
 import { setup } from "../../test/policy/repository.ts";
 import { CheckpointError, ConfigError, ShapeError, TokenizerError } from "../errors.ts";
-import type { OpenProgress } from "./model.ts";
 import { OlmoeModel, type OpenOptions } from "./model.io.ts";
+import type { OpenProgress } from "./model.ts";
 
 const root = await temporaryFolder();
 const folder = join(root, "model");
@@ -110,7 +110,8 @@ describe("an opened model", () => {
         hint: "shorten the prompt to at most 64 tokens",
       }),
     );
-    const { finishReason, newTokens } = await model.generate(long.subarray(0, 60), { maxTokens: 99, stopIds: [] }).result;
+    const { finishReason, newTokens } = await model.generate(long.subarray(0, 60), { maxTokens: 99, stopIds: [] })
+      .result;
     expect({ finishReason, newTokens }).toEqual({ finishReason: "context", newTokens: 5 });
   });
 
@@ -152,7 +153,8 @@ describe("a model in a worker", () => {
     const changing = join(root, "changing");
     await writeTinyModel(changing);
     await using before = await OlmoeModel.open(changing, options);
-    const text = async (model: OlmoeModel) => (await model.generate("the", { maxTokens: 12, temperature: 0 }).result).text;
+    const text = async (model: OlmoeModel) =>
+      (await model.generate("the", { maxTokens: 12, temperature: 0 }).result).text;
     const first = await text(before);
     await rm(changing, { recursive: true });
     await writeTinyModel(changing, { initializerRange: 0.2 });

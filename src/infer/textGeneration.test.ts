@@ -222,13 +222,10 @@ describe("a text generation", () => {
 });
 
 describe("several texts of one prompt", () => {
-  it("have seeds one after another, and wait for the first to have read the prompt", async () => {
+  it("have seeds one after another", async () => {
     const ids = await tokenizer.encode("the cat");
     const engine = fakeEngine(() => tokens(ids));
     const texts = generateTexts({ engine, tokenizer }, "the", { n: 3, seed: 7 });
-    // The last is asked first.
-    expect((await texts[2]?.result)?.seed).toBe(9);
-    expect(engine.requests.map(({ seed }) => seed)).toEqual([7, 9]);
     const results = await Promise.all(texts.map(({ result }) => result));
     expect(results.map(({ seed, text }) => [seed, text])).toEqual([
       [7, "the cat"],

@@ -112,7 +112,6 @@ export class TextGeneration implements AsyncIterable<string> {
   readonly #source: TextSource;
   readonly #prompt: string | ArrayLike<number>;
   readonly #options: CheckedOptions;
-  readonly #after: TextGeneration | undefined;
   readonly #assembler: TextAssembler;
   readonly #cancelling = new AbortController();
   readonly #pieces: TextPiece[] = [];
@@ -125,15 +124,11 @@ export class TextGeneration implements AsyncIterable<string> {
   #started = 0;
   #firstToken: number | undefined;
 
-  /**
-   * @param after a generation of the same prompt whose first token this one waits for, to share the prompt's cache.
-   * @throws ConfigError listing every fault of the options.
-   */
-  constructor(source: TextSource, prompt: string | ArrayLike<number>, options: TextOptions, after?: TextGeneration) {
+  /** @throws ConfigError listing every fault of the options. */
+  constructor(source: TextSource, prompt: string | ArrayLike<number>, options: TextOptions = {}) {
     this.#source = source;
     this.#prompt = prompt;
     this.#options = checkOptions(options);
-    this.#after = after;
     this.#assembler = new TextAssembler(source.tokenizer, this.#options.stops);
   }
 
@@ -163,13 +158,6 @@ export class TextGeneration implements AsyncIterable<string> {
   /** The finished text; runs the generation to its end. @throws as the iteration does. */
   get result(): Promise<TextResult> {
     return this.#finish();
-  }
-
-  /** Resolves when the first token is there, or the generation has ended, whatever way. */
-  async begun(): Promise<void> {
-    while (this.#firstToken === undefined && this.#result === undefined && this.#failure === undefined) {
-      await this.#advance();
-    }
   }
 
   /** Ends the generation within a token: `result` is what there is so far. Does nothing after the end. */
@@ -232,7 +220,6 @@ export class TextGeneration implements AsyncIterable<string> {
     const ids = typeof this.#prompt === "string" ? await tokenizer.encode(this.#prompt) : this.#prompt;
     const prompt = ids.length > 0 ? ids : [tokenizer.eosTokenId];
     this.#promptIds = prompt;
-    await this.#after?.begun();
     const common = { ...request, prompt, stopIds: request.stopIds ?? endIds(this.#source), signal };
     // Asked for on its own, because a stop string ends the generation before the engine says what it was.
     if (promptLogprobs !== undefined) {
@@ -288,8 +275,7 @@ function describePrompt(
 }
 
 /**
- * Several texts from one prompt, number i with seed + i. The prompt is computed once: the first text begins, and the
- * others take its keys and values from the engine's cache.
+ * Several texts from one prompt, number i with seed + i. The engine reads the prompt for the first of them only.
  * @throws ConfigError listing every fault of the options, or for a count that is not a whole number from 1 on.
  */
 export function generateTexts(
@@ -297,12 +283,10 @@ export function generateTexts(
   prompt: string | ArrayLike<number>,
   { n, ...options }: TextOptions & { readonly n: number },
 ): TextGeneration[] {
-  const count = parseConfig(z.strictObject({ n: z.int().min(1) }), { n }, "generate").n;
-  const first = new TextGeneration(source, prompt, options);
+  const { n: count } = parseConfig(z.strictObject({ n: z.int().min(1) }), { n }, "generate");
   const seed = options.seed ?? 0;
-  const others = Array.from(
-    { length: count - 1 },
-    (_, index) => new TextGeneration(source, prompt, { ...options, seed: seed + index + 1 }, first),
+  return Array.from(
+    { length: count },
+    (_, index) => new TextGeneration(source, prompt, { ...options, seed: seed + index }),
   );
-  return [first, ...others];
 }
