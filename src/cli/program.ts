@@ -21,6 +21,7 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
   estimate: { summary: "say what a recipe or a model will take", load: () => import("./estimate.ts") },
   run: { summary: "continue a text", load: () => import("./run.ts") },
   info: { summary: "describe a model without loading it", load: () => import("./info.ts") },
+  convert: { summary: "convert a model between GGUF, Hugging Face and OLMo", load: () => import("./convert.ts") },
   forward: { summary: "write logits, routing, losses and gradients of one pass", load: () => import("./forward.ts") },
   tokenizer: { summary: "train a tokenizer, encode and decode text", load: () => import("./tokenizer.ts") },
 };
