@@ -88,8 +88,17 @@ interface Written {
   readonly typed: readonly TypedTensor[];
 }
 
-/** Metadata of a GGUF file that is made of a model: that of the model itself where it is one already. */
-function metadataFor({ model, wanted, path }: Job, layout: readonly LaidTensor[]): Map<string, GgufValue> {
+/**
+ * Metadata of a GGUF file that is made of a model: that of the model itself where it is one already.
+ * @param path of the file.
+ * @param wanted the type of its matrices; undefined where each keeps its own.
+ */
+export function ggufMetadata(
+  model: ModelFiles,
+  path: string,
+  layout: readonly LaidTensor[],
+  wanted: FloatType | undefined,
+): Map<string, GgufValue> {
   const type = wanted ?? matrixType(model);
   const fileType = isFloatType(type) ? FILE_TYPES[type] : undefined;
   const { config, metadata, text } = model;
@@ -120,7 +129,7 @@ async function writeAsGguf(job: Job): Promise<Written> {
   const { model, path, wanted, options, conversion } = job;
   if (!path.endsWith(".gguf")) throw new ConfigError(`${path}: the name of a GGUF file, must end in ".gguf"`);
   const layout = inSourceOrder(model, ggufLayout(model.config));
-  const metadata = metadataFor(job, layout);
+  const metadata = ggufMetadata(model, path, layout, wanted);
   const typed = layout.map((tensor) => ({ tensor, type: ggufType(model, tensor, wanted) }));
   const tensors = typed.map(({ tensor, type }) => ({
     ...tensor,
