@@ -22,6 +22,7 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
   run: { summary: "continue a text", load: () => import("./run.ts") },
   info: { summary: "describe a model without loading it", load: () => import("./info.ts") },
   convert: { summary: "convert a model between GGUF, Hugging Face and OLMo", load: () => import("./convert.ts") },
+  quantize: { summary: "store a model in fewer bits", load: () => import("./quantize.ts") },
   forward: { summary: "write logits, routing, losses and gradients of one pass", load: () => import("./forward.ts") },
   tokenizer: { summary: "train a tokenizer, encode and decode text", load: () => import("./tokenizer.ts") },
 };
