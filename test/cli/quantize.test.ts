@@ -1,6 +1,7 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { GgufFile } from "../../src/formats/gguf.io.ts";
 import { olmoe, startOlmoe, temporaryFolder, writeTinyModel } from "./harness.ts";
 
 const root = await temporaryFolder();
@@ -9,6 +10,19 @@ await writeTinyModel(model);
 const out = join(root, "model.gguf");
 const timeless = (text: string) => text.replace(/ in [\d.]+ \S+\n$/, " in TIME\n");
 const quantize = (...argv: string[]) => olmoe(["quantize", ...argv, "--backend", "reference"]);
+
+/** Types and bytes of all tensors of a file. */
+async function storedTensors(path: string): Promise<Record<string, string>> {
+  const file = await GgufFile.open(path);
+  const tensors: Record<string, string> = {};
+  for (const [name, { type, byteLength }] of file.tensors) {
+    const bytes = Buffer.alloc(byteLength);
+    await file.read(name, bytes);
+    tensors[name] = `${type} ${bytes.toString("base64")}`;
+  }
+  await file.close();
+  return tensors;
+}
 
 describe("olmoe quantize", () => {
   it("shows what became of each tensor and of all", async () => {
@@ -29,6 +43,18 @@ describe("olmoe quantize", () => {
       `wrote ${out} in TIME`,
       "",
     ]);
+  });
+
+  it("is undone by olmoe convert, as far as that goes: the same values, and quantised again the same file", async () => {
+    const [folder, again] = [join(root, "decoded"), join(root, "again.gguf")];
+    await quantize(model, out, "--type", "q8_0");
+    const { stderr } = await olmoe(["convert", out, folder]);
+    expect(stderr).toBe(
+      `notice: ${out}: quantised weights (Q8_0) are decoded to f32; what quantising lost is not restored\n`,
+    );
+    const { stdout } = await quantize(folder, again, "--type", "q8_0");
+    expect(stdout).toContain(`\nwrote ${again} in `);
+    expect(await storedTensors(again)).toEqual(await storedTensors(out));
   });
 
   it("gives programs the same facts", async () => {
