@@ -58,8 +58,9 @@ INLINE f32 highest_score(const f32* scores, Visible see, isize keys) {
   return max_lanes(best);
 }
 
-// Turns scores into exp((score - highest) * scale), zero outside what is visible; returns their sum.
-INLINE f32 exponentials(f32* scores, Visible see, isize keys, f32 scale, f32 highest) {
+// Turns scores into exp((score - highest) * scale), zero outside what is visible; returns their sum. Not inlined, and neither
+// is RunningSoftmax::take: one piece of code rounds alike wherever it is called from.
+__attribute__((noinline)) static f32 exponentials(f32* scores, Visible see, isize keys, f32 scale, f32 highest) {
   const f32 nothing = -__builtin_inff();
   // Where every score is -infinity or not a number there is no maximum to take off, and the latter must stay to be seen.
   vf sum = splat(0.0f), factor = splat(scale), most = splat(highest == nothing ? 0 : highest);
@@ -75,7 +76,7 @@ INLINE f32 exponentials(f32* scores, Visible see, isize keys, f32 scale, f32 hig
 struct RunningSoftmax {
   f32 highest = -__builtin_inff(), sum = 0;
   // Takes in the sum over more keys, under a maximum that is no lower; returns the factor for what was summed up before.
-  INLINE f32 take(RunningSoftmax& state, f32 highest, f32 sum, f32 scale) {
+  __attribute__((noinline)) static f32 take(RunningSoftmax& state, f32 highest, f32 sum, f32 scale) {
     f32 correction = state.highest == highest ? 1 : __builtin_expf((state.highest - highest) * scale);
     state.highest = highest;
     state.sum = state.sum * correction + sum;
