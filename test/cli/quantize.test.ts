@@ -33,15 +33,7 @@ describe("olmoe quantize", () => {
       "worst",
     ]);
     expect(facts.tensors).toHaveLength(27);
-    expect(Object.keys(facts.tensors[0])).toEqual([
-      "name",
-      "shape",
-      "from",
-      "type",
-      "bytes",
-      "relativeError",
-      "worst",
-    ]);
+    expect(Object.keys(facts.tensors[0])).toEqual(["name", "shape", "from", "type", "bytes", "relativeError", "worst"]);
   });
 
   it.each([
@@ -93,7 +85,15 @@ describe("olmoe quantize", () => {
   it("leaves no target where it is interrupted", async () => {
     const large = join(root, "large");
     await writeTinyModel(large, { hiddenSize: 512, intermediateSize: 512, numExperts: 16 });
-    const child = startOlmoe(["quantize", large, join(root, "interrupted.gguf"), "--type", "q4_k_m", "--backend", "reference"]);
+    const child = startOlmoe([
+      "quantize",
+      large,
+      join(root, "interrupted.gguf"),
+      "--type",
+      "q4_k_m",
+      "--backend",
+      "reference",
+    ]);
     await new Promise<void>((resolve) => {
       const poll = setInterval(async () => {
         if (!(await readdir(root)).some((name) => name.startsWith("interrupted.gguf"))) return;
