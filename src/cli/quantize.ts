@@ -58,7 +58,11 @@ async function quantize(input: string, output: string, flags: QuantizeFlags, ses
     });
     progress.stop();
     if (json) writeJson(session, done);
-    else session.stdout.write(`${describe(done)}\nwrote ${output} in ${progress.elapsed()}\n`);
+    else {
+      const { inputBytes, bitsPerWeight } = done;
+      const sizes = `${formatBytes(inputBytes)} before, ${bitsPerWeight.toFixed(2)} bits a weight now`;
+      session.stdout.write(`${describe(done)}\n\n${sizes}\nwrote ${output} in ${progress.elapsed()}\n`);
+    }
   } finally {
     progress.stop();
     backend.close();
@@ -69,7 +73,7 @@ const percent = (error: number) => (error === 0 ? "exact" : `${(100 * error).toP
 const number = (value: number) => (value === 0 ? "0" : value.toPrecision(3));
 
 /** A row for each tensor and one for all. */
-function describe({ tensors, bytes, inputBytes, bitsPerWeight, relativeError, worst }: Quantization): string {
+function describe({ tensors, bytes, relativeError, worst }: Quantization): string {
   const rows = tensors.map(({ name, from, type, bytes, relativeError, worst }) => [
     name,
     from === type ? type : `${from} to ${type}`,
@@ -77,14 +81,8 @@ function describe({ tensors, bytes, inputBytes, bitsPerWeight, relativeError, wo
     percent(relativeError),
     number(worst),
   ]);
-  const total = [
-    `${tensors.length} tensors`,
-    `${bitsPerWeight.toFixed(2)} bits a weight`,
-    `${formatBytes(bytes)} of ${formatBytes(inputBytes)}`,
-    percent(relativeError),
-    number(worst),
-  ];
-  return table([["tensor", "type", "size", "error", "largest"], ...rows, [], total], {
+  const total = [`${tensors.length} tensors`, "", formatBytes(bytes), percent(relativeError), number(worst)];
+  return table([["tensor", "type", "size", "error", "largest"], ...rows, total], {
     align: ["left", "left", "right", "right", "right"],
   });
 }
