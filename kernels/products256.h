@@ -225,22 +225,18 @@ struct Products256 {
 
   static void stream(const u8* rows, isize row_bytes, isize count, isize columns, const f32* const* x, isize inputs, f32* y,
                      isize ldy) {
-    for (isize i = 0; i < inputs;) {
-      int n = (int)minimum(inputs - i, STREAMED_TOKENS);
-      with_count(n, [&](auto number) INLINE_LAMBDA {
-        constexpr int N = decltype(number)::value;
-        const f32* order[N];
-        for (int t = 0; t < N; t++) order[t] = x[i + t];
-        stream_tokens256<W, N>(rows, row_bytes, count, columns, order, y + i * ldy, ldy);
-      });
-      i += n;
-    }
+    in_groups<STREAMED_TOKENS>(inputs, [&](isize i, auto number) INLINE_LAMBDA {
+      constexpr int N = decltype(number)::value;
+      const f32* order[N];
+      for (int t = 0; t < N; t++) order[t] = x[i + t];
+      stream_tokens256<W, N>(rows, row_bytes, count, columns, order, y + i * ldy, ldy);
+    });
   }
 
   static void panel(const u8* rows, isize row_bytes, isize columns, const f32* const* x, isize inputs, f32* y, isize ldy) {
     Panel256<W> panel = Panel256<W>::in(scratch(SLOT_A, Panel256<W>::floats(columns)), columns);
     unpack_panel256<W>(rows, row_bytes, columns, panel);
-    each_tile(inputs, [&](isize i, auto number) INLINE_LAMBDA {
+    in_groups<TILE_TOKENS>(inputs, [&](isize i, auto number) INLINE_LAMBDA {
 #if defined(__AMX_INT8__)
       tile_tokens256<W, decltype(number)::value>(panel, columns, x + i, y + i * ldy, ldy);
 #else

@@ -212,24 +212,19 @@ struct Products32 {
                      isize ldy) {
     isize size = round_up(streamed_floats(columns), 16);
     f32* memory = scratch(SLOT_A, size * STREAMED_TOKENS);
-    for (isize i = 0; i < inputs;) {
-      int n = (int)minimum(inputs - i, STREAMED_TOKENS);
-      auto run = [&](auto number) INLINE_LAMBDA {
-        constexpr int N = decltype(number)::value;
-        Streamed32 order[N];
-        for (int t = 0; t < N; t++) order[t] = stream_order<W>(x[i + t], columns, memory + t * size);
-        stream_tokens<W, N>(rows, row_bytes, count, columns, order, y + i * ldy, ldy);
-      };
-      with_count(n, run);
-      i += n;
-    }
+    in_groups<STREAMED_TOKENS>(inputs, [&](isize i, auto number) INLINE_LAMBDA {
+      constexpr int N = decltype(number)::value;
+      Streamed32 order[N];
+      for (int t = 0; t < N; t++) order[t] = stream_order<W>(x[i + t], columns, memory + t * size);
+      stream_tokens<W, N>(rows, row_bytes, count, columns, order, y + i * ldy, ldy);
+    });
   }
 
   // The same for LANES rows and many inputs, which are all at one distance from each other.
   static void panel(const u8* rows, isize row_bytes, isize columns, const f32* const* x, isize inputs, f32* y, isize ldy) {
     Panel32 panel = panel_in(scratch(SLOT_A, panel_floats(columns)), columns);
     unpack_panel<W>(rows, row_bytes, columns, panel);
-    each_tile(inputs, [&](isize i, auto number) INLINE_LAMBDA {
+    in_groups<TILE_TOKENS>(inputs, [&](isize i, auto number) INLINE_LAMBDA {
 #if defined(__AMX_INT8__)
       tile_tokens<W, decltype(number)::value>(panel, columns, x + i, y + i * ldy, ldy);
 #else

@@ -23,24 +23,18 @@ constexpr int TILE_TOKENS = 12;
 constexpr int TILE_TOKENS = 4;
 #endif
 
-// f(N) with N as a type, for 1 <= n <= 4.
-template <class F>
-INLINE void with_count(int n, F f) {
-  if (n == 1) f(std::integral_constant<int, 1>{});
-  else if (n == 2) f(std::integral_constant<int, 2>{});
-  else if (n == 3) f(std::integral_constant<int, 3>{});
-  else f(std::integral_constant<int, 4>{});
-}
-// f(first, N) for tiles of up to TILE_TOKENS of `count` inputs.
-template <class F>
-INLINE void each_tile(isize count, F f) {
+// f(first, N) for groups of N inputs, as many as go in groups of MOST, then of 8 (from 16 down), 4, 2 and 1. N is a type.
+template <int MOST, class F>
+INLINE void in_groups(isize count, F f) {
   isize i = 0;
-  for (; i + TILE_TOKENS <= count; i += TILE_TOKENS) f(i, std::integral_constant<int, TILE_TOKENS>{});
-  if (TILE_TOKENS > 12)
-    for (; i + 8 <= count; i += 8) f(i, std::integral_constant<int, 8>{});
-  if (TILE_TOKENS > 4)
-    for (; i + 4 <= count; i += 4) f(i, std::integral_constant<int, 4>{});
-  if (i < count) with_count((int)(count - i), [&](auto number) INLINE_LAMBDA { f(i, number); });
+  auto groups = [&](auto number) INLINE_LAMBDA {
+    for (; i + decltype(number)::value <= count; i += decltype(number)::value) f(i, number);
+  };
+  groups(std::integral_constant<int, MOST>{});
+  if constexpr (MOST > 12) groups(std::integral_constant<int, 8>{});
+  if constexpr (MOST > 4) groups(std::integral_constant<int, 4>{});
+  if constexpr (MOST > 2) groups(std::integral_constant<int, 2>{});
+  if constexpr (MOST > 1) groups(std::integral_constant<int, 1>{});
 }
 
 INLINE void load_nibbles(const u8* first, isize stride, vi& low, vi& high) {

@@ -8,6 +8,7 @@ import { resolveModel } from "../src/config/presets.ts";
 import { type CacheType, PagePool } from "../src/model/cache.ts";
 import { Decoder, type ForwardOptions } from "../src/model/decoder.ts";
 import { Parameters } from "../src/model/parameters.ts";
+import type { WeightSource } from "../src/model/weights.ts";
 import { Arena } from "../src/tensor/arena.ts";
 
 /** All backends and instruction sets, the reference last, each under its name. */
@@ -46,7 +47,12 @@ export function createCache(backend: Backend, { config }: Decoder, tokens: numbe
 }
 
 /** Logits [T, V] of a pass without a tape. */
-export function logitsOf(backend: Backend, decoder: Decoder, ids: ArrayLike<number>, options: ForwardOptions = {}) {
+export function logitsOf(
+  backend: Backend,
+  decoder: Decoder<WeightSource>,
+  ids: ArrayLike<number>,
+  options: ForwardOptions = {},
+) {
   const arena = new Arena(backend);
   const graph = new Graph(backend, arena, { record: false });
   const { hidden } = decoder.forward(graph, ids, options);
