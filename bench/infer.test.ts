@@ -38,7 +38,12 @@ describe("bytes of a pass", () => {
 describe("rates of generations", () => {
   it("count the tokens while all of them run", () => {
     // Both run from 200 to 500 ms: three tokens of the first, two of the second.
-    expect(togetherRate([[100, 200, 300, 400, 500], [200, 350, 500, 650]])).toBeCloseTo(5 / 0.3, 10);
+    expect(
+      togetherRate([
+        [100, 200, 300, 400, 500],
+        [200, 350, 500, 650],
+      ]),
+    ).toBeCloseTo(5 / 0.3, 10);
   });
 
   it("count the passes between the first and the last token of one", () => {
@@ -47,7 +52,12 @@ describe("rates of generations", () => {
 
   it("do not exist where generations follow one another", () => {
     const message = "internal: 2 generations never ran together";
-    expect(() => togetherRate([[1, 2], [3, 4]])).toThrow(message);
+    expect(() =>
+      togetherRate([
+        [1, 2],
+        [3, 4],
+      ]),
+    ).toThrow(message);
     expect(() => togetherRate([[1, 2], []])).toThrow(message);
   });
 });

@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import type { Backend } from "../src/backend/backend.ts";
 import { openBackend } from "../src/backend/io.ts";
-import { OlmoeError, UnsupportedError } from "../src/errors.ts";
+import { type OlmoeError, UnsupportedError } from "../src/errors.ts";
 import { flopsPerToken } from "../src/model/counts.ts";
 import {
   type BenchOptions,
@@ -27,9 +27,9 @@ import { CACHE_VALUE_BYTES, openOurEngine } from "./ourEngine.ts";
 import { ensureLlamaCpp, type LlamaCpp } from "./peers/llamacpp/setup.ts";
 import { llamaBatchedBench, llamaBench, llamaGreedy } from "./peers/llamacpp/tools.ts";
 import {
+  randomModelConfig as config,
   ensureRandomModel,
   type RandomModelType,
-  randomModelConfig as config,
   randomTensors,
   vocabulary,
 } from "./randomModel.ts";
@@ -149,7 +149,10 @@ async function measure({ options, type, backend, llama }: Setting, one: Case): P
   // Every process of the peer warms itself up, and the engine has run.
   const rounds = { repetitions: one.repetitions, warmUp: 0, signal: options.signal };
   const names = { bench: "infer", case: `${type}, ${one.name}`, unit: "tokens/s", ours: "ours", limit: "limit" };
-  return toRow({ ...names, machine: describeMachine(backend.kernels.cpuFeatures()) }, await interleave(contenders, rounds));
+  return toRow(
+    { ...names, machine: describeMachine(backend.kernels.cpuFeatures()) },
+    await interleave(contenders, rounds),
+  );
 }
 
 function gigabytes(bytes: number): string {
@@ -180,7 +183,18 @@ function readLimit(backend: Backend, bytes: number): Contender {
 async function* firstToken({ options, type, path, llama, threads }: Setting): AsyncGenerator<Row | string> {
   const { signal } = options;
   const prompt = wordsToText(vocabulary, randomWords(GREEDY_PROMPT, "first token"));
-  const cli = ["run", path, "--prompt", prompt, "--max-tokens", "1", "--temperature", "0", "--threads", String(threads)];
+  const cli = [
+    "run",
+    path,
+    "--prompt",
+    prompt,
+    "--max-tokens",
+    "1",
+    "--temperature",
+    "0",
+    "--threads",
+    String(threads),
+  ];
   const seconds = async (work: () => Promise<unknown>) => {
     const start = performance.now();
     await work();
@@ -231,5 +245,5 @@ async function optionalLlamaCpp({ notice, signal, isa }: BenchOptions): Promise<
 
 /** Brings a file into the page cache. */
 async function readThrough(path: string, signal: AbortSignal): Promise<void> {
-  for await (const _ of createReadStream(path, { highWaterMark: 2 ** 23, signal })) continue;
+  for await (const _ of createReadStream(path, { highWaterMark: 2 ** 23, signal }));
 }

@@ -60,7 +60,14 @@ async function shortGenerations(engine: Engine, count: number, random: RandomGen
       const abortAfter = uniformInt(random, 0, 2 * SHORT_TOKENS - 1);
       const prompt = randomWords(SHORT_PROMPT, `short ${number}`);
       const sampling = { temperature: 1 };
-      const wanted = { prompt, maxTokens: SHORT_TOKENS, sampling, seed: number, stopIds: [], signal: controller.signal };
+      const wanted = {
+        prompt,
+        maxTokens: SHORT_TOKENS,
+        sampling,
+        seed: number,
+        stopIds: [],
+        signal: controller.signal,
+      };
       try {
         let tokens = 0;
         if (abortAfter === 0) controller.abort();
@@ -137,7 +144,11 @@ export async function inferMemoryBench(options: BenchOptions, type: RandomModelT
     [`own memory after ${SETTLED} generations`, formatBytes(found.settledBytes), ""],
     [`  after ${GENERATIONS}, ${found.aborted} of them aborted`, formatBytes(found.endBytes), ""],
     ["  growth", `${(growth / 1e6).toFixed(1)} MB`, verdict(growth <= GROWTH_BYTES)],
-    ["longest delay of the caller's event loop", `${found.longestDelayMs.toFixed(1)} ms`, verdict(found.longestDelayMs <= ALLOWED_DELAY_MS)],
+    [
+      "longest delay of the caller's event loop",
+      `${found.longestDelayMs.toFixed(1)} ms`,
+      verdict(found.longestDelayMs <= ALLOWED_DELAY_MS),
+    ],
   ]);
 }
 

@@ -39,7 +39,17 @@ describe("llama-bench's JSON", () => {
 });
 
 describe("llama-batched-bench's lines", () => {
-  const line = { n_kv_max: 2048, pp: 128, tg: 128, pl: 8, t_pp: 16, speed_pp: 64, t_tg: 10, speed_tg: 102.4, speed: 78.7 };
+  const line = {
+    n_kv_max: 2048,
+    pp: 128,
+    tg: 128,
+    pl: 8,
+    t_pp: 16,
+    speed_pp: 64,
+    t_tg: 10,
+    speed_tg: 102.4,
+    speed: 78.7,
+  };
 
   it("give the rates of all sequences together, whatever else is printed", () => {
     expect(parseBatchedBench(`\nloading\n${JSON.stringify(line)}\n\n`)).toEqual([
@@ -63,7 +73,5 @@ it("llama.cpp is built for this processor, or for the instruction set that is as
   expect(buildFlags("avx2")).toContain("-DGGML_AVX2=ON");
   expect(buildFlags("avx2")).not.toContain("-DGGML_AVX512=ON");
   expect(buildFlags("avx512")).toContain("-DGGML_AVX512_VNNI=ON");
-  expect(() => buildFlags("x86-64")).toThrow(
-    "peer llama.cpp: no build for x86-64, expected amx, avx512, avx2 or neon",
-  );
+  expect(() => buildFlags("x86-64")).toThrow("peer llama.cpp: no build for x86-64, expected amx, avx512, avx2 or neon");
 });

@@ -97,7 +97,12 @@ async function main(signal: AbortSignal): Promise<void> {
   const type = oneOf("--type", values.type, TYPES);
   const { backend, isa, precision, threads, repetitions } = values;
   const options: BenchOptions = {
-    repetitions: repetitions === undefined ? (name === "train" || name === "infer" ? 5 : 7) : positiveInteger("repetitions", repetitions),
+    repetitions:
+      repetitions === undefined
+        ? name === "train" || name === "infer"
+          ? 5
+          : 7
+        : positiveInteger("repetitions", repetitions),
     peers: !values["no-peers"],
     ...(backend === undefined ? {} : { backend: oneOf("--backend", backend, ["native", "wasm"]) }),
     ...(isa === undefined ? {} : { isa: oneOf("--isa", isa, ["amx", "avx512", "avx2", "x86-64", "neon"]) }),

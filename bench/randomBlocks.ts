@@ -29,7 +29,9 @@ interface ScaleField {
 }
 
 /** Uniform 6-bit scales and 4-bit values: the spread of scale * value - minimum * 7.5 with equal f16 factors but 7.5. */
-const Q4_K_SPREAD = Math.sqrt(rms(0, 63) ** 2 * rms(0, 15) ** 2 - 31.5 ** 2 * 7.5 ** 2 + 7.5 ** 2 * (rms(0, 63) ** 2 - 31.5 ** 2));
+const Q4_K_SPREAD = Math.sqrt(
+  rms(0, 63) ** 2 * rms(0, 15) ** 2 - 31.5 ** 2 * 7.5 ** 2 + 7.5 ** 2 * (rms(0, 63) ** 2 - 31.5 ** 2),
+);
 
 const SCALE_FIELDS: Readonly<Record<Exclude<RandomType, "F32" | "BF16">, readonly ScaleField[]>> = {
   Q8_0: [{ offset: 0, unit: 1 / rms(-127, 127) }],

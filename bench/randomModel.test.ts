@@ -7,8 +7,8 @@ import { textToWords, wordsToText } from "./randomVocabulary.ts";
 
 const mixes = Object.keys(RANDOM_MODELS) as (keyof typeof RANDOM_MODELS)[];
 
-function bytesOf(matrix: Omit<RandomMatrix, "name">, seed = 1, name = "test"): Uint8Array {
-  return Uint8Array.from(Buffer.concat([...randomMatrix({ name, ...matrix }, seed)]));
+function bytesOf(matrix: Omit<RandomMatrix, "name">, seed = 1, name = "test"): Buffer {
+  return Buffer.concat([...randomMatrix({ name, ...matrix }, seed)]);
 }
 
 describe("the vocabulary", () => {
@@ -25,11 +25,12 @@ describe("the vocabulary", () => {
     const made = vocabulary.merges.map((merge) => merge.replace(" ", ""));
     expect(made).toEqual(vocabulary.tokens.slice(258, 50_279));
     const known = new Set(vocabulary.tokens.slice(0, 258));
-    for (const merge of vocabulary.merges) {
+    const early = vocabulary.merges.filter((merge) => {
       const [left, right] = merge.split(" ") as [string, string];
-      expect(known.has(left) && known.has(right)).toBe(true);
       known.add(left + right);
-    }
+      return !known.has(left) || !known.has(right);
+    });
+    expect(early).toEqual([]);
   });
 
   it("has words that are the same ids again when their text is read", () => {
@@ -50,9 +51,9 @@ describe("random blocks", () => {
       const matrix = { type, rows, columns, deviation };
       const bytes = bytesOf(matrix);
       expect(bytes.length).toBe(((rows * columns) / blockValues) * blockBytes);
-      expect(bytesOf(matrix)).toEqual(bytes);
-      expect(bytesOf(matrix, 2)).not.toEqual(bytes);
-      expect(bytesOf(matrix, 1, "other")).not.toEqual(bytes);
+      expect(bytesOf(matrix).equals(bytes)).toBe(true);
+      expect(bytesOf(matrix, 2).equals(bytes)).toBe(false);
+      expect(bytesOf(matrix, 1, "other").equals(bytes)).toBe(false);
     }
   });
 
@@ -63,7 +64,7 @@ describe("random blocks", () => {
       const width = whole.length / rows;
       expect(part.subarray(0, 3 * width).every((byte) => byte === 0)).toBe(true);
       expect(part.subarray(60 * width).every((byte) => byte === 0)).toBe(true);
-      expect(part.subarray(3 * width, 60 * width)).toEqual(whole.subarray(3 * width, 60 * width));
+      expect(part.subarray(3 * width, 60 * width).equals(whole.subarray(3 * width, 60 * width))).toBe(true);
     }
   });
 
@@ -81,7 +82,8 @@ describe("random blocks", () => {
   });
 
   it("have normal values in bf16", () => {
-    const halves = new Uint16Array(bytesOf({ type: "BF16", rows, columns, deviation }).buffer);
+    const bytes = Uint8Array.from(bytesOf({ type: "BF16", rows, columns, deviation }));
+    const halves = new Uint16Array(bytes.buffer);
     const values = new Float32Array(halves.length);
     bf16ToF32(halves, values);
     const squares = values.reduce((sum, value) => sum + value * value, 0) / values.length;

@@ -5,14 +5,14 @@
 import { access, mkdir, statfs } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { parseModelConfig, type ModelConfig } from "../src/config/model.ts";
+import { type ModelConfig, parseModelConfig } from "../src/config/model.ts";
 import { PRESETS } from "../src/config/presets.ts";
 import { ResourceError } from "../src/errors.ts";
-import { rowBytes } from "../src/tensor/stored.ts";
 import { formatBytes } from "../src/report/text.ts";
+import { rowBytes } from "../src/tensor/stored.ts";
 import { type RandomMatrix, type RandomType, randomMatrix } from "./randomBlocks.ts";
 import { type RandomVocabulary, randomVocabulary } from "./randomVocabulary.ts";
-import { type GgufValue, type GgufTensorToWrite, writeGguf } from "./writeGguf.ts";
+import { type GgufTensorToWrite, type GgufValue, writeGguf } from "./writeGguf.ts";
 
 const FOLDER = fileURLToPath(new URL(".cache/", import.meta.url));
 const SEED = 1;
@@ -74,7 +74,13 @@ const DEVIATIONS: Readonly<Record<string, number>> = { token_embd: 0.25, attn_ou
 export function randomTensors(mix: RandomModelType, config: ModelConfig, words: RandomVocabulary): RandomTensor[] {
   const { hiddenSize: width, intermediateSize: inner, numExperts, numHiddenLayers: layers, vocabSize } = config;
   const kvWidth = (width / config.numAttentionHeads) * config.numKeyValueHeads;
-  const matrix = (part: string, shape: readonly number[], layer = 0, prefix = "", type = typeOf(mix, part, layer, layers)) => {
+  const matrix = (
+    part: string,
+    shape: readonly number[],
+    layer = 0,
+    prefix = "",
+    type = typeOf(mix, part, layer, layers),
+  ) => {
     const name = `${prefix}${part}.weight`;
     const columns = shape.at(-1) as number;
     const rows = shape.slice(0, -1).reduce((product, size) => product * size, 1);

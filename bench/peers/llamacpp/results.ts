@@ -50,7 +50,7 @@ export function parseLlamaBench(text: string): LlamaBenchTest[] {
   }
   if (!Array.isArray(tests)) throw wrong(program, text, "an array of tests");
   return tests.map((test: Json) => {
-    const rates = test["samples_ts"];
+    const rates = test.samples_ts;
     if (!Array.isArray(rates) || rates.length === 0 || !rates.every((rate) => Number.isFinite(rate) && rate > 0)) {
       throw wrong(program, JSON.stringify(test), 'positive numbers "samples_ts"');
     }
@@ -59,7 +59,7 @@ export function parseLlamaBench(text: string): LlamaBenchTest[] {
       newTokens: number(program, test, "n_gen"),
       depth: number(program, test, "n_depth"),
       threads: number(program, test, "n_threads"),
-      modelType: String(test["model_type"]),
+      modelType: String(test.model_type),
       rates: rates as number[],
     };
   });

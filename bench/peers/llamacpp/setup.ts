@@ -14,8 +14,8 @@ import type { InstructionSet } from "../../../src/backend/backend.ts";
 import { UnsupportedError } from "../../../src/errors.ts";
 
 const PACKAGE = "llama_cpp_python";
-const VERSION = "0.0.0";
-const SHA256 = "";
+const VERSION = "0.3.36";
+const SHA256 = "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e";
 const FOLDER = fileURLToPath(new URL("../.cache/llamacpp/", import.meta.url));
 /** What the benchmarks run: rates of prompts and tokens, of sequences together, and a whole generation. */
 const PROGRAMS = ["llama-bench", "llama-batched-bench", "llama-completion"] as const;
@@ -47,7 +47,10 @@ export function buildFlags(isa: InstructionSet | undefined): string[] {
     case "neon":
       return ["-DGGML_NATIVE=ON"];
     case "avx2":
-      return ["-DGGML_NATIVE=OFF", ...["SSE42", "AVX", "AVX2", "BMI2", "FMA", "F16C"].map((name) => `-DGGML_${name}=ON`)];
+      return [
+        "-DGGML_NATIVE=OFF",
+        ...["SSE42", "AVX", "AVX2", "BMI2", "FMA", "F16C"].map((name) => `-DGGML_${name}=ON`),
+      ];
     case "avx512":
       return [
         ...buildFlags("avx2"),
@@ -86,7 +89,17 @@ async function ensureSource({ notice, signal }: LlamaCppOptions): Promise<string
   await mkdir(FOLDER, { recursive: true });
   const options = { maxBuffer: 2 ** 26, ...(signal ? { signal } : {}) };
   const python = process.platform === "win32" ? "python" : "python3";
-  const pip = ["-m", "pip", "download", "--disable-pip-version-check", "--no-deps", "--no-binary", PACKAGE, "-d", FOLDER];
+  const pip = [
+    "-m",
+    "pip",
+    "download",
+    "--disable-pip-version-check",
+    "--no-deps",
+    "--no-binary",
+    PACKAGE,
+    "-d",
+    FOLDER,
+  ];
   const archive = join(FOLDER, `${PACKAGE}-${VERSION}.tar.gz`);
   if (!(await exists(archive))) {
     await attempt("pip download failed", "install Python 3 with pip and check the network", signal, () =>
@@ -121,7 +134,7 @@ async function compile(
   notice(`compiling llama.cpp (${flags.join(" ")}): about ten minutes`);
   const configure = [
     ...["-S", source, "-B", build, "-DCMAKE_BUILD_TYPE=Release", ...flags],
-    ...["CURL", "OPENSSL", "BUILD_TESTS", "BUILD_EXAMPLES", "BUILD_SERVER"].map((name) => `-DLLAMA_${name}=OFF`),
+    ...["OPENSSL", "BUILD_TESTS", "BUILD_EXAMPLES", "BUILD_SERVER", "BUILD_APP"].map((name) => `-DLLAMA_${name}=OFF`),
     "-DLLAMA_BUILD_TOOLS=ON",
   ];
   const targets = PROGRAMS.flatMap((name) => ["--target", name]);
