@@ -232,12 +232,18 @@ export async function checkWeights(directory: string, wanted: readonly Omit<Want
   await withPlan(directory, targets, async () => undefined);
 }
 
-/** Opens the weights of a folder, plans how to read them, and closes them after `use`. */
-async function withPlan(
-  directory: string,
-  wanted: readonly WantedTensor[],
-  use: (plan: WeightPlan<SafetensorsFile>, files: readonly SafetensorsFile[]) => Promise<void>,
-): Promise<void> {
+/** Open files and what to read of them. */
+export interface PlannedWeights {
+  readonly plan: WeightPlan<SafetensorsFile>;
+  readonly files: readonly SafetensorsFile[];
+}
+
+/**
+ * Opens the weights of a folder and plans how to read them. The caller closes the files.
+ * @param wanted targets are not used.
+ * @throws CheckpointError as `loadWeights` does for names, shapes, types and damaged shards.
+ */
+export async function openPlannedWeights(directory: string, wanted: readonly WantedTensor[]): Promise<PlannedWeights> {
   const weights: OpenWeights = { stored: new Map(), files: [], faults: [] };
   try {
     await openWeights(directory, weights);
@@ -248,9 +254,28 @@ async function withPlan(
         hint: "the weights do not belong to this config, or a file is incomplete: fetch or write the model again",
       });
     }
-    await use(plan, weights.files);
+    return { plan, files: weights.files };
+  } catch (error) {
+    await closeAll(weights.files);
+    throw error;
+  }
+}
+
+async function closeAll(files: readonly SafetensorsFile[]): Promise<void> {
+  await Promise.all(files.map((file) => file.close()));
+}
+
+/** Opens the weights of a folder, plans how to read them, and closes them after `use`. */
+async function withPlan(
+  directory: string,
+  wanted: readonly WantedTensor[],
+  use: (plan: WeightPlan<SafetensorsFile>, files: readonly SafetensorsFile[]) => Promise<void>,
+): Promise<void> {
+  const { plan, files } = await openPlannedWeights(directory, wanted);
+  try {
+    await use(plan, files);
   } finally {
-    await Promise.all(weights.files.map((file) => file.close()));
+    await closeAll(files);
   }
 }
 

@@ -5,7 +5,7 @@
 import type { FileHandle } from "node:fs/promises";
 import { CheckpointError, ShapeError } from "../errors.ts";
 import { formatShape, shapeSize } from "../tensor/tensor.ts";
-import { fileError, openRegular, replaceFile, writeAll } from "./files.io.ts";
+import { openRegular, readFully, replaceFile, writeAll } from "./files.io.ts";
 import { f32ToBf16, f32ToF16 } from "./halves.ts";
 import {
   decodeF32,
@@ -32,10 +32,12 @@ export class SafetensorsFile {
   readonly path: string;
   readonly tensors: ReadonlyMap<string, TensorInfo>;
   readonly metadata: ReadonlyMap<string, string>;
+  readonly fileBytes: number;
   readonly #file: FileHandle;
 
-  private constructor(path: string, file: FileHandle, header: SafetensorsHeader) {
+  private constructor(path: string, file: FileHandle, bytes: number, header: SafetensorsHeader) {
     this.path = path;
+    this.fileBytes = bytes;
     this.tensors = header.tensors;
     this.metadata = header.metadata;
     this.#file = file;
@@ -52,7 +54,7 @@ export class SafetensorsFile {
       await readFully(file, path, prefix, 0);
       const header = new Uint8Array(headerBytes(prefix, bytes, path));
       await readFully(file, path, header, PREFIX_BYTES);
-      return new SafetensorsFile(path, file, parseHeader(header, bytes, path));
+      return new SafetensorsFile(path, file, bytes, parseHeader(header, bytes, path));
     } catch (error) {
       await file.close();
       throw error;
@@ -127,6 +129,11 @@ export class SafetensorsFile {
     return target;
   }
 
+  /** The open file, to read or map stored bytes; this object closes it. */
+  get handle(): FileHandle {
+    return this.#file;
+  }
+
   async close(): Promise<void> {
     await this.#file.close();
   }
@@ -158,22 +165,6 @@ export class SafetensorsFile {
       take(bytes, done, bytes.byteLength / width);
       done += bytes.byteLength / width;
     }
-  }
-}
-
-/** Fills `target` from byte `position` of the file on. */
-async function readFully(file: FileHandle, path: string, target: Uint8Array, position: number): Promise<void> {
-  for (let done = 0; done < target.byteLength; ) {
-    const { bytesRead } = await file
-      .read(target, done, target.byteLength - done, position + done)
-      .catch((error: unknown) => Promise.reject(fileError("read", path, error)));
-    if (bytesRead === 0) {
-      throw new CheckpointError(
-        `${path}: the file ends at byte ${position + done}, expected ${position + target.byteLength}: it became shorter while it was read`,
-        { hint: "another program writes to this file; try again when it is done" },
-      );
-    }
-    done += bytesRead;
   }
 }
 

@@ -1,0 +1,14 @@
+/** Where a decoder takes its weights from: parameters in memory that may be trained, or an opened model file. */
+import type { Variable } from "../autograd/graph.ts";
+import type { ModelConfig } from "../config/model.ts";
+import type { StoredWeight } from "../tensor/stored.ts";
+import type { ParameterSpec } from "./parts.ts";
+
+/** A weight as operations take it: an f32 tensor, or the bytes of a file that kernels decode on the way. */
+export type Weight = Variable | StoredWeight;
+
+export interface WeightSource {
+  readonly config: ModelConfig;
+  /** The weight that a part of the model describes; norms and routers are always f32 variables. */
+  weight(spec: ParameterSpec): Variable | StoredWeight;
+}
