@@ -1,8 +1,12 @@
 import { describe, expect, it } from "vitest";
+import { layOutGguf, parseGguf } from "../src/formats/gguf.ts";
+import { configFromGguf } from "../src/formats/ggufConfig.ts";
+import { textFromGguf } from "../src/formats/ggufTokenizer.ts";
 import { bf16ToF32, f16ToF32 } from "../src/formats/halves.ts";
 import { STORAGE_TYPES } from "../src/tensor/stored.ts";
+import { tokenizerFromJson } from "../src/tokenizer/io.ts";
 import { RANDOM_TYPES, type RandomMatrix, type RandomType, randomMatrix } from "./randomBlocks.ts";
-import { RANDOM_MODELS, randomModelConfig, randomTensors, typeOf, vocabulary } from "./randomModel.ts";
+import { RANDOM_MODELS, randomMetadata, randomModelConfig, randomTensors, typeOf, vocabulary } from "./randomModel.ts";
 import { textToWords, wordsToText } from "./randomVocabulary.ts";
 
 const mixes = Object.keys(RANDOM_MODELS) as (keyof typeof RANDOM_MODELS)[];
@@ -119,5 +123,20 @@ describe("the random model", () => {
       ["q4_k_m", "Q4_K", "Q6_K"],
       ["bf16", "BF16", "BF16"],
     ]);
+  });
+
+  it("has a header that is read as the released config, and a tokenizer that splits words into their ids", async () => {
+    for (const mix of mixes) {
+      const tensors = randomTensors(mix, randomModelConfig, vocabulary);
+      const { prefix, fileBytes } = layOutGguf(randomMetadata(mix, randomModelConfig, vocabulary), tensors);
+      const header = parseGguf(prefix, fileBytes, "random.gguf");
+      if ("neededBytes" in header) throw new Error("the header is not whole");
+      expect(configFromGguf(header.metadata, header.tensors, "random.gguf")).toEqual(randomModelConfig);
+      expect(header.tensors.size).toBe(195);
+      if (mix !== "q4_0") continue;
+      const tokenizer = tokenizerFromJson(textFromGguf(header.metadata, "random.gguf")!.tokenizerJson);
+      const ids = Array.from({ length: 200 }, (_, index) => vocabulary.firstWord + ((index * 7919) % 49_000));
+      expect([...(await tokenizer.encode(wordsToText(vocabulary, ids)))]).toEqual(ids);
+    }
   });
 });

@@ -8,11 +8,14 @@ import { fileURLToPath } from "node:url";
 import { type ModelConfig, parseModelConfig } from "../src/config/model.ts";
 import { PRESETS } from "../src/config/presets.ts";
 import { ResourceError } from "../src/errors.ts";
+import { type GgufTensorToWrite, writeGguf } from "../src/formats/gguf.io.ts";
+import type { GgufValue } from "../src/formats/gguf.ts";
+import { configToGguf, generalMetadata } from "../src/formats/ggufConfig.ts";
+import { countParameters } from "../src/model/counts.ts";
 import { formatBytes } from "../src/report/text.ts";
 import { rowBytes } from "../src/tensor/stored.ts";
 import { type RandomMatrix, type RandomType, randomMatrix } from "./randomBlocks.ts";
 import { type RandomVocabulary, randomVocabulary } from "./randomVocabulary.ts";
-import { type GgufTensorToWrite, type GgufValue, writeGguf } from "./writeGguf.ts";
 
 const FOLDER = fileURLToPath(new URL(".cache/", import.meta.url));
 const SEED = 1;
@@ -119,32 +122,24 @@ export function randomTensors(mix: RandomModelType, config: ModelConfig, words: 
 }
 
 /** The file's metadata, in the order in which llama.cpp's converter writes it. */
-export function randomMetadata(mix: RandomModelType, config: ModelConfig, words: RandomVocabulary) {
-  const u32 = (value: number): GgufValue => ({ type: "UINT32", value });
-  const text = (value: string): GgufValue => ({ type: "STRING", value });
+export function randomMetadata(
+  mix: RandomModelType,
+  config: ModelConfig,
+  words: RandomVocabulary,
+): Map<string, GgufValue> {
+  const naming = { name: `random OLMoE ${mix}`, fileType: RANDOM_MODELS[mix], values: countParameters(config).total };
+  const { before, after } = generalMetadata(config, naming);
   return new Map<string, GgufValue>([
-    ["general.architecture", text("olmoe")],
-    ["general.type", text("model")],
-    ["general.name", text(`random OLMoE ${mix}`)],
-    ["olmoe.block_count", u32(config.numHiddenLayers)],
-    ["olmoe.context_length", u32(config.maxPositionEmbeddings)],
-    ["olmoe.embedding_length", u32(config.hiddenSize)],
-    ["olmoe.feed_forward_length", u32(config.intermediateSize)],
-    ["olmoe.attention.head_count", u32(config.numAttentionHeads)],
-    ["olmoe.attention.head_count_kv", u32(config.numKeyValueHeads)],
-    ["olmoe.rope.freq_base", { type: "FLOAT32", value: config.ropeTheta }],
-    ["olmoe.attention.layer_norm_rms_epsilon", { type: "FLOAT32", value: config.rmsNormEps }],
-    ["olmoe.expert_count", u32(config.numExperts)],
-    ["olmoe.expert_used_count", u32(config.numExpertsPerTok)],
-    ["general.file_type", u32(RANDOM_MODELS[mix])],
-    ["general.quantization_version", u32(2)],
-    ["tokenizer.ggml.model", text("gpt2")],
-    ["tokenizer.ggml.pre", text("olmo")],
+    ...before,
+    ...configToGguf(config),
+    ...after,
+    ["tokenizer.ggml.model", { type: "STRING", value: "gpt2" }],
+    ["tokenizer.ggml.pre", { type: "STRING", value: "olmo" }],
     ["tokenizer.ggml.tokens", { type: "ARRAY", of: "STRING", value: words.tokens }],
     ["tokenizer.ggml.token_type", { type: "ARRAY", of: "INT32", value: words.kinds }],
     ["tokenizer.ggml.merges", { type: "ARRAY", of: "STRING", value: words.merges }],
-    ["tokenizer.ggml.eos_token_id", u32(words.endOfText)],
-    ["tokenizer.ggml.padding_token_id", u32(1)],
+    ["tokenizer.ggml.eos_token_id", { type: "UINT32", value: words.endOfText }],
+    ["tokenizer.ggml.padding_token_id", { type: "UINT32", value: 1 }],
     ["tokenizer.ggml.add_bos_token", { type: "BOOL", value: false }],
     ["tokenizer.ggml.add_eos_token", { type: "BOOL", value: false }],
   ]);
