@@ -2,7 +2,7 @@
  * A model of the released OLMoE's size with random weights, as a GGUF file in bench/.cache: what it computes means nothing,
  * but it costs what the released one costs. The experts of a layer are chosen about equally often.
  */
-import { access, mkdir, statfs } from "node:fs/promises";
+import { access, mkdir, realpath, statfs } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type ModelConfig, parseModelConfig } from "../src/config/model.ts";
@@ -164,7 +164,7 @@ export async function ensureRandomModel(
     () => true,
     () => false,
   );
-  if (there) return path;
+  if (there) return realpath(path);
   const tensors = randomTensors(mix, randomModelConfig, vocabulary);
   const bytes = tensors.reduce((sum, { byteLength }) => sum + byteLength, 0);
   await mkdir(FOLDER, { recursive: true });
@@ -177,5 +177,5 @@ export async function ensureRandomModel(
   notice(`writing ${path}: ${formatBytes(bytes)} of random weights`);
   const written: GgufTensorToWrite[] = tensors.map((tensor) => ({ ...tensor, data: () => bytesOf(tensor) }));
   await writeGguf(path, randomMetadata(mix, randomModelConfig, vocabulary), written, { signal });
-  return path;
+  return realpath(path);
 }
