@@ -73,7 +73,8 @@ export async function* inferBench(options: BenchOptions, type: RandomModelType):
   const engine = await openOurEngine(path, { threads, isa, cacheTokens: CONTEXT + 2 * SEQUENCES * PROMPT });
   try {
     const ours = new InferCases(engine);
-    await ours.decode(8);
+    const { chosen, busiest } = await ours.expertLoad(DECODE);
+    yield `${type}, experts: ${DECODE} tokens chose ${chosen.toFixed(1)} of ${config.numExperts} in each layer, the busiest ${busiest.toFixed(1)} times the mean`;
     const setting = { options, type, path, backend, ours, llama, threads };
     yield* speedRows(setting);
     yield* firstToken(setting);

@@ -69,6 +69,25 @@ export class InferCases {
   }
 
   /**
+   * Generates and counts which experts were chosen: a random model stands for a trained one only where all are, about
+   * equally often.
+   * @returns the mean number of a layer's experts that were chosen, and how often the busiest was, over the mean of all.
+   */
+  async expertLoad(tokens: number): Promise<{ readonly chosen: number; readonly busiest: number }> {
+    const { numHiddenLayers: layers, numExperts, numExpertsPerTok: chosenEach } = this.#engine.config;
+    const counts = new Float64Array(layers * numExperts);
+    const wanted = request(randomWords(1, "experts"), tokens, 1);
+    for await (const { routing } of this.#engine.generate({ ...wanted, routing: true })) {
+      routing?.experts.forEach((expert, slot) => {
+        const at = Math.floor(slot / chosenEach) * numExperts + expert;
+        counts[at] = (counts[at] as number) + 1;
+      });
+    }
+    const mean = (tokens * chosenEach) / numExperts;
+    return { chosen: counts.filter((count) => count > 0).length / layers, busiest: Math.max(...counts) / mean };
+  }
+
+  /**
    * Reads a prompt and another program's greedy continuation, and counts where the engine would have chosen the same.
    * @returns `margin`: the most by which our choice was above theirs; `deviation`: of the logits, to see it against.
    */

@@ -34,8 +34,9 @@ const Q4_K_SPREAD = Math.sqrt(
 );
 
 const SCALE_FIELDS: Readonly<Record<Exclude<RandomType, "F32" | "BF16">, readonly ScaleField[]>> = {
-  Q8_0: [{ offset: 0, unit: 1 / rms(-127, 127) }],
-  Q4_0: [{ offset: 0, unit: 1 / rms(-8, 7) }],
+  // The least value is drawn as zero (see CENTRED): two zeros among 256, or 16, values.
+  Q8_0: [{ offset: 0, unit: 1 / (rms(-127, 127) * Math.sqrt(255 / 256)) }],
+  Q4_0: [{ offset: 0, unit: 1 / (rms(-7, 7) * Math.sqrt(15 / 16)) }],
   // The minimum's factor is such that the weights have a mean of zero.
   Q4_K: [
     { offset: 0, unit: 1 / Q4_K_SPREAD },
@@ -118,9 +119,12 @@ function filler({ name, type, deviation }: RandomMatrix, seed: number): (values:
     offset,
     scales: scaleTable((unit * deviation) / Math.sqrt(13 / 12)),
   }));
+  const centred = CENTRED[type];
   return (values) => {
     const bytes = random.take((values / blockValues) * blockBytes);
-    if (type === "Q8_0") avoidLeast(bytes);
+    if (centred !== undefined) {
+      for (let index = 0; index < bytes.length; index++) bytes[index] = centred[bytes[index] as number] as number;
+    }
     for (const { offset, scales } of fields) {
       for (let block = 0; block < bytes.length; block += blockBytes) {
         // Scale and minimum of a block are drawn together, by its last byte: the mean of the weights stays zero.
@@ -133,10 +137,15 @@ function filler({ name, type, deviation }: RandomMatrix, seed: number): (values:
   };
 }
 
-/** Quantisers give -127 to 127, and kernels may count on it. */
-function avoidLeast(bytes: Uint8Array): void {
-  for (let index = 0; index < bytes.length; index++) if (bytes[index] === 0x80) bytes[index] = 0x81;
-}
+/**
+ * What a byte of random bits becomes, where all of its values would have a mean below zero: -128 becomes 0, and of two
+ * 4-bit values each that is -8 does. A mean far below the spread would do already to make all rows of a product alike, and
+ * with them, after some layers, the experts of all tokens.
+ */
+const CENTRED: Readonly<Partial<Record<RandomType, Uint8Array>>> = {
+  Q8_0: Uint8Array.from({ length: 256 }, (_, byte) => (byte === 0x80 ? 0 : byte)),
+  Q4_0: Uint8Array.from({ length: 256 }, (_, byte) => (byte & 0x0f || 0x08) | (byte & 0xf0 || 0x80)),
+};
 
 const bf16Tables = new Map<string, Uint16Array>();
 

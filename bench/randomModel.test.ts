@@ -73,7 +73,7 @@ describe("random blocks", () => {
   });
 
   it("have scales around the one that gives the wanted spread", () => {
-    // Uniform whole numbers from -8 to 7 have a root mean square of sqrt(21.5).
+    // Whole numbers from -7 to 7, zero twice, have a mean square of 280 / 16.
     const blocks = bytesOf({ type: "Q4_0", rows, columns, deviation });
     const halves = Uint16Array.from({ length: blocks.length / 18 }, (_, block) => {
       return (blocks[18 * block] as number) | ((blocks[18 * block + 1] as number) << 8);
@@ -81,8 +81,8 @@ describe("random blocks", () => {
     const scales = new Float32Array(halves.length);
     f16ToF32(halves, scales);
     const squares = scales.reduce((sum, scale) => sum + scale * scale, 0) / scales.length;
-    expect(Math.sqrt(squares * 21.5)).toBeGreaterThan(0.0195);
-    expect(Math.sqrt(squares * 21.5)).toBeLessThan(0.0205);
+    expect(Math.sqrt(squares * 17.5)).toBeGreaterThan(0.0195);
+    expect(Math.sqrt(squares * 17.5)).toBeLessThan(0.0205);
   });
 
   it("have normal values in bf16", () => {
@@ -95,9 +95,10 @@ describe("random blocks", () => {
     expect(Math.sqrt(squares)).toBeLessThan(0.0205);
   });
 
-  it("never hold -128 in Q8_0", () => {
-    const bytes = bytesOf({ type: "Q8_0", rows, columns, deviation });
-    expect(bytes.every((byte, index) => index % 34 < 2 || byte !== 0x80)).toBe(true);
+  it("have no least values in Q8_0 and Q4_0, so that their mean is zero", () => {
+    const blocks = (type: RandomType) => bytesOf({ type, rows, columns, deviation });
+    expect(blocks("Q8_0").every((byte, index) => index % 34 < 2 || byte !== 0x80)).toBe(true);
+    expect(blocks("Q4_0").every((byte, index) => index % 18 < 2 || ((byte & 0x0f) !== 0 && byte > 0x0f))).toBe(true);
   });
 });
 

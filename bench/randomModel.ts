@@ -20,7 +20,7 @@ import { type RandomVocabulary, randomVocabulary } from "./randomVocabulary.ts";
 const FOLDER = fileURLToPath(new URL(".cache/", import.meta.url));
 const SEED = 1;
 /** Part of the file's name: a change of what is drawn makes a new file. */
-const VERSION = 1;
+const VERSION = 3;
 
 /** Mixes of types under llama.cpp's names for whole files, and its numbers for them (`general.file_type`). */
 export const RANDOM_MODELS = { q4_0: 2, q8_0: 7, q4_k_m: 15, bf16: 32 } as const;
@@ -67,11 +67,12 @@ export interface RandomTensor {
 }
 
 /**
- * Standard deviations. The embedding is large against what each layer adds, so that every token has its own experts; what
- * attention adds is kept small, because it is nearly the same for neighbours.
+ * Standard deviations. The stream of a token is mostly its embedding, to which experts add half as much again: so every
+ * token has its own experts, and logits depend on all layers. What attention adds is kept small: it is nearly the same for
+ * all tokens, and were it as large as in a trained model, it would grow from layer to layer until all chose alike.
  */
 const DEVIATION = 0.02;
-const DEVIATIONS: Readonly<Record<string, number>> = { token_embd: 0.25, attn_output: 0.005 };
+const DEVIATIONS: Readonly<Record<string, number>> = { token_embd: 1, attn_output: 0.00125, ffn_down_exps: 0.06 };
 
 /** All tensors of the file, under GGUF's names. */
 export function randomTensors(mix: RandomModelType, config: ModelConfig, words: RandomVocabulary): RandomTensor[] {
