@@ -119,9 +119,41 @@ async function ensureSource({ notice, signal }: LlamaCppOptions): Promise<string
     run("tar", ["-xzf", archive, "-C", temporary], options),
   );
   const [top] = await readdir(temporary);
+  await mendTiles(join(temporary, top as string, "vendor", "llama.cpp"));
   await rename(join(temporary, top as string), unpacked);
   await rm(temporary, { recursive: true });
   return source;
+}
+
+/** What the tile instructions' header of GCC 12 leaves out: that they read memory. */
+const TILES_READ_MEMORY = `
+#if defined(__GNUC__) && !defined(__clang__)
+#define _tile_loadconfig(config) __asm__ volatile("ldtilecfg (%0)" : : "r"(config) : "memory")
+#undef _tile_loadd
+#define _tile_loadd(dst, base, stride) OLMOE_TILE_LOAD(dst, base, stride)
+#define OLMOE_TILE_LOAD(dst, base, stride) \\
+  __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #dst : : "r"((const void *) (base)), "r"((long) (stride)) : "memory")
+#endif
+
+`;
+
+/**
+ * With GCC 12, which takes the stores before them for useless, llama.cpp's kernels for AMX end in a general protection
+ * fault. Other compilers compute the same with this as without it.
+ */
+async function mendTiles(source: string): Promise<void> {
+  const path = join(source, "ggml", "src", "ggml-cpu", "amx", "mmq.cpp");
+  const text = await readFile(path, "utf8");
+  const place = "inline void ggml_tile_config_init(void) {";
+  if (!text.includes(place)) {
+    throw new UnsupportedError(`peer llama.cpp: ${path} is not as expected: it has no ${place}`, {
+      hint: "pass --no-peers to measure without it",
+    });
+  }
+  await writeFile(
+    path,
+    text.replace(place, () => TILES_READ_MEMORY + place),
+  );
 }
 
 /** At a low priority, and with the compiler's last lines in the error. */
