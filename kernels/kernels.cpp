@@ -12,6 +12,7 @@
 #include "machine.h"
 #include "moe.h"
 #include "norm.h"
+#include "paged.h"
 #include "quantise.h"
 #include "rope.h"
 #include "router.h"

@@ -123,6 +123,25 @@ OLMOE_API void olmoe_attention_backward(const f32* q, isize ldq, const f32* k, i
                                         isize batch, isize length, isize heads, isize kv_heads, isize channels,
                                         f32 scale);
 
+// ---- cache of keys and values ----------------------------------------------------------------------------------------
+
+// The cache is cut into pages of 32 tokens; `pages` is one layer's part of it. `type` is GGML's number of how they hold
+// values: 0 F32, 1 F16, 8 Q8_0 (a scale for each token and 32 channels of a head). For each kv head a page has its keys,
+// [C, 32], then its values, [32, C]; with Q8_0 each of the two is 8-bit values and then scales in f16 (kernels/pages.h). A
+// part of one head takes b = 4, 2 or 1 bytes a value and, with Q8_0, 64 * ceil(C / 32) bytes more; a page 2 * kv_heads such
+// parts. Kernels may read, and never use, up to 64 bytes beyond the last page.
+
+// Row t of k and v, [T, kv_heads * C], goes to the place `slots[t]`, 32 * page + token.
+OLMOE_API void olmoe_cache_store(const f32* k, isize ldk, const f32* v, isize ldv, void* pages, const i32* slots,
+                                 isize tokens, isize kv_heads, isize channels, isize type);
+// Attention as above of `count` sequences, whose queries are the last of their positions, over cached keys and values.
+// sequences[count, 4]: the first row of q, the number of queries, of keys, and the first entry in page_table; page i of a
+// sequence, with its keys 32 i .. 32 i + 31, is page_table[first + i]. `queries` and `keys` are the sums over all sequences.
+// A row's bits follow from its own query, keys and values alone; with F32 they are olmoe_attention_forward's.
+OLMOE_API void olmoe_paged_attention(const f32* q, isize ldq, const void* pages, const i32* page_table,
+                                     const i32* sequences, f32* out, isize ldo, isize count, isize queries, isize keys,
+                                     isize heads, isize kv_heads, isize channels, isize type, f32 scale);
+
 // ---- SwiGLU --------------------------------------------------------------------------------------------------------
 
 // gate_up[T, 2F] holds gate then up: y[T, F] = silu(gate) * up.
@@ -175,12 +194,13 @@ OLMOE_API void olmoe_moe_plan(const i32* expert_ids, i32* offsets, i32* row_slot
 OLMOE_API void olmoe_moe_forward(const f32* x, const f32* gate_up, const f32* down, const f32* weights, const i32* offsets,
                                  const i32* row_slot, const i32* slot_row, f32* hidden, f32* rows, f32* out, isize tokens,
                                  isize experts, isize top_k, isize width, isize inner);
-// Gradients of the above. Overwrites dx[T, D] and dweights[T, K], adds to dgate_up and ddown (each may be null), uses
-// `hidden` up (it holds its own gradient afterwards); rows[R, D] and activation[R, F] are scratch.
+// Gradients of the above. Overwrites dx[T, D] and dweights[T, K], and dgate_up and ddown (each may be null) or, where their
+// flags are set, adds to them; uses `hidden` up (it holds its own gradient afterwards); rows[R, D] and activation[R, F] are
+// scratch.
 OLMOE_API void olmoe_moe_backward(const f32* x, const f32* gate_up, const f32* down, const f32* weights,
                                   const i32* offsets, const i32* row_slot, const i32* slot_row, const f32* dout, f32* hidden,
                                   f32* rows, f32* activation, f32* dx, f32* dweights, f32* dgate_up, f32* ddown,
-                                  isize tokens, isize experts, isize top_k, isize width, isize inner);
+                                  isize accumulate_gate_up, isize accumulate_down, isize tokens, isize experts, isize top_k, isize width, isize inner);
 
 // ---- stored weights --------------------------------------------------------------------------------------------------
 
@@ -221,9 +241,9 @@ OLMOE_API void olmoe_cross_entropy(f32* logits, const i32* labels, f32* losses, 
 
 // ---- optimiser -----------------------------------------------------------------------------------------------------
 
-// One AdamW step with decoupled decay; reads grad * grad_scale and leaves grad at zero. bias1 and bias2 are
+// One AdamW step with decoupled decay; reads grad * grad_scale. bias1 and bias2 are
 // 1 - beta^step.
-OLMOE_API void olmoe_adamw(f32* param, f32* grad, f32* m, f32* v, isize count, f32 lr, f32 beta1, f32 beta2, f32 epsilon,
+OLMOE_API void olmoe_adamw(f32* param, const f32* grad, f32* m, f32* v, isize count, f32 lr, f32 beta1, f32 beta2, f32 epsilon,
                            f32 weight_decay, f32 bias1, f32 bias2, f32 grad_scale);
 
 // Every function above, for the bindings.
@@ -249,6 +269,8 @@ OLMOE_API void olmoe_adamw(f32* param, f32* grad, f32* m, f32* v, isize count, f
   X(rope)                     \
   X(attention_forward)        \
   X(attention_backward)       \
+  X(cache_store)              \
+  X(paged_attention)          \
   X(swiglu_forward)           \
   X(swiglu_backward)          \
   X(router_forward)           \

@@ -7,9 +7,9 @@
  *           that the mathematics needs, twice the forward pass's: what a kernel computes again is not counted.
  *   bytes   that have to be moved at the least: every operand once, or twice where it is read and written.
  *
- * Two counts are upper bounds, because the arguments do not show what the data decides: the rows of the experts are taken
+ * Some counts are not exact, because the arguments do not show what the data decides: the rows of the experts are taken
  * as tokens * topK, as if every slot had its expert, where the caller does not know them; attention is taken as causal,
- * without document borders.
+ * without document borders, and over a cache as that of sequences of equal length.
  */
 import { STORAGE_TYPES } from "../tensor/stored.ts";
 import type { Kernels } from "./kernels.ts";
@@ -28,6 +28,12 @@ const NOTHING = moved(0);
 /** Pairs of a query and a key that it sees, when the queries are the last of `keys` positions. */
 function causalPairs(batch: number, queries: number, keys: number): number {
   return batch * (queries * (keys - queries) + (queries * (queries + 1)) / 2);
+}
+
+/** Bytes of one token's keys and values in pages of a type (GGML's number: F32, F16 or Q8_0). */
+function cachedBytes(kvHeads: number, channels: number, type: number): number {
+  if (type === 8) return 2 * kvHeads * (channels + 2 * Math.ceil(channels / 32));
+  return 2 * kvHeads * channels * (type === 1 ? 2 : 4);
 }
 
 /** Floats of the experts that `rows` rows can reach. */
@@ -101,6 +107,20 @@ export const KERNEL_COSTS: { readonly [K in KernelName]: (...args: Parameters<Ke
     };
   },
 
+  // Read from f32, written in the type of the pages.
+  cacheStore: (...args) => {
+    const [tokens, kvHeads, channels, type] = args.slice(6) as number[] as Numbers4;
+    return { flops: 0, bytes: tokens * (8 * kvHeads * channels + cachedBytes(kvHeads, channels, type)) };
+  },
+  pagedAttention: (...args) => {
+    const [count, queries, keys, heads, kvHeads, channels, type] = args.slice(7) as number[] as Numbers7;
+    const sequences = Math.max(1, count);
+    return {
+      flops: 4 * heads * channels * causalPairs(sequences, queries / sequences, keys / sequences),
+      bytes: 8 * queries * heads * channels + keys * cachedBytes(kvHeads, channels, type),
+    };
+  },
+
   swigluForward: (_gateUp, _y, rows, inner) => moved(3 * rows * inner),
   swigluBackward: (_gateUp, _dy, _dgateUp, rows, inner) => moved(5 * rows * inner),
 
@@ -127,10 +147,13 @@ export const KERNEL_COSTS: { readonly [K in KernelName]: (...args: Parameters<Ke
   },
   // The same three for the gradient of the rows, and as many for the gradient of the weights where it is wanted.
   moeBackward: (...args) => {
-    const [dgateUp, ddown, tokens, experts, topK, width, inner] = args.slice(13) as number[] as Numbers7;
+    const [dgateUp, ddown, addGateUp, addDown, tokens, experts, topK, width, inner] = args.slice(
+      13,
+    ) as number[] as Numbers9;
     const rows = tokens * topK;
     const products = 3 + (dgateUp === 0 ? 0 : 2) + (ddown === 0 ? 0 : 1);
-    const weights = expertWeights(experts, rows, width, inner) * (products === 3 ? 1 : 3);
+    const weights =
+      expertWeights(experts, rows, width, inner) * (1 + (products === 3 ? 0 : addGateUp || addDown ? 2 : 1));
     const activations = 3 * tokens * width + rows * (4 * inner + inner + width);
     return { flops: 2 * products * rows * width * inner, bytes: 4 * (weights + activations) };
   },
@@ -157,17 +180,19 @@ export const KERNEL_COSTS: { readonly [K in KernelName]: (...args: Parameters<Ke
   crossEntropy: (_logits, _labels, _losses, tokens, vocabulary, scale) =>
     moved(tokens * (vocabulary * (scale === 0 ? 1 : 2) + 2)),
 
-  // Parameter, gradient and both moments are read and written.
-  adamw: (_param, _grad, _m, _v, count) => moved(8 * count),
+  // The gradient is read; parameter and both moments are read and written.
+  adamw: (_param, _grad, _m, _v, count) => moved(7 * count),
 };
 
+type Numbers4 = [number, number, number, number];
 type Numbers5 = [number, number, number, number, number];
 type Numbers7 = [number, number, number, number, number, number, number];
+type Numbers9 = [...Numbers7, number, number];
 
 /** Where the arguments of the experts' kernels have the offsets of the experts' rows, and the sizes. */
 export const EXPERT_ARGUMENTS = {
   moeForward: { offsets: 4, tokens: 10, experts: 11, topK: 12 },
-  moeBackward: { offsets: 4, tokens: 15, experts: 16, topK: 17 },
+  moeBackward: { offsets: 4, tokens: 17, experts: 18, topK: 19 },
   storedExperts: { offsets: 6, tokens: 12, experts: 13, topK: 14 },
 } as const satisfies Partial<Record<KernelName, object>>;
 

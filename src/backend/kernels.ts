@@ -177,6 +177,36 @@ export interface Kernels {
     scale: number,
   ): void;
 
+  cacheStore(
+    k: Pointer,
+    ldk: number,
+    v: Pointer,
+    ldv: number,
+    pages: Pointer,
+    slots: Pointer,
+    tokens: number,
+    kvHeads: number,
+    channels: number,
+    type: number,
+  ): void;
+  pagedAttention(
+    q: Pointer,
+    ldq: number,
+    pages: Pointer,
+    pageTable: Pointer,
+    sequences: Pointer,
+    out: Pointer,
+    ldo: number,
+    count: number,
+    queries: number,
+    keys: number,
+    heads: number,
+    kvHeads: number,
+    channels: number,
+    type: number,
+    scale: number,
+  ): void;
+
   swigluForward(gateUp: Pointer, y: Pointer, rows: number, inner: number): void;
   swigluBackward(gateUp: Pointer, dy: Pointer, dgateUp: Pointer, rows: number, inner: number): void;
 
@@ -278,6 +308,8 @@ export interface Kernels {
     dweights: Pointer,
     dgateUp: Pointer,
     ddown: Pointer,
+    accumulateGateUp: Flag,
+    accumulateDown: Flag,
     tokens: number,
     experts: number,
     topK: number,
@@ -372,6 +404,8 @@ export const KERNEL_NAMES = [
   "rope",
   "attentionForward",
   "attentionBackward",
+  "cacheStore",
+  "pagedAttention",
   "swigluForward",
   "swigluBackward",
   "routerForward",

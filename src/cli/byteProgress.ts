@@ -4,7 +4,8 @@ import { formatBytes, formatDuration } from "../report/text.ts";
 import type { Session } from "./common.ts";
 
 export interface ByteProgress {
-  update(progress: { readonly bytes: number; readonly totalBytes: number }): void;
+  /** @param what is being done now. */
+  update(progress: { readonly bytes: number; readonly totalBytes: number }, what?: string): void;
   /** Takes the bar away; to be called whatever the end is. */
   stop(): void;
   /** Time since it was made, as people write it. */
@@ -26,10 +27,11 @@ export function byteProgress({ stderr }: Session): ByteProgress {
     : undefined;
   let drawing = false;
   return {
-    update({ bytes, totalBytes }) {
+    update({ bytes, totalBytes }, what = "") {
       const seconds = (performance.now() - start) / 1000;
       const left = bytes === 0 ? "" : `, ${formatDuration((seconds * (totalBytes - bytes)) / bytes)} left`;
-      const line = `${formatBytes(bytes)} of ${formatBytes(totalBytes)}${left}`;
+      const rate = `${formatBytes(bytes / seconds)}/s`;
+      const line = `${formatBytes(bytes)} of ${formatBytes(totalBytes)}, ${rate}${left}  ${what}`;
       if (drawing) bar?.update(bytes, { line });
       else bar?.start(totalBytes, bytes, { line });
       drawing = true;

@@ -4,6 +4,7 @@ import { convertModel } from "../formats/convert.io.ts";
 import type { StoredWeightDType } from "../formats/huggingface.io.ts";
 import type { ModelFormat } from "../formats/modelFiles.io.ts";
 import { formatBytes, table } from "../report/text.ts";
+import { openChosenBackend } from "./backendOptions.ts";
 import { byteProgress } from "./byteProgress.ts";
 import { type Session, wholeNumber, writeJson } from "./common.ts";
 import { resolveModelFolder } from "./modelFolder.ts";
@@ -59,6 +60,7 @@ async function convert(input: string, output: string, flags: ConvertFlags, sessi
       to: to === undefined ? undefined : FORMATS[to],
       type,
       maxShardBytes,
+      openBackend: () => openChosenBackend({ backend: "auto" }, session),
       signal: session.signal,
       onProgress: progress.update,
       onNotice: (message) => session.stderr.write(`notice: ${message}\n`),

@@ -10,6 +10,7 @@ import { differentBits, faultsOf, type KernelCase, run } from "./harness.ts";
 import { layernormCases } from "./layernormCases.ts";
 import { moeCases, moeForwardCase, moeInputs, oneToken } from "./moeCases.ts";
 import { rmsnormCases, ropeCases, swigluCases } from "./normCases.ts";
+import { pagedCases } from "./pagedCases.ts";
 import { routerCases } from "./routerCases.ts";
 import { storageCases } from "./storageCases.ts";
 import { describeStoredRows, storedCases } from "./storedCases.ts";
@@ -25,6 +26,7 @@ const allCases: readonly KernelCase[] = [
   ...layernormCases,
   ...ropeCases,
   ...attentionCases,
+  ...pagedCases,
   ...swigluCases,
   ...routerCases,
   ...choiceCases,

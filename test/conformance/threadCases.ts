@@ -24,6 +24,7 @@ import {
   swigluBackwardCase,
   swigluForwardCase,
 } from "./normCases.ts";
+import { pagedThreadCases } from "./pagedCases.ts";
 import { routerBackwardCase, routerForwardCase, routerStatsCase } from "./routerCases.ts";
 import { decodeRowsCase, differenceCase, encodeRowsCase } from "./storageCases.ts";
 import { storedEmbeddingCase, storedExpertsCase, storedLinearCase } from "./storedCases.ts";
@@ -56,6 +57,7 @@ export const threadCases: readonly KernelCase[] = [
   attentionForwardCase(attention),
   attentionForwardCase({ queries: 1, keys: 1500, heads: 4 }),
   attentionBackwardCase(attention),
+  ...pagedThreadCases,
   swigluForwardCase(501, 200),
   swigluBackwardCase(501, 200, false),
   routerForwardCase(router),

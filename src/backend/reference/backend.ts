@@ -15,6 +15,7 @@ import { Heap, type Memory } from "./heap.ts";
 import { layernormBackward, layernormForward } from "./layernorm.ts";
 import { cpuFeatures, fmaBurst, readBurst, setThreads } from "./machine.ts";
 import { moeBackward, moeForward, moePlan } from "./moe.ts";
+import { cacheStore, pagedAttention } from "./paged.ts";
 import { encodeRows } from "./quantise.ts";
 import { rmsnormBackward, rmsnormForward } from "./rmsnorm.ts";
 import { rope } from "./rope.ts";
@@ -61,6 +62,8 @@ export function referenceKernels(memory: Memory): Kernels {
     rope: rope(memory),
     attentionForward: attentionForward(memory),
     attentionBackward: attentionBackward(memory),
+    cacheStore: cacheStore(memory),
+    pagedAttention: pagedAttention(memory),
     swigluForward: swigluForward(memory),
     swigluBackward: swigluBackward(memory),
     routerForward: routerForward(memory),
