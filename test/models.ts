@@ -42,7 +42,12 @@ export function createDecoder(
 }
 
 /** An empty sequence over pages of its own, which hold f32 unless asked otherwise. */
-export function createCache(backend: Backend, { config }: Decoder, tokens: number, type: CacheType = "f32") {
+export function createCache(
+  backend: Backend,
+  { config }: Pick<Decoder, "config">,
+  tokens: number,
+  type: CacheType = "f32",
+) {
   return new PagePool(backend, config, { pages: PagePool.pagesFor(tokens), type }).sequence();
 }
 

@@ -10,12 +10,11 @@ import { availableBackends } from "../../src/backend/io.ts";
 import { createReferenceBackend } from "../../src/backend/reference/backend.ts";
 import { openStored } from "../../src/formats/stored.io.ts";
 import { tokenLogProbs } from "../../src/infer/score.ts";
-import { KeyValueCache } from "../../src/model/cache.ts";
 import { Decoder } from "../../src/model/decoder.ts";
 import type { WeightSource } from "../../src/model/weights.ts";
 import { Arena } from "../../src/tensor/arena.ts";
 import type { Activations } from "../../src/tensor/stored.ts";
-import { logitsOf } from "../models.ts";
+import { createCache, logitsOf } from "../models.ts";
 import { parityPath, parityPresent, readTensors } from "./fixtures.ts";
 
 const kernelBackends = await availableBackends();
@@ -23,7 +22,10 @@ const named = [...kernelBackends, createReferenceBackend()].map(
   (backend) => [`${backend.name} ${backend.isa}`, backend] as const,
 );
 
-/** Largest difference of llama.cpp's logits from those of the decoded weights (README-tools.md). */
+/**
+ * Largest difference of llama.cpp's logits from those of the decoded weights (README-tools.md), which is what rounding
+ * activations does. Its own rounding and this one differ a little, by the f16 in which it keeps scales.
+ */
 const SPREADS = {
   narrow: { f32: 4.3e-6, f16: 0.0049, bf16: 0.032, Q8_0: 0.12, Q4_0: 0.13 },
   wide: { Q4_0: 0.16, Q4_K_M: 0.26, Q5_K_M: 0.21, Q6_K: 0.21 },
@@ -63,16 +65,18 @@ function largestDifference(a: ArrayLike<number>, b: ArrayLike<number>): number {
 
 /** The most probable ids, one after another, each from the logits of a cached pass; and the first pass's logits. */
 function greedy(backend: Backend, decoder: Decoder<WeightSource>, prompt: readonly number[], count: number): number[] {
-  const cache = new KeyValueCache(backend, decoder.config, 1, prompt.length + count);
+  const cache = createCache(backend, decoder, prompt.length + count);
   const ids: number[] = [];
   let input: readonly number[] = prompt;
   for (let step = 0; step < count; step++) {
-    const logits = logitsOf(backend, decoder, input, { cache }).slice(-decoder.config.vocabSize);
+    const logits = logitsOf(backend, decoder, input, { sequences: [{ tokens: input.length, cache }] }).slice(
+      -decoder.config.vocabSize,
+    );
     const best = logits.indexOf(Math.max(...logits));
     ids.push(best);
     input = [best];
   }
-  cache.dispose();
+  cache.pool.dispose();
   return ids;
 }
 
@@ -98,7 +102,9 @@ describe.skipIf(!parityPresent)("GGUF models (skipped where the reference values
         const path = parityPath(`gguf/${model}/tiny-${type}.gguf`);
         await withModel(backend, path, "q8", (decoder) => {
           const logits = logitsOf(backend, decoder, prompt_ids);
-          expect(largestDifference(logits, expected.f32(`${type}.llamacpp`))).toBeLessThan(Math.max(spread, 2e-5));
+          expect(largestDifference(logits, expected.f32(`${type}.llamacpp`))).toBeLessThan(
+            Math.max(1.1 * spread, 2e-5),
+          );
           const close = margins.findIndex((margin) => type !== "f32" && margin < 2 * spread);
           const count = close < 0 ? ids.length : close;
           expect(greedy(backend, decoder, prompt_ids, count)).toEqual(ids.slice(0, count));
@@ -133,10 +139,12 @@ describe.skipIf(!parityPresent)("laws of stored weights, on whole models", () =>
       await withModel(backend, path, activations, (decoder) => {
         const ids = Array.from({ length: 23 }, (_, i) => (i * 37) % 500);
         const whole = logitsOf(backend, decoder, ids);
-        const cache = new KeyValueCache(backend, decoder.config, 1, ids.length);
+        const cache = createCache(backend, decoder, ids.length);
         const parts = [ids.slice(0, 6), ...ids.slice(6, 15).map((id) => [id]), ids.slice(15)];
-        const pieces = parts.flatMap((part) => [...logitsOf(backend, decoder, part, { cache })]);
-        cache.dispose();
+        const pieces = parts.flatMap((part) => [
+          ...logitsOf(backend, decoder, part, { sequences: [{ tokens: part.length, cache }] }),
+        ]);
+        cache.pool.dispose();
         expect(pieces).toEqual([...whole]);
       });
     });
