@@ -38,6 +38,14 @@ export {
 export { runSweep, type SweepEvent, type SweepOptions, type SweepOutcome } from "./experiments/sweep.io.ts";
 export type { SweepResult } from "./experiments/sweepResult.ts";
 export { type OpenModelOptions, openModel, readParameters, saveModel } from "./formats/model.io.ts";
+export {
+  type Quantization,
+  type QuantizedTensor,
+  type QuantizeOptions,
+  type QuantizeProgress,
+  quantizeModel,
+} from "./formats/quantize.io.ts";
+export { QUANTIZE_PRESETS, type QuantizePreset } from "./formats/quantizePresets.ts";
 // Generation and scoring.
 export {
   type FinishReason,
