@@ -37,6 +37,16 @@ export {
 // Sweeps: variants of a recipe, trained and compared.
 export { runSweep, type SweepEvent, type SweepOptions, type SweepOutcome } from "./experiments/sweep.io.ts";
 export type { SweepResult } from "./experiments/sweepResult.ts";
+export { type OpenModelOptions, openModel, readParameters, saveModel } from "./formats/model.io.ts";
+export {
+  type Quantization,
+  type QuantizedTensor,
+  type QuantizeOptions,
+  type QuantizeProgress,
+  quantizeModel,
+} from "./formats/quantize.io.ts";
+export { QUANTIZE_PRESETS, type QuantizePreset } from "./formats/quantizePresets.ts";
+// Generation and scoring.
 // Model files: GGUF, conversion, models opened with their weights as files hold them.
 export { type Conversion, type ConvertOptions, convertModel } from "./formats/convert.io.ts";
 export {
