@@ -9,6 +9,7 @@ import { serveExample } from "../../examples/browser/serve.ts";
 import { OlmoeModel } from "../../src/infer/model.io.ts";
 import type { TextResult } from "../../src/infer/textGeneration.ts";
 import { temporaryFolder, writeTinyModel } from "../cli/harness.ts";
+import { parityPath, parityPresent } from "../parity/fixtures.ts";
 import { setup } from "../policy/repository.ts";
 import { EXECUTABLE, launch, PLACE } from "./chromium.ts";
 
@@ -100,6 +101,23 @@ describe.skipIf(EXECUTABLE === undefined)(`examples/browser in ${PLACE}`, () => 
     await page.click("#stop");
     await page.waitForSelector("#generate:enabled");
     expect(await status()).toMatch(/^\d+ tokens(, [\d.]+ tokens\/s)?; cancelled$/);
+  });
+
+  it.skipIf(!parityPresent)("opens a GGUF file from an address (reference values absent: skipped)", async () => {
+    const path = parityPath("gguf/narrow/tiny-Q8_0.gguf");
+    await using model = await OlmoeModel.open(path, { backend: "wasm", threads: 1, inProcess: true });
+    const options = { maxTokens: 12, temperature: 0.8, seed: 1 };
+    const { text } = await model.generate("the cat", options).result;
+    const address = new URL("/tiny-Q8_0.gguf", page.url()).href;
+    await page.route(address, async (route) => route.fulfill({ body: await readFile(path) }));
+    await page.fill("#url", address);
+    await page.setInputFiles("#files", []);
+    await page.click("#open button");
+    await page.locator("#status", { hasText: "context of 256" }).waitFor();
+    for (const [name, value] of Object.entries(options)) await page.fill(`#${name}`, String(value));
+    await page.click("#generate");
+    await ended();
+    expect(await page.textContent("#output")).toBe(text);
   });
 
   it("asks no other server for anything, and has no faults", () => {
