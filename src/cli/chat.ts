@@ -10,7 +10,7 @@ import { describeBackend } from "./backendOptions.ts";
 import type { Session } from "./common.ts";
 import { addGenerationOptions, type GenerationFlags, printable, textOptions } from "./generationOptions.ts";
 import { Interrupted, LineReader } from "./lineReader.ts";
-import { addModelOptions, MODEL_ARGUMENT, type ModelFlags, openModel } from "./modelOptions.ts";
+import { addModelOptions, MODEL_ARGUMENT, type ModelFlags, withModel } from "./modelOptions.ts";
 
 interface ChatFlags extends ModelFlags, GenerationFlags {
   readonly system?: string;
@@ -49,21 +49,22 @@ export function register(command: Command, session: Session): void {
 
 async function chat(path: string, flags: ChatFlags, session: Session): Promise<void> {
   const options = textOptions(flags);
-  await using model = await openModel(path, flags, session);
-  // Says at once that a base model has no template, and not after the first message.
-  if (!model.info.chat) model.chatPrompt([]);
-  const { stdin, stderr, signal } = session;
-  if (stdin.isTTY) {
-    stderr.write(`${model.info.path}; ${describeBackend(model.info.backend)}; /help lists the commands\n`);
-  }
-  const conversation = new Conversation(model, flags.system, options, session);
-  session.onInterrupt(conversation.interrupt);
-  signal.addEventListener("abort", conversation.close, { once: true });
-  try {
-    await conversation.run();
-  } finally {
-    conversation.close();
-  }
+  await withModel(path, flags, session, async (model) => {
+    // Says at once that a base model has no template, and not after the first message.
+    if (!model.info.chat) model.chatPrompt([]);
+    const { stdin, stderr, signal } = session;
+    if (stdin.isTTY) {
+      stderr.write(`${model.info.path}; ${describeBackend(model.info.backend)}; /help lists the commands\n`);
+    }
+    const conversation = new Conversation(model, flags.system, options, session);
+    session.onInterrupt(conversation.interrupt);
+    signal.addEventListener("abort", conversation.close, { once: true });
+    try {
+      await conversation.run();
+    } finally {
+      conversation.close();
+    }
+  });
 }
 
 /** What is asked and answered, and the commands in between. */

@@ -51,10 +51,24 @@ export function addModelOptions(command: Command): Command {
 }
 
 /**
- * Opens a model for a command, in this process: a command has nothing else to do meanwhile.
+ * Opens a model for a command, in this process (a command has nothing else to do meanwhile), and closes it after `use`.
  * @throws UsageError for options that contradict each other; else as `OlmoeModel.open`.
  */
-export async function openModel(path: string, flags: ModelFlags, { stderr, signal }: Session): Promise<OlmoeModel> {
+export async function withModel(
+  path: string,
+  flags: ModelFlags,
+  session: Session,
+  use: (model: OlmoeModel) => Promise<void>,
+): Promise<void> {
+  const model = await openModel(path, flags, session);
+  try {
+    await use(model);
+  } finally {
+    await model.close();
+  }
+}
+
+async function openModel(path: string, flags: ModelFlags, { stderr, signal }: Session): Promise<OlmoeModel> {
   const { backend, isa, threads, context, ropeScaling, cacheType, activations } = flags;
   if (isa !== undefined && backend !== "auto" && backend !== "native") {
     throw new UsageError(`--isa: "${isa}", the ${backend} backend has no choice of instruction sets`);

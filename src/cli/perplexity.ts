@@ -1,10 +1,11 @@
 /** `olmoe perplexity`: how well a model predicts a file, in strided windows. */
 import type { Command } from "commander";
+import type { OlmoeModel } from "../infer/model.io.ts";
 import type { Perplexity } from "../infer/perplexity.ts";
 import { formatBytes, formatCount, formatDuration, formatRate, table } from "../report/text.ts";
 import { describeBackend } from "./backendOptions.ts";
 import { type Session, wholeNumber, writeJson } from "./common.ts";
-import { addModelOptions, MODEL_ARGUMENT, type ModelFlags, openModel } from "./modelOptions.ts";
+import { addModelOptions, MODEL_ARGUMENT, type ModelFlags, withModel } from "./modelOptions.ts";
 import { ProgressLine } from "./progressLine.ts";
 import { readTextFile } from "./score.ts";
 
@@ -33,36 +34,39 @@ export function register(command: Command, session: Session): void {
 }
 
 async function perplexity(path: string, file: string, flags: PerplexityFlags, session: Session): Promise<void> {
-  const { signal } = session;
   const text = await readTextFile(file, "perplexity", session);
-  await using model = await openModel(path, flags, session);
-  const context = model.info.context;
-  const stride = flags.stride ?? Math.max(1, context >> 1);
+  await withModel(path, flags, session, async (model) => {
+    const { context, backend } = model.info;
+    const stride = flags.stride ?? Math.max(1, context >> 1);
+    const started = performance.now();
+    const result = await measure(model, text, stride, session);
+    const seconds = (performance.now() - started) / 1000;
+    if (flags.json) {
+      writeJson(session, { model: model.info.path, file, context, stride, ...result });
+      return;
+    }
+    session.stdout.write(`${table(rows(result))}\n`);
+    const rate = formatRate(result.tokens / seconds, "tokens");
+    const windows = `windows of ${context} tokens, ${stride} apart`;
+    session.stderr.write(`${windows}; ${formatDuration(seconds)}, ${rate}; ${describeBackend(backend)}\n`);
+  });
+}
+
+/** Measures with a live line on standard error. */
+async function measure(model: OlmoeModel, text: string, stride: number, session: Session): Promise<Perplexity> {
   const progress = new ProgressLine(session);
-  const started = performance.now();
-  let result: Perplexity;
   try {
-    result = await model.perplexity(text, {
+    return await model.perplexity(text, {
       stride,
-      signal,
-      onProgress: ({ tokens, logprob, of }) =>
-        progress.show(
-          tokens / of,
-          `${formatCount(tokens)} tokens, perplexity ${Math.exp(-logprob / tokens).toFixed(3)}`,
-        ),
+      signal: session.signal,
+      onProgress: ({ tokens, logprob, of }) => {
+        const soFar = Math.exp(-logprob / tokens).toFixed(3);
+        progress.show(tokens / of, `${formatCount(tokens)} tokens, perplexity ${soFar}`);
+      },
     });
   } finally {
     progress.stop();
   }
-  const seconds = (performance.now() - started) / 1000;
-  if (flags.json) {
-    writeJson(session, { model: model.info.path, file, context, stride, ...result });
-    return;
-  }
-  session.stdout.write(`${table(rows(result))}\n`);
-  const rate = formatRate(result.tokens / seconds, "tokens");
-  const windows = `windows of ${context} tokens, ${stride} apart`;
-  session.stderr.write(`${windows}; ${formatDuration(seconds)}, ${rate}; ${describeBackend(model.info.backend)}\n`);
 }
 
 function rows(result: Perplexity): string[][] {

@@ -8,7 +8,7 @@ import { formatDuration, formatRate, table } from "../report/text.ts";
 import { describeBackend } from "./backendOptions.ts";
 import { readInput, type Session, wholeNumber, writeJson } from "./common.ts";
 import { addGenerationOptions, type GenerationFlags, printable, textOptions } from "./generationOptions.ts";
-import { addModelOptions, MODEL_ARGUMENT, type ModelFlags, openModel } from "./modelOptions.ts";
+import { addModelOptions, MODEL_ARGUMENT, type ModelFlags, withModel } from "./modelOptions.ts";
 
 interface RunFlags extends ModelFlags, GenerationFlags {
   readonly prompt?: string;
@@ -52,16 +52,17 @@ async function run(path: string, flags: RunFlags, session: Session): Promise<voi
   const options = { ...textOptions(flags), logprobs, signal: session.signal };
   const prompt = flags.prompt ?? (await readPrompt(session));
   if (options.stop?.includes("")) throw new UsageError('--stop: "", expected a text of at least one character');
-  await using model = await openModel(path, flags, session);
-  const texts = model.generateTexts(prompt, { ...options, n });
-  if (json) {
-    const results = await Promise.all(texts.map(({ result }) => result));
-    writeJson(session, jsonOf(model, prompt, results, logprobs !== undefined));
-    return;
-  }
-  // All at once: the engine computes them together. Their faults show when their turn comes.
-  for (const text of texts) text.result.catch(() => undefined);
-  for (const [index, text] of texts.entries()) await show(text, { index, n }, model, session);
+  await withModel(path, flags, session, async (model) => {
+    const texts = model.generateTexts(prompt, { ...options, n });
+    if (json) {
+      const results = await Promise.all(texts.map(({ result }) => result));
+      writeJson(session, jsonOf(model, prompt, results, logprobs !== undefined));
+      return;
+    }
+    // All at once: the engine computes them together. Their faults show when their turn comes.
+    for (const text of texts) text.result.catch(() => undefined);
+    for (const [index, text] of texts.entries()) await show(text, { index, n }, model, session);
+  });
 }
 
 async function readPrompt(session: Session): Promise<string> {

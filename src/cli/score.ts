@@ -6,7 +6,7 @@ import { DataError } from "../errors.ts";
 import type { TextScore } from "../infer/model.ts";
 import { readInput, type Session, writeJson } from "./common.ts";
 import { printable } from "./generationOptions.ts";
-import { addModelOptions, MODEL_ARGUMENT, type ModelFlags, openModel } from "./modelOptions.ts";
+import { addModelOptions, MODEL_ARGUMENT, type ModelFlags, withModel } from "./modelOptions.ts";
 
 interface ScoreFlags extends ModelFlags {
   readonly json?: boolean;
@@ -43,18 +43,18 @@ export async function readTextFile(file: string, command: string, session: Sessi
 async function score(path: string, file: string, flags: ScoreFlags, session: Session): Promise<void> {
   const text = await readTextFile(file, "score", session);
   const lines = text === "" ? [] : text.replace(/\r?\n$/, "").split(/\r?\n/);
-  await using model = await openModel(path, flags, session);
-  const scores = await model.score(lines, { signal: session.signal });
-  if (flags.json) {
-    const texts = scores.map((one, index) => describe(one, lines[index] as string));
-    writeJson(session, { model: model.info.path, texts });
-    return;
-  }
-  for (const [index, one] of scores.entries()) {
-    const { logprob, ids, bitsPerByte } = one;
-    const line = printable(lines[index] as string);
-    session.stdout.write(`${logprob.toFixed(4)}\t${ids.length}\t${bitsPerByte.toFixed(4)}\t${line}\n`);
-  }
+  await withModel(path, flags, session, async (model) => {
+    const scores = await model.score(lines, { signal: session.signal });
+    if (flags.json) {
+      const texts = scores.map((one, index) => describe(one, lines[index] as string));
+      writeJson(session, { model: model.info.path, texts });
+      return;
+    }
+    for (const [index, { logprob, ids, bitsPerByte }] of scores.entries()) {
+      const line = printable(lines[index] as string);
+      session.stdout.write(`${logprob.toFixed(4)}\t${ids.length}\t${bitsPerByte.toFixed(4)}\t${line}\n`);
+    }
+  });
 }
 
 function describe({ ids, logprobs, logprob, bytes, bitsPerByte }: TextScore, text: string) {

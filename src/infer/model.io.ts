@@ -83,7 +83,8 @@ async function openFiles(path: string, options: OpenOptions) {
     const context = { notice: (message: string) => onNotice?.(message), progress: (done: unknown) => tell(done) };
     return openEngine(opening, context, signal);
   }
-  const module = new URL("./opener.io.js", import.meta.url);
+  // Beside this file, in its sources and in its compiled form.
+  const module = import.meta.url.replace(/model(\.io\.[jt]s)$/, "opener$1");
   return openWorkerEngine<OpenedFacts>(module, opening, { signal, onNotice, onProgress: (done) => tell(done) });
 
   function tell(done: unknown): void {

@@ -17,13 +17,14 @@ export interface EngineOpening {
   /** A GGUF file or a folder. */
   readonly path: string;
   /** What tells a changed file from the one that is open already. */
-  readonly version: string;
-  readonly backend: BackendName | "auto";
-  readonly isa: InstructionSet | undefined;
-  readonly threads: number | undefined;
-  readonly activations: Activations | undefined;
-  readonly ropeScaling: RopeScaling | undefined;
-  readonly engine: EngineOptions;
+  readonly version?: string | undefined;
+  /** Default "auto". */
+  readonly backend?: BackendName | "auto" | undefined;
+  readonly isa?: InstructionSet | undefined;
+  readonly threads?: number | undefined;
+  readonly activations?: Activations | undefined;
+  readonly ropeScaling?: RopeScaling | undefined;
+  readonly engine?: EngineOptions | undefined;
 }
 
 /** What there is to say of an opened model besides its config. */
@@ -45,7 +46,7 @@ export async function openEngine(
   const { path, isa, threads, activations, ropeScaling } = opening;
   progress({ stage: "backend" });
   const backend = await openBackend({
-    backend: isa === undefined ? opening.backend : "native",
+    backend: isa === undefined ? (opening.backend ?? "auto") : "native",
     ...(isa === undefined ? {} : { isa }),
     ...(threads === undefined ? {} : { threads }),
     onNotice: notice,

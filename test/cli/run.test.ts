@@ -95,7 +95,10 @@ describe("olmoe run", () => {
     const shown = await olmoe(["run", model, ...greedy, "--stop", stop, ...reference]);
     expect(shown.stdout).toBe(`${rest.text}\n`);
     expect(shown.stderr).toContain(`new, ended by --stop ${JSON.stringify(stop)}; `);
-    expect((await runJson(model, ...greedy, "--stop", "never said")).rest).toMatchObject({ text, finishReason: "length" });
+    expect((await runJson(model, ...greedy, "--stop", "never said")).rest).toMatchObject({
+      text,
+      finishReason: "length",
+    });
     expect((await olmoe(["run", model, ...greedy, "--stop", ""])).stderr).toBe(
       'olmoe: --stop: "", expected a text of at least one character\nhint: "olmoe run --help" shows the usage\n',
     );
