@@ -50,18 +50,17 @@ INLINE void each_score(const f32* scores, Visible see, isize keys, f32 hidden, F
   }
 }
 
-// Turns one row of raw scores into exp((score - maximum) * scale), zero outside what is visible. Updates the running
-// maximum of the raw scores and the sum; returns the factor for what was summed up before.
-INLINE f32 softmax_row(f32* scores, Visible see, isize keys, f32 scale, f32& maximum_so_far, f32& sum_so_far) {
+// The largest score that a query sees, -infinity where there is none; not-a-number is left out.
+INLINE f32 highest_score(const f32* scores, Visible see, isize keys) {
   const f32 nothing = -__builtin_inff();
   vf best = splat(nothing);
   each_score(scores, see, keys, nothing, [&](isize, vf x) INLINE_LAMBDA { best = maximum(x, best); });
-  f32 highest = max_lanes(best);
-  if (!(highest > maximum_so_far)) highest = maximum_so_far;
-  if (see.high <= see.low) {
-    memset(scores, 0, (size_t)keys * sizeof(f32));
-    return 1;
-  }
+  return max_lanes(best);
+}
+
+// Turns scores into exp((score - highest) * scale), zero outside what is visible; returns their sum.
+INLINE f32 exponentials(f32* scores, Visible see, isize keys, f32 scale, f32 highest) {
+  const f32 nothing = -__builtin_inff();
   // Where every score is -infinity or not a number there is no maximum to take off, and the latter must stay to be seen.
   vf sum = splat(0.0f), factor = splat(scale), most = splat(highest == nothing ? 0 : highest);
   each_score(scores, see, keys, nothing, [&](isize j, vf x) INLINE_LAMBDA {
@@ -69,55 +68,101 @@ INLINE f32 softmax_row(f32* scores, Visible see, isize keys, f32 scale, f32& max
     sum += p;
     store(scores + j, p);
   });
-  f32 correction = maximum_so_far == highest ? 1 : __builtin_expf((maximum_so_far - highest) * scale);
-  maximum_so_far = highest;
-  sum_so_far = sum_so_far * correction + sum_lanes(sum);
-  return correction;
+  return sum_lanes(sum);
+}
+
+// A query's largest raw score so far and the sum of exponentials under it.
+struct RunningSoftmax {
+  f32 highest = -__builtin_inff(), sum = 0;
+  // Takes in the sum over more keys, under a maximum that is no lower; returns the factor for what was summed up before.
+  INLINE f32 take(RunningSoftmax& state, f32 highest, f32 sum, f32 scale) {
+    f32 correction = state.highest == highest ? 1 : __builtin_expf((state.highest - highest) * scale);
+    state.highest = highest;
+    state.sum = state.sum * correction + sum;
+    return correction;
+  }
+};
+
+// Turns one row of raw scores into exponentials under the running maximum; returns the factor for what was summed up before.
+INLINE f32 softmax_row(f32* scores, Visible see, isize keys, f32 scale, RunningSoftmax& state) {
+  f32 highest = highest_score(scores, see, keys);
+  if (!(highest > state.highest)) highest = state.highest;
+  if (see.high <= see.low) {
+    memset(scores, 0, (size_t)keys * sizeof(f32));
+    return 1;
+  }
+  f32 sum = exponentials(scores, see, keys, scale, highest);
+  return RunningSoftmax::take(state, highest, sum, scale);
+}
+
+// Neighbouring queries of one head, the first of them at `position` in its sequence.
+struct QueryRows {
+  const f32* q;
+  isize ldq;
+  f32* out;
+  isize ldo;
+  RunningSoftmax* states;
+  const i32* kv_start;  // or null
+  isize count, position;
+};
+
+INLINE void begin_rows(const QueryRows& rows, isize channels) {
+  for (isize i = 0; i < rows.count; i++) {
+    rows.states[i] = RunningSoftmax();
+    memset(rows.out + i * rows.ldo, 0, (size_t)channels * sizeof(f32));
+  }
+}
+
+// Adds what the queries see of one tile of keys to their rows of out.
+static void attend_to_keys(const QueryRows& rows, const PanelsOfB& keys_across, const PanelsOfB& values, isize first_key,
+                           isize count, isize channels, f32 scale) {
+  f32* scores = scratch(SLOT_F, FORWARD_QUERIES * FORWARD_KEYS);
+  isize first = first_key > rows.position ? first_key - rows.position : 0;  // earlier queries see nothing of this tile
+  for (isize i = first / FORWARD_QUERIES * FORWARD_QUERIES; i < rows.count; i += FORWARD_QUERIES) {
+    isize m = minimum(FORWARD_QUERIES, rows.count - i), seen = minimum(count, rows.position + i + m - first_key);
+    f32* out = rows.out + i * rows.ldo;
+    multiply_tile_rows(m, seen, channels, rows.q + i * rows.ldq, rows.ldq, keys_across, scores, FORWARD_KEYS, false);
+    for (isize r = 0; r < m; r++) {
+      Visible see = visible_keys(rows.kv_start, i + r, rows.position + i + r, first_key, seen);
+      f32 factor = softmax_row(scores + r * FORWARD_KEYS, see, seen, scale, rows.states[i + r]);
+      if (factor != 1) scale_row(out + r * rows.ldo, channels, factor);
+    }
+    multiply_tile_rows(m, channels, seen, scores, FORWARD_KEYS, values, out, rows.ldo, true);
+  }
+}
+
+INLINE void finish_rows(const QueryRows& rows, isize channels) {
+  for (isize i = 0; i < rows.count; i++)
+    if (rows.states[i].sum != 0) scale_row(rows.out + i * rows.ldo, channels, 1 / rows.states[i].sum);
 }
 
 OLMOE_API void olmoe_attention_forward(const f32* q, isize ldq, const f32* k, isize ldk, const f32* v, isize ldv, f32* out,
                                        isize ldo, f32* lse, const i32* kv_start, isize batch, isize queries, isize keys,
                                        isize kv_stride, isize heads, isize kv_heads, isize channels, f32 scale) {
-  isize group = heads / kv_heads, before = keys - queries;
+  isize group = heads / kv_heads;
   parallel_for(batch * kv_heads, [&](isize task) {
     isize b = task / kv_heads, kv_head = task % kv_heads;
-    f32* highest = scratch(SLOT_C, 2 * group * queries);
-    f32* sums = highest + group * queries;
-    for (isize i = 0; i < group * queries; i++) {
-      highest[i] = -__builtin_inff();
-      sums[i] = 0;
-    }
-    auto out_row = [&](isize h, isize i) { return out + (b * queries + i) * ldo + (kv_head * group + h) * channels; };
-    for (isize h = 0; h < group; h++)
-      for (isize i = 0; i < queries; i++) memset(out_row(h, i), 0, (size_t)channels * sizeof(f32));
-
+    RunningSoftmax* states = (RunningSoftmax*)scratch(SLOT_C, 2 * group * queries);
+    auto rows_of_head = [&](isize h) -> QueryRows {
+      isize row = b * queries, column = (kv_head * group + h) * channels;
+      return {q + row * ldq + column, ldq,     out + row * ldo + column, ldo, states + h * queries,
+              kv_start ? kv_start + row : nullptr, queries, keys - queries};
+    };
+    for (isize h = 0; h < group; h++) begin_rows(rows_of_head(h), channels);
     for (isize j = 0; j < keys; j += FORWARD_KEYS) {
       isize count = minimum(FORWARD_KEYS, keys - j);
       isize row = b * kv_stride + j;
       PanelsOfB keys_across = panels_of({k + row * ldk + kv_head * channels, ldk, true}, 0, channels, 0, count, SLOT_D);
       PanelsOfB values = panels_of({v + row * ldv + kv_head * channels, ldv, false}, 0, count, 0, channels, SLOT_E);
-      f32* scores = scratch(SLOT_F, FORWARD_QUERIES * FORWARD_KEYS);
-      isize first = j > before ? j - before : 0;  // earlier queries see nothing of this tile
-      for (isize h = 0; h < group; h++)
-        for (isize i = first / FORWARD_QUERIES * FORWARD_QUERIES; i < queries; i += FORWARD_QUERIES) {
-          isize m = minimum(FORWARD_QUERIES, queries - i), seen = minimum(count, before + i + m - j);
-          const f32* query = q + (b * queries + i) * ldq + (kv_head * group + h) * channels;
-          multiply_tile_rows(m, seen, channels, query, ldq, keys_across, scores, FORWARD_KEYS, false);
-          for (isize r = 0; r < m; r++) {
-            isize state = h * queries + i + r;
-            Visible see = visible_keys(kv_start, b * queries + i + r, before + i + r, j, seen);
-            f32 factor = softmax_row(scores + r * FORWARD_KEYS, see, seen, scale, highest[state], sums[state]);
-            if (factor != 1) scale_row(out_row(h, i + r), channels, factor);
-          }
-          multiply_tile_rows(m, channels, seen, scores, FORWARD_KEYS, values, out_row(h, i), ldo, true);
-        }
+      for (isize h = 0; h < group; h++) attend_to_keys(rows_of_head(h), keys_across, values, j, count, channels, scale);
     }
-    for (isize h = 0; h < group; h++)
-      for (isize i = 0; i < queries; i++) {
-        isize state = h * queries + i;
-        if (sums[state] != 0) scale_row(out_row(h, i), channels, 1 / sums[state]);
-        if (lse) lse[(b * heads + kv_head * group + h) * queries + i] = highest[state] * scale + __builtin_logf(sums[state]);
+    for (isize h = 0; h < group; h++) {
+      finish_rows(rows_of_head(h), channels);
+      for (isize i = 0; i < queries && lse; i++) {
+        const RunningSoftmax& state = states[h * queries + i];
+        lse[(b * heads + kv_head * group + h) * queries + i] = state.highest * scale + __builtin_logf(state.sum);
       }
+    }
   });
 }
 

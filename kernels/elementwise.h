@@ -79,3 +79,40 @@ OLMOE_API isize olmoe_first_nonfinite(const f32* x, isize count) {
     if (found[part] >= 0) return found[part];
   return -1;
 }
+
+// One chain of sums for each lane, as in squares_of; a plain sum waits for itself.
+static void difference_of(const f32* a, const f32* b, f64* out, isize count) {
+  constexpr int CHAINS = 2 * LANES;
+  f64 error[CHAINS] = {}, square[CHAINS] = {}, most[CHAINS] = {}, lost[CHAINS] = {};
+  auto add = [&](int chain, f64 x, f64 y) INLINE_LAMBDA {
+    f64 size = __builtin_fabs(y - x);
+    error[chain] += size * size;
+    square[chain] += x * x;
+    most[chain] = size > most[chain] ? size : most[chain];
+    lost[chain] += y - y == 0 ? 0 : 1;
+  };
+  isize i = 0;
+  for (; i + CHAINS <= count; i += CHAINS)
+    for (int j = 0; j < CHAINS; j++) add(j, a[i + j], b[i + j]);
+  for (; i < count; i++) add(0, a[i], b[i]);
+  for (int j = 0; j < CHAINS; j++) {
+    out[0] += error[j];
+    out[1] += square[j];
+    out[2] = most[j] > out[2] ? most[j] : out[2];
+    out[3] += lost[j];
+  }
+}
+
+OLMOE_API void olmoe_difference(const f32* a, const f32* b, f64* out, isize count) {
+  f64 parts[MOST_PARTS][4] = {};
+  parallel_parts(count, TASK_ELEMENTS, [&](isize part, isize begin, isize end) {
+    difference_of(a + begin, b + begin, parts[part], end - begin);
+  });
+  for (int j = 0; j < 4; j++) out[j] = 0;
+  for (const f64* part : parts) {
+    out[0] += part[0];
+    out[1] += part[1];
+    out[2] = part[2] > out[2] ? part[2] : out[2];
+    out[3] += part[3];
+  }
+}

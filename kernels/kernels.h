@@ -26,7 +26,7 @@ typedef intptr_t isize;
 // ---- machine -------------------------------------------------------------------------------------------------------
 
 // Bits: 1 AVX2+FMA, 2 AVX-512 (F, BW, DQ, VL), 4 AVX512-BF16, 8 AVX512-VNNI, 16 NEON, 32 wasm SIMD128, 64 AMX-BF16
-// (with AVX512-BF16, and with the system's leave, which asking for them gets).
+// and AMX-INT8 (with AVX512-BF16 and VNNI, and with the system's leave, which asking for them gets).
 OLMOE_API isize olmoe_cpu_features(void);
 // Sets the number of threads, the caller included; returns the number in force (1 where threads do not exist).
 OLMOE_API isize olmoe_set_threads(isize count);
@@ -123,6 +123,25 @@ OLMOE_API void olmoe_attention_backward(const f32* q, isize ldq, const f32* k, i
                                         isize batch, isize length, isize heads, isize kv_heads, isize channels,
                                         f32 scale);
 
+// ---- cache of keys and values ----------------------------------------------------------------------------------------
+
+// The cache is cut into pages of 32 tokens; `pages` is one layer's part of it. `type` is GGML's number of how they hold
+// values: 0 F32, 1 F16, 8 Q8_0 (a scale for each token and 32 channels of a head). For each kv head a page has its keys,
+// [C, 32], then its values, [32, C]; with Q8_0 each of the two is 8-bit values and then scales in f16 (kernels/pages.h). A
+// part of one head takes b = 4, 2 or 1 bytes a value and, with Q8_0, 64 * ceil(C / 32) bytes more; a page 2 * kv_heads such
+// parts. Kernels may read, and never use, up to 64 bytes beyond the last page.
+
+// Row t of k and v, [T, kv_heads * C], goes to the place `slots[t]`, 32 * page + token.
+OLMOE_API void olmoe_cache_store(const f32* k, isize ldk, const f32* v, isize ldv, void* pages, const i32* slots,
+                                 isize tokens, isize kv_heads, isize channels, isize type);
+// Attention as above of `count` sequences, whose queries are the last of their positions, over cached keys and values.
+// sequences[count, 4]: the first row of q, the number of queries, of keys, and the first entry in page_table; page i of a
+// sequence, with its keys 32 i .. 32 i + 31, is page_table[first + i]. `queries` and `keys` are the sums over all sequences.
+// A row's bits follow from its own query, keys and values alone; with F32 they are olmoe_attention_forward's.
+OLMOE_API void olmoe_paged_attention(const f32* q, isize ldq, const void* pages, const i32* page_table,
+                                     const i32* sequences, f32* out, isize ldo, isize count, isize queries, isize keys,
+                                     isize heads, isize kv_heads, isize channels, isize type, f32 scale);
+
 // ---- SwiGLU --------------------------------------------------------------------------------------------------------
 
 // gate_up[T, 2F] holds gate then up: y[T, F] = silu(gate) * up.
@@ -182,6 +201,37 @@ OLMOE_API void olmoe_moe_backward(const f32* x, const f32* gate_up, const f32* d
                                   f32* rows, f32* activation, f32* dx, f32* dweights, f32* dgate_up, f32* ddown,
                                   isize tokens, isize experts, isize top_k, isize width, isize inner);
 
+// ---- stored weights --------------------------------------------------------------------------------------------------
+
+// out[count, columns] = the values of `count` rows that follow each other, in blocks of GGML's type `type` (storage.h);
+// a row ends with a block. `rows` may lie anywhere.
+OLMOE_API void olmoe_decode_rows(isize type, const void* rows, f32* out, isize count, isize columns);
+// The way back: rows = the blocks of x[count, columns], which is finite, as GGML's reference quantisers make them.
+OLMOE_API void olmoe_encode_rows(isize type, const f32* x, void* rows, isize count, isize columns);
+// out[4] in f64 compares b with a, `count` values each: the sum of (b - a)^2, the sum of a^2, the largest |b - a|, and how
+// many of b are not finite.
+OLMOE_API void olmoe_difference(const f32* a, const f32* b, f64* out, isize count);
+
+// ---- products with stored weights ----------------------------------------------------------------------------------
+
+// Weights as model files hold them: `type` is GGML's number (storage.h), `parts` has the addresses of matrices of
+// [rows, columns] values of that type, which are read in place. With `activations` 0 the products are f32 with the decoded
+// weights. With 1, activations are rounded to blocks of 8-bit numbers where the type is one of Q4_0, Q4_1, Q5_0, Q5_1, Q8_0,
+// Q4_K, Q5_K and Q6_K, and products of blocks are whole numbers; other types are computed as with 0. A token's result is the
+// same whatever else is in the call. Columns end with a block.
+
+// y[t, p * rows + n] = x[t] . W_p[n].
+OLMOE_API void olmoe_stored_linear(isize type, const f64* parts, isize part_count, isize rows, isize columns, const f32* x,
+                                   isize ldx, f32* y, isize ldy, isize tokens, isize activations);
+// out[t] = W_0[ids[t]], decoded.
+OLMOE_API void olmoe_stored_embedding(isize type, const f64* parts, const i32* ids, f32* out, isize tokens, isize width);
+// olmoe_moe_forward with gate_up[2E], matrices of [F, D], gate before up of each expert, and down[E], of [D, F]. hidden[R, 2F]
+// and rows[R, D] are scratch. Weights of experts without rows are not touched.
+OLMOE_API void olmoe_stored_experts(isize gate_up_type, const f64* gate_up, isize down_type, const f64* down, const f32* x,
+                                    const f32* weights, const i32* offsets, const i32* row_slot, const i32* slot_row,
+                                    f32* hidden, f32* rows, f32* out, isize tokens, isize experts, isize top_k, isize width,
+                                    isize inner, isize activations);
+
 // ---- cross-entropy -------------------------------------------------------------------------------------------------
 
 // losses[t] = -log softmax(logits[t])[labels[t]], 0 where the label is below 0. When `scale` is not 0 the logits are
@@ -218,6 +268,8 @@ OLMOE_API void olmoe_adamw(f32* param, f32* grad, f32* m, f32* v, isize count, f
   X(rope)                     \
   X(attention_forward)        \
   X(attention_backward)       \
+  X(cache_store)              \
+  X(paged_attention)          \
   X(swiglu_forward)           \
   X(swiglu_backward)          \
   X(router_forward)           \
@@ -229,5 +281,11 @@ OLMOE_API void olmoe_adamw(f32* param, f32* grad, f32* m, f32* v, isize count, f
   X(moe_plan)                 \
   X(moe_forward)              \
   X(moe_backward)             \
+  X(decode_rows)              \
+  X(encode_rows)              \
+  X(difference)               \
+  X(stored_linear)            \
+  X(stored_embedding)         \
+  X(stored_experts)           \
   X(cross_entropy)            \
   X(adamw)

@@ -14,13 +14,13 @@
 #include "blocks.h"
 
 #if defined(__x86_64__)
-// Whether AMX tiles for bf16 are there, and the system lets this process use them.
+// Whether AMX tiles for bf16 and bytes are there, and the system lets this process use them.
 static bool tiles_allowed(void) {
 #if defined(__linux__)
-  constexpr unsigned TILES = 1u << 24 | 1u << 22;  // leaf 7, edx: AMX-TILE and AMX-BF16
+  constexpr unsigned TILES_AND_TYPES = 1u << 25 | 1u << 24 | 1u << 22;  // leaf 7, edx: AMX-INT8, AMX-TILE and AMX-BF16
   constexpr int REQUEST_PERMISSION = 0x1023, TILE_DATA = 18;
   unsigned a, b, c, d;
-  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & TILES) != TILES) return false;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & TILES_AND_TYPES) != TILES_AND_TYPES) return false;
   return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
 #else
   return false;
@@ -38,7 +38,7 @@ OLMOE_API isize olmoe_cpu_features(void) {
     features |= 2;
   if (__builtin_cpu_supports("avx512bf16")) features |= 4;
   if (__builtin_cpu_supports("avx512vnni")) features |= 8;
-  if ((features & 6) == 6 && tiles_allowed()) features |= 64;
+  if ((features & 14) == 14 && tiles_allowed()) features |= 64;
 #elif defined(__ARM_NEON)
   features |= 16;
 #elif defined(__wasm_simd128__)

@@ -30,23 +30,55 @@ export {
   UnsupportedError,
   UsageError,
 } from "./errors.ts";
+export { type FileSource, type ModelSource, OlmoeModel, type OpenOptions } from "./infer/browser.ts";
+// A model opened for use: text in, text and numbers out.
+export { type ChatAnswer, ChatSession } from "./infer/chatSession.ts";
 // Generation and scoring.
+export type {
+  Engine,
+  EngineStats,
+  FinishReason,
+  GeneratedToken,
+  Generation,
+  GenerationRequest,
+  ScoreOptions,
+  TokenLogprob,
+  TokenLogprobs,
+  TokenRouting,
+} from "./infer/engine.ts";
 export {
-  type FinishReason,
-  type GeneratedText,
   type GenerateOptions,
   generate,
-  generateText,
 } from "./infer/generate.ts";
-export { type SamplingOptions, sampleToken } from "./infer/sampling.ts";
+export { type EngineHooks, type EngineOptions, LocalEngine } from "./infer/localEngine.ts";
+export { LanguageModel, type ModelInfo, type OpenProgress, type TextScore } from "./infer/model.ts";
+export type { Perplexity, WindowOptions, WindowProgress } from "./infer/perplexity.ts";
+export { type SamplingOptions, sampleToken, TokenHistory } from "./infer/sampling.ts";
 export { tokenLogProbs } from "./infer/score.ts";
-export { KeyValueCache } from "./model/cache.ts";
+export type { TextPiece, TextToken, TokenChoice } from "./infer/textAssembler.ts";
+export { type TextFinishReason, TextGeneration, type TextOptions, type TextResult } from "./infer/textGeneration.ts";
+export {
+  type CachedSequence,
+  type CacheType,
+  PagePool,
+  type PagePoolOptions,
+  type SequenceCache,
+} from "./model/cache.ts";
 export { countParameters, flopsPerToken, forwardFlops, type ParameterCounts, type TokenFlops } from "./model/counts.ts";
-export { Decoder, type ForwardOptions, type ForwardResult, type Observer } from "./model/decoder.ts";
+export {
+  Decoder,
+  type DecoderOptions,
+  type ForwardOptions,
+  type ForwardResult,
+  type Observer,
+} from "./model/decoder.ts";
 export { type NamedTensor, Parameters } from "./model/parameters.ts";
+export type { RopeScaling } from "./model/ropeScaling.ts";
 export { Arena } from "./tensor/arena.ts";
 export { type DType, Tensor } from "./tensor/tensor.ts";
 // Tokenizers.
+export { tokenizerFromJson } from "./tokenizer/browser.ts";
+export { type ChatMessage, ChatTemplate, type TemplateTokens } from "./tokenizer/chatTemplate.ts";
 export { StreamDecoder, Tokenizer } from "./tokenizer/tokenizer.ts";
 // Training, step by step; what it will take.
 export { type EstimateOptions, estimateRun, type RunEstimate } from "./train/estimate.ts";

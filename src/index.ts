@@ -38,20 +38,53 @@ export {
 export { runSweep, type SweepEvent, type SweepOptions, type SweepOutcome } from "./experiments/sweep.io.ts";
 export type { SweepResult } from "./experiments/sweepResult.ts";
 export { type OpenModelOptions, openModel, readParameters, saveModel } from "./formats/model.io.ts";
+export { newestCheckpoint } from "./formats/runFolder.io.ts";
+// A model opened for use: text in, text and numbers out.
+export { type ChatAnswer, ChatSession } from "./infer/chatSession.ts";
 // Generation and scoring.
+export type {
+  Engine,
+  EngineStats,
+  FinishReason,
+  GeneratedToken,
+  Generation,
+  GenerationRequest,
+  ScoreOptions,
+  TokenLogprob,
+  TokenLogprobs,
+  TokenRouting,
+} from "./infer/engine.ts";
 export {
-  type FinishReason,
-  type GeneratedText,
   type GenerateOptions,
   generate,
-  generateText,
 } from "./infer/generate.ts";
-export { type SamplingOptions, sampleToken } from "./infer/sampling.ts";
+export { type EngineHooks, type EngineOptions, LocalEngine } from "./infer/localEngine.ts";
+export { OlmoeModel, type OpenOptions } from "./infer/model.io.ts";
+export { LanguageModel, type ModelInfo, type OpenProgress, type TextScore } from "./infer/model.ts";
+export type { Perplexity, WindowOptions, WindowProgress } from "./infer/perplexity.ts";
+export { type SamplingOptions, sampleToken, TokenHistory } from "./infer/sampling.ts";
 export { tokenLogProbs } from "./infer/score.ts";
-export { KeyValueCache } from "./model/cache.ts";
+export type { TextPiece, TextToken, TokenChoice } from "./infer/textAssembler.ts";
+export { type TextFinishReason, TextGeneration, type TextOptions, type TextResult } from "./infer/textGeneration.ts";
+export { type OpenWorkerOptions, openWorkerEngine, type WorkerEngine } from "./infer/worker.io.ts";
+export type { OpenContext, OpenEngine } from "./infer/workerProtocol.ts";
+export {
+  type CachedSequence,
+  type CacheType,
+  PagePool,
+  type PagePoolOptions,
+  type SequenceCache,
+} from "./model/cache.ts";
 export { countParameters, flopsPerToken, forwardFlops, type ParameterCounts, type TokenFlops } from "./model/counts.ts";
-export { Decoder, type ForwardOptions, type ForwardResult, type Observer } from "./model/decoder.ts";
+export {
+  Decoder,
+  type DecoderOptions,
+  type ForwardOptions,
+  type ForwardResult,
+  type Observer,
+} from "./model/decoder.ts";
 export { type NamedTensor, Parameters } from "./model/parameters.ts";
+export type { RopeScaling } from "./model/ropeScaling.ts";
 // Reports: charts as vega-lite specs, as pictures, and in one self-contained page.
 export {
   type BarChartOptions,
@@ -67,6 +100,7 @@ export { htmlReport, type Report, type ReportSection } from "./report/html.ts";
 export { renderPng, renderSvg } from "./report/render.io.ts";
 export { Arena } from "./tensor/arena.ts";
 export { type DType, Tensor } from "./tensor/tensor.ts";
+export { type ChatMessage, ChatTemplate, type TemplateTokens } from "./tokenizer/chatTemplate.ts";
 // Tokenizers.
 export { loadTokenizer, type TrainTokenizerOptions, tokenizerFromJson, trainTokenizer } from "./tokenizer/io.ts";
 export { StreamDecoder, Tokenizer } from "./tokenizer/tokenizer.ts";
@@ -77,5 +111,5 @@ export { type EvaluateOptions, type Evaluation, evaluate } from "./train/evaluat
 export { type Metrics, readMetrics } from "./train/metrics.io.ts";
 export type { TrainEvent, TrainOptions, TrainOutcome } from "./train/run.io.ts";
 export { type StepBatch, type StepOptions, type StepResult, TrainStep } from "./train/step.ts";
-export { newestCheckpoint, train } from "./train/train.io.ts";
+export { train } from "./train/train.io.ts";
 export { type TrainingMemory, type TrainingMemoryOptions, trainingMemory } from "./train/trainingMemory.ts";

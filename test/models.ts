@@ -5,6 +5,7 @@ import { availableBackends } from "../src/backend/io.ts";
 import { createReferenceBackend } from "../src/backend/reference/backend.ts";
 import type { ModelConfig } from "../src/config/model.ts";
 import { resolveModel } from "../src/config/presets.ts";
+import { type CacheType, PagePool } from "../src/model/cache.ts";
 import { Decoder, type ForwardOptions } from "../src/model/decoder.ts";
 import { Parameters } from "../src/model/parameters.ts";
 import { Arena } from "../src/tensor/arena.ts";
@@ -39,16 +40,16 @@ export function createDecoder(
   return new Decoder(backend, parameters);
 }
 
+/** An empty sequence over pages of its own, which hold f32 unless asked otherwise. */
+export function createCache(backend: Backend, { config }: Decoder, tokens: number, type: CacheType = "f32") {
+  return new PagePool(backend, config, { pages: PagePool.pagesFor(tokens), type }).sequence();
+}
+
 /** Logits [T, V] of a pass without a tape. */
-export function logitsOf(
-  backend: Backend,
-  decoder: Decoder,
-  ids: ArrayLike<number>,
-  options: Partial<ForwardOptions> = {},
-) {
+export function logitsOf(backend: Backend, decoder: Decoder, ids: ArrayLike<number>, options: ForwardOptions = {}) {
   const arena = new Arena(backend);
   const graph = new Graph(backend, arena, { record: false });
-  const { hidden } = decoder.forward(graph, ids, { batch: 1, ...options });
+  const { hidden } = decoder.forward(graph, ids, options);
   const logits = decoder.logits(graph, hidden).value.data.slice();
   arena.dispose();
   return logits;

@@ -30,14 +30,24 @@ const COMMON_FLAGS = [
   "-fvisibility=hidden",
 ];
 
-const AVX512_FLAGS = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mtune=skylake-avx512"];
+/** AVX-512 is used where it has products of bytes (VNNI), as all processors with it have but the first. */
+const AVX512_FLAGS = [
+  "-mavx512f",
+  "-mavx512bw",
+  "-mavx512dq",
+  "-mavx512vl",
+  "-mavx512vnni",
+  "-mfma",
+  "-mf16c",
+  "-mtune=skylake-avx512",
+];
 
 /** Flags of each native instruction set. */
 const NATIVE_FLAGS: Partial<Record<InstructionSet, readonly string[]>> = {
   "x86-64": [],
   avx2: ["-mavx2", "-mfma", "-mf16c", "-mtune=haswell"],
   avx512: AVX512_FLAGS,
-  amx: [...AVX512_FLAGS, "-mavx512bf16", "-mamx-tile", "-mamx-bf16"],
+  amx: [...AVX512_FLAGS, "-mavx512bf16", "-mamx-tile", "-mamx-bf16", "-mamx-int8"],
   neon: [],
 };
 

@@ -7,10 +7,11 @@
  *           that the mathematics needs, twice the forward pass's: what a kernel computes again is not counted.
  *   bytes   that have to be moved at the least: every operand once, or twice where it is read and written.
  *
- * Two counts are upper bounds, because the arguments do not show what the data decides: the rows of the experts are taken
+ * Some counts are not exact, because the arguments do not show what the data decides: the rows of the experts are taken
  * as tokens * topK, as if every slot had its expert, where the caller does not know them; attention is taken as causal,
- * without document borders.
+ * without document borders, and over a cache as that of sequences of equal length.
  */
+import { STORAGE_TYPES } from "../tensor/stored.ts";
 import type { Kernels } from "./kernels.ts";
 
 export type KernelName = keyof Kernels;
@@ -29,15 +30,32 @@ function causalPairs(batch: number, queries: number, keys: number): number {
   return batch * (queries * (keys - queries) + (queries * (queries + 1)) / 2);
 }
 
+/** Bytes of one token's keys and values in pages of a type (GGML's number: F32, F16 or Q8_0). */
+function cachedBytes(kvHeads: number, channels: number, type: number): number {
+  if (type === 8) return 2 * kvHeads * (channels + 2 * Math.ceil(channels / 32));
+  return 2 * kvHeads * channels * (type === 1 ? 2 : 4);
+}
+
 /** Floats of the experts that `rows` rows can reach. */
 function expertWeights(experts: number, rows: number, width: number, inner: number): number {
   return Math.min(experts, rows) * 3 * width * inner;
+}
+
+/** Bytes of a row of a storage type, by GGML's number of it. */
+function storedRowBytes(id: number, columns: number): number {
+  const { blockBytes, blockValues } = Object.values(STORAGE_TYPES).find((type) => type.id === id)!;
+  return (columns / blockValues) * blockBytes;
 }
 
 /** Of C = A B, or C += A B. */
 function gemmCost(...args: Parameters<Kernels["gemm"]>): Cost {
   const [, , m, n, k, , , , , , , accumulate] = args;
   return { flops: 2 * m * n * k, bytes: 4 * (m * k + k * n + m * n * (accumulate ? 2 : 1)) };
+}
+
+/** Of rows in a storage type, and as f32. */
+function storedRows(type: number, _from: number, _to: number, count: number, columns: number): Cost {
+  return { flops: 0, bytes: count * (4 * columns + storedRowBytes(type, columns)) };
 }
 
 /** For every kernel its cost. A new kernel does not compile without an entry. */
@@ -89,6 +107,20 @@ export const KERNEL_COSTS: { readonly [K in KernelName]: (...args: Parameters<Ke
     };
   },
 
+  // Read from f32, written in the type of the pages.
+  cacheStore: (...args) => {
+    const [tokens, kvHeads, channels, type] = args.slice(6) as number[] as Numbers4;
+    return { flops: 0, bytes: tokens * (8 * kvHeads * channels + cachedBytes(kvHeads, channels, type)) };
+  },
+  pagedAttention: (...args) => {
+    const [count, queries, keys, heads, kvHeads, channels, type] = args.slice(7) as number[] as Numbers7;
+    const sequences = Math.max(1, count);
+    return {
+      flops: 4 * heads * channels * causalPairs(sequences, queries / sequences, keys / sequences),
+      bytes: 8 * queries * heads * channels + keys * cachedBytes(kvHeads, channels, type),
+    };
+  },
+
   swigluForward: (_gateUp, _y, rows, inner) => moved(3 * rows * inner),
   swigluBackward: (_gateUp, _dy, _dgateUp, rows, inner) => moved(5 * rows * inner),
 
@@ -123,6 +155,25 @@ export const KERNEL_COSTS: { readonly [K in KernelName]: (...args: Parameters<Ke
     return { flops: 2 * products * rows * width * inner, bytes: 4 * (weights + activations) };
   },
 
+  decodeRows: storedRows,
+  encodeRows: storedRows,
+  difference: (_a, _b, _out, count) => moved(2 * count),
+  storedLinear: (type, _parts, parts, rows, columns, _x, _ldx, _y, _ldy, tokens) => ({
+    flops: 2 * tokens * parts * rows * columns,
+    bytes: parts * rows * storedRowBytes(type, columns) + 4 * tokens * (columns + parts * rows),
+  }),
+  storedEmbedding: (type, _parts, _ids, _out, tokens, width) => ({
+    flops: 0,
+    bytes: tokens * (storedRowBytes(type, width) + 4 * (width + 1)),
+  }),
+  storedExperts: (gateUpType, _gateUp, downType, ...args) => {
+    const [tokens, experts, topK, width, inner] = args.slice(9) as number[] as Numbers5;
+    const rows = tokens * topK;
+    const weights = 2 * inner * storedRowBytes(gateUpType, width) + width * storedRowBytes(downType, inner);
+    const activations = 2 * tokens * width + rows * (2 * inner + width);
+    return { flops: 6 * rows * width * inner, bytes: Math.min(experts, rows) * weights + 4 * activations };
+  },
+
   crossEntropy: (_logits, _labels, _losses, tokens, vocabulary, scale) =>
     moved(tokens * (vocabulary * (scale === 0 ? 1 : 2) + 2)),
 
@@ -130,6 +181,7 @@ export const KERNEL_COSTS: { readonly [K in KernelName]: (...args: Parameters<Ke
   adamw: (_param, _grad, _m, _v, count) => moved(8 * count),
 };
 
+type Numbers4 = [number, number, number, number];
 type Numbers5 = [number, number, number, number, number];
 type Numbers7 = [number, number, number, number, number, number, number];
 
@@ -137,6 +189,7 @@ type Numbers7 = [number, number, number, number, number, number, number];
 export const EXPERT_ARGUMENTS = {
   moeForward: { offsets: 4, tokens: 10, experts: 11, topK: 12 },
   moeBackward: { offsets: 4, tokens: 15, experts: 16, topK: 17 },
+  storedExperts: { offsets: 6, tokens: 12, experts: 13, topK: 14 },
 } as const satisfies Partial<Record<KernelName, object>>;
 
 /** Whether a kernel is one of the experts'. */

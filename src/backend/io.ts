@@ -27,8 +27,8 @@ export interface BackendOptions {
 
 /** Bits of `cpuFeatures` that an instruction set needs, for products of each precision; absent: there are none. */
 const NEEDED_FEATURES: Record<Precision, Partial<Record<InstructionSet, number>>> = {
-  f32: { "x86-64": 0, neon: 0, avx2: 1, avx512: 2, amx: 64 },
-  bf16: { avx512: 2 | 4, amx: 64 },
+  f32: { "x86-64": 0, neon: 0, avx2: 1, avx512: 2 | 8, amx: 64 },
+  bf16: { avx512: 2 | 4 | 8, amx: 64 },
 };
 
 /** Native instruction sets that this processor runs, best last. */

@@ -177,6 +177,36 @@ export interface Kernels {
     scale: number,
   ): void;
 
+  cacheStore(
+    k: Pointer,
+    ldk: number,
+    v: Pointer,
+    ldv: number,
+    pages: Pointer,
+    slots: Pointer,
+    tokens: number,
+    kvHeads: number,
+    channels: number,
+    type: number,
+  ): void;
+  pagedAttention(
+    q: Pointer,
+    ldq: number,
+    pages: Pointer,
+    pageTable: Pointer,
+    sequences: Pointer,
+    out: Pointer,
+    ldo: number,
+    count: number,
+    queries: number,
+    keys: number,
+    heads: number,
+    kvHeads: number,
+    channels: number,
+    type: number,
+    scale: number,
+  ): void;
+
   swigluForward(gateUp: Pointer, y: Pointer, rows: number, inner: number): void;
   swigluBackward(gateUp: Pointer, dy: Pointer, dgateUp: Pointer, rows: number, inner: number): void;
 
@@ -285,6 +315,44 @@ export interface Kernels {
     inner: number,
   ): void;
 
+  decodeRows(type: number, rows: Pointer, out: Pointer, count: number, columns: number): void;
+  encodeRows(type: number, x: Pointer, rows: Pointer, count: number, columns: number): void;
+  difference(a: Pointer, b: Pointer, out: Pointer, count: number): void;
+  storedLinear(
+    type: number,
+    parts: Pointer,
+    partCount: number,
+    rows: number,
+    columns: number,
+    x: Pointer,
+    ldx: number,
+    y: Pointer,
+    ldy: number,
+    tokens: number,
+    activations: Flag,
+  ): void;
+  storedEmbedding(type: number, parts: Pointer, ids: Pointer, out: Pointer, tokens: number, width: number): void;
+  storedExperts(
+    gateUpType: number,
+    gateUp: Pointer,
+    downType: number,
+    down: Pointer,
+    x: Pointer,
+    weights: Pointer,
+    offsets: Pointer,
+    rowSlot: Pointer,
+    slotRow: Pointer,
+    hidden: Pointer,
+    rows: Pointer,
+    out: Pointer,
+    tokens: number,
+    experts: number,
+    topK: number,
+    width: number,
+    inner: number,
+    activations: Flag,
+  ): void;
+
   crossEntropy(
     logits: Pointer,
     labels: Pointer,
@@ -334,6 +402,8 @@ export const KERNEL_NAMES = [
   "rope",
   "attentionForward",
   "attentionBackward",
+  "cacheStore",
+  "pagedAttention",
   "swigluForward",
   "swigluBackward",
   "routerForward",
@@ -345,6 +415,12 @@ export const KERNEL_NAMES = [
   "moePlan",
   "moeForward",
   "moeBackward",
+  "decodeRows",
+  "encodeRows",
+  "difference",
+  "storedLinear",
+  "storedEmbedding",
+  "storedExperts",
   "crossEntropy",
   "adamw",
 ] as const satisfies readonly (keyof Kernels)[];

@@ -9,7 +9,8 @@ import { parameterSpecs } from "../model/parameters.ts";
 import type { StorageType } from "../tensor/stored.ts";
 import { formatShape, shapeSize } from "../tensor/tensor.ts";
 import { storedBytes } from "./gguf.ts";
-import { countedNames } from "./weightPlan.ts";
+import { dtypeBytes } from "./safetensors.ts";
+import { countedNames, type WeightPlan } from "./weightPlan.ts";
 
 /** A tensor under Hugging Face's name, as part of a stored one. */
 export interface LaidSlice {
@@ -110,4 +111,28 @@ export function placeSlices(
 /** Values of all tensors of a layout. */
 export function layoutSize(layout: readonly LaidTensor[]): number {
   return layout.reduce((sum, { shape }) => sum + shapeSize(shape), 0);
+}
+
+/**
+ * Where a plan's tensors lie in their files.
+ * @param indexOf number of the file of a source.
+ */
+export function plannedSlices<Source>(
+  { reads }: WeightPlan<Source>,
+  indexOf: (source: Source) => number,
+): Map<string, PlacedSlice> {
+  const slices = new Map<string, PlacedSlice>();
+  for (const { wanted, stored, start } of reads) {
+    const { dtype, byteOffset } = stored.info;
+    const width = dtypeBytes(dtype);
+    slices.set(wanted.name, {
+      type: dtype as StorageType,
+      shape: wanted.shape,
+      byteOffset: byteOffset + start * width,
+      byteLength: shapeSize(wanted.shape) * width,
+      file: indexOf(stored.source),
+      transposed: false,
+    });
+  }
+  return slices;
 }

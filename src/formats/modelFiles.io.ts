@@ -8,7 +8,6 @@ import { join } from "node:path";
 import { parseDocument } from "yaml";
 import type { ModelConfig } from "../config/model.ts";
 import { CheckpointError } from "../errors.ts";
-import type { StorageType } from "../tensor/stored.ts";
 import { fileError, isMissing, readFully, readSmallFile } from "./files.io.ts";
 import { GgufFile } from "./gguf.io.ts";
 import type { GgufValue } from "./gguf.ts";
@@ -18,9 +17,9 @@ import { type TextFiles, textFromGguf } from "./ggufTokenizer.ts";
 import { openPlannedWeights, readModelConfig } from "./huggingface.io.ts";
 import { SafetensorsFile } from "./io.ts";
 import { quoted } from "./json.ts";
-import { type PlacedSlice, type PlacedTensor, placeSlices, sliceShapes } from "./layout.ts";
+import { type PlacedSlice, type PlacedTensor, placeSlices, plannedSlices, sliceShapes } from "./layout.ts";
 import { configFromOlmo, decodeOlmoName, OLMO_CONFIG, OLMO_WEIGHTS, olmoLayout } from "./olmo.ts";
-import { dtypeBytes, isWeightDType } from "./safetensors.ts";
+import { isWeightDType } from "./safetensors.ts";
 import { readTextFiles } from "./textFiles.io.ts";
 
 /** How a model is stored. */
@@ -98,20 +97,7 @@ async function openHuggingFace(path: string): Promise<ModelFiles> {
   const wanted = Array.from(sliceShapes(config), ([name, shape]) => ({ name, shape, target }));
   const text = await readTextFiles(path, config);
   const { plan, files } = await openPlannedWeights(path, wanted);
-  const slices = new Map<string, PlacedSlice>();
-  for (const { wanted, stored, start } of plan.reads) {
-    const { info, source } = stored;
-    const width = dtypeBytes(info.dtype);
-    const size = wanted.shape.reduce((product, dimension) => product * dimension, 1);
-    slices.set(wanted.name, {
-      type: info.dtype as StorageType,
-      shape: wanted.shape,
-      byteOffset: info.byteOffset + start * width,
-      byteLength: size * width,
-      file: files.indexOf(source),
-      transposed: false,
-    });
-  }
+  const slices = plannedSlices(plan, (file) => files.indexOf(file));
   const close = async () => {
     await Promise.all(files.map((file) => file.close()));
   };

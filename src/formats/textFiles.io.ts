@@ -3,8 +3,9 @@ import { join } from "node:path";
 import type { ModelConfig } from "../config/model.ts";
 import { CheckpointError } from "../errors.ts";
 import { isMissing, readSmallFile, replaceFile } from "./files.io.ts";
-import type { TextFiles, TokenRole } from "./ggufTokenizer.ts";
+import type { TextFiles } from "./ggufTokenizer.ts";
 import { isJsonObject, parseJson } from "./json.ts";
+import { ROLES, textFiles } from "./textFiles.ts";
 
 const TOKENIZER = "tokenizer.json";
 const TOKENIZER_CONFIG = "tokenizer_config.json";
@@ -39,41 +40,6 @@ async function readJsonObject(path: string): Promise<Readonly<Record<string, unk
   return result.value;
 }
 
-/** Ids of tokens by their text. */
-function tokenIds(tokenizerJson: string, path: string): (text: string) => number | undefined {
-  let json: unknown;
-  try {
-    json = JSON.parse(tokenizerJson);
-  } catch (cause) {
-    throw new CheckpointError(`${path}: not valid JSON`, { cause });
-  }
-  const model = isJsonObject(json) && isJsonObject(json.model) ? json.model : {};
-  const vocab = isJsonObject(model.vocab) ? model.vocab : {};
-  const added = isJsonObject(json) && Array.isArray(json.added_tokens) ? json.added_tokens : [];
-  const ids = new Map<string, unknown>(Object.entries(vocab));
-  for (const token of added) if (isJsonObject(token)) ids.set(String(token.content), token.id);
-  return (text) => {
-    const id = ids.get(text);
-    return typeof id === "number" && Number.isSafeInteger(id) && id >= 0 ? id : undefined;
-  };
-}
-
-const ROLES: readonly TokenRole[] = ["bos", "eos", "unk", "pad"];
-
-/** A special token in a config: its text, or an object around it. */
-function tokenText(value: unknown): string | undefined {
-  const text = isJsonObject(value) ? value.content : value;
-  return typeof text === "string" ? text : undefined;
-}
-
-/** The template, where there are several the one without a name of its own purpose. */
-function templateOf(value: unknown): string | undefined {
-  if (typeof value === "string") return value;
-  const named = Array.isArray(value) ? value.filter(isJsonObject) : [];
-  const chosen = named.find(({ name }) => name === "default") ?? named[0];
-  return typeof chosen?.template === "string" ? chosen.template : undefined;
-}
-
 /**
  * Reads tokenizer.json, tokenizer_config.json and chat_template.jinja of a folder.
  * @param config gives the ids that the files do not name.
@@ -86,21 +52,7 @@ export async function readTextFiles(folder: string, config: ModelConfig): Promis
   if (tokenizerJson === undefined) return undefined;
   const settings = await readJsonObject(join(folder, TOKENIZER_CONFIG));
   const template = await readText(join(folder, TEMPLATE), MAX_CONFIG_BYTES);
-  const idOf = tokenIds(tokenizerJson, path);
-  const fallback: Partial<Record<TokenRole, number | null>> = { eos: config.eosTokenId, pad: config.padTokenId };
-  const roles: Partial<Record<TokenRole, number>> = {};
-  for (const role of ROLES) {
-    const text = tokenText(settings[`${role}_token`]);
-    const id = (text === undefined ? undefined : idOf(text)) ?? fallback[role];
-    if (id !== undefined && id !== null) roles[role] = id;
-  }
-  return {
-    tokenizerJson,
-    chatTemplate: template ?? templateOf(settings.chat_template),
-    roles,
-    addBos: settings.add_bos_token === true,
-    addEos: settings.add_eos_token === true,
-  };
+  return textFiles({ tokenizerJson, settings, template }, config, path);
 }
 
 /** Writes what `readTextFiles` reads, as transformers loads it. @throws ResourceError if it can not be written. */

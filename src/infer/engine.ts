@@ -73,6 +73,8 @@ export interface EngineStats {
   readonly promptTokens: number;
   readonly cachedTokens: number;
   readonly generatedTokens: number;
+  /** Tokens that were guessed from the text (`speculate`), and those of them that were right. */
+  readonly speculation: { readonly proposed: number; readonly accepted: number };
 }
 
 export interface Engine {

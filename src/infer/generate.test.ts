@@ -4,13 +4,12 @@ import type { Backend } from "../backend/backend.ts";
 import { availableBackends } from "../backend/io.ts";
 import { createReferenceBackend } from "../backend/reference/backend.ts";
 import { resolveModel } from "../config/presets.ts";
-import { ConfigError, ShapeError, TokenizerError } from "../errors.ts";
-import { KeyValueCache } from "../model/cache.ts";
-import { Decoder } from "../model/decoder.ts";
+import { ConfigError, ShapeError } from "../errors.ts";
+import { PagePool } from "../model/cache.ts";
+import { Decoder, type ForwardOptions } from "../model/decoder.ts";
 import { Parameters } from "../model/parameters.ts";
 import { Arena } from "../tensor/arena.ts";
-import { trainTokenizer } from "../tokenizer/io.ts";
-import { type GenerateOptions, generate, generateText } from "./generate.ts";
+import { type GenerateOptions, generate } from "./generate.ts";
 import { tokenLogProbs } from "./score.ts";
 
 const CONTEXT = 64;
@@ -42,10 +41,10 @@ async function collect(generation: AsyncGenerator<number, string>): Promise<{ id
 describe.each(named)("the cache on %s", (_, backend) => {
   const arena = new Arena(backend);
   afterAll(() => arena.dispose());
-  const logitsOf = (decoder: Decoder, ids: ArrayLike<number>, batch: number, cache?: KeyValueCache) => {
+  const logitsOf = (decoder: Decoder, ids: ArrayLike<number>, options: ForwardOptions = {}) => {
     arena.reset();
     const graph = new Graph(backend, arena, { record: false });
-    const { hidden } = decoder.forward(graph, ids, { batch, cache });
+    const { hidden } = decoder.forward(graph, ids, options);
     return decoder.logits(graph, hidden).value.data.slice();
   };
 
@@ -57,44 +56,29 @@ describe.each(named)("the cache on %s", (_, backend) => {
     "gives the %s model the full forward's logits bit for bit, at every position and from every split",
     (_, change) => {
       const decoder = tinyModel(backend, change);
-      const full = logitsOf(decoder, prompt, 1);
+      const full = logitsOf(decoder, prompt);
       const { vocabSize } = decoder.config;
+      const pool = new PagePool(backend, decoder.config, { pages: 1, type: "f32" });
       for (const split of [1, 5, prompt.length]) {
-        const cache = new KeyValueCache(backend, decoder.config, 1, prompt.length);
-        const parts = [logitsOf(decoder, prompt.subarray(0, split), 1, cache)];
-        for (const id of prompt.subarray(split)) parts.push(logitsOf(decoder, [id], 1, cache));
+        const cache = pool.sequence();
+        const pass = (ids: Int32Array) => logitsOf(decoder, ids, { sequences: [{ tokens: ids.length, cache }] });
+        const parts = [pass(prompt.subarray(0, split))];
+        for (const id of prompt.subarray(split)) parts.push(pass(Int32Array.of(id)));
         const joined = Float32Array.from(parts.flatMap((part) => [...part]));
         expect(joined.length).toBe(prompt.length * vocabSize);
         expect(joined).toEqual(full);
-        cache.dispose();
+        cache.release();
       }
+      pool.dispose();
     },
   );
-
-  it("gives a batch what its rows get alone, bit for bit", () => {
-    const decoder = tinyModel(backend);
-    const rows = [prompt, prompt.map((id) => (id * 5 + 1) % 512)];
-    const pass = (batch: readonly Int32Array[]) => {
-      const cache = new KeyValueCache(backend, decoder.config, batch.length, prompt.length);
-      const part = (start: number, end: number) => {
-        const ids = batch.flatMap((row) => [...row.subarray(start, end)]);
-        const logits = logitsOf(decoder, ids, batch.length, cache);
-        const size = logits.length / batch.length;
-        return batch.map((_, row) => logits.slice(row * size, (row + 1) * size));
-      };
-      const parts = [part(0, 10), part(10, 11), part(11, 13)];
-      cache.dispose();
-      return batch.map((_, row) => parts.map((part) => part[row]));
-    };
-    expect(pass(rows)).toEqual(rows.flatMap((row) => pass([row])));
-  });
 
   it("generates what full forwards without a cache choose", async () => {
     const decoder = tinyModel(backend);
     const { ids } = await collect(generate(backend, decoder, prompt, greedy));
     const sequence = [...prompt];
     for (let count = 0; count < 8; count++) {
-      const logits = logitsOf(decoder, sequence, 1).slice(-512);
+      const logits = logitsOf(decoder, sequence).slice(-512);
       sequence.push(logits.indexOf(Math.max(...logits)));
     }
     expect(ids).toEqual(sequence.slice(13));
@@ -158,7 +142,7 @@ describe("generate", () => {
       "context: the prompt is 65 tokens, the model holds 64",
       "shorten the prompt to at most 64 tokens",
     ]);
-    await expect(start([3, 512])).rejects.toThrow(new ShapeError("embedding: id 512 at position 1 is outside 0..511"));
+    await expect(start([3, 512])).rejects.toThrow(new ShapeError("prompt: id 512 at position 1 is outside 0..511"));
     await expect(start(prompt, { ...greedy, maxTokens: -1, seed: 0.5 })).rejects.toThrow(
       "generate: 2 faults\n  - maxTokens: -1, expected number to be >=0\n  - seed: 0.5, expected int, received number",
     );
@@ -206,50 +190,6 @@ describe("generate", () => {
     };
     await collect(generate(backend, decoder, prompt, { ...greedy, maxTokens: 3, observe }));
     expect(tokens).toEqual([13, 1, 1]);
-  });
-});
-
-describe("generateText", () => {
-  const decoder = tinyModel(reference, { vocabSize: 300 });
-  const tokenizer = trainTokenizer(["the cat sat on the mat, the rat sat on the cat \u4f60\u597d ".repeat(9)], {
-    vocabSize: 270,
-  });
-  const options: GenerateOptions = { maxTokens: 30, sampling: { temperature: 2 }, seed: 4 };
-
-  it("streams pieces that join to the decoding of all ids", async () => {
-    const generation = generateText(reference, decoder, tokenizer, "the cat", { ...options, stopIds: [] });
-    const pieces: string[] = [];
-    let next = await generation.next();
-    for (; !next.done; next = await generation.next()) pieces.push(next.value);
-    const { ids, promptTokens, finishReason } = next.value;
-    expect(pieces.join("")).toBe(tokenizer.decode(ids, { skipSpecialTokens: true }));
-    expect([ids.length, promptTokens, finishReason]).toEqual([
-      30,
-      (await tokenizer.encode("the cat")).length,
-      "length",
-    ]);
-  });
-
-  it("starts an empty text from the tokenizer's end of text", async () => {
-    const idsOf = async (generation: AsyncGenerator<string, { ids: readonly number[] }>) => {
-      for (;;) {
-        const next = await generation.next();
-        if (next.done) return next.value.ids;
-      }
-    };
-    const [empty, written] = ["", "<|endoftext|>"].map((text) =>
-      idsOf(generateText(reference, decoder, tokenizer, text, options)),
-    );
-    expect(await empty).toEqual(await written);
-  });
-
-  it("refuses a tokenizer with more entries than the model has rows", async () => {
-    const small = tinyModel(reference, { vocabSize: 100 });
-    await expect(generateText(reference, small, tokenizer, "the", options).next()).rejects.toThrow(
-      new TokenizerError("tokenizer: it has 270 entries, the model's vocabulary is 100", {
-        hint: "use the tokenizer.json that the model was trained with",
-      }),
-    );
   });
 });
 

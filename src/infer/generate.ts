@@ -1,16 +1,13 @@
-/** Generation: one pass over the prompt, then one token a pass over the cache. */
+/** One generation by itself: an engine for a single request, whose memory is gone with it. */
 
-import { z } from "zod";
-import { Graph } from "../autograd/graph.ts";
 import type { Backend } from "../backend/backend.ts";
-import { parseConfig } from "../config/check.ts";
-import { ConfigError, ShapeError, TokenizerError } from "../errors.ts";
-import { KeyValueCache } from "../model/cache.ts";
+import { ConfigError } from "../errors.ts";
 import type { Decoder, Observer } from "../model/decoder.ts";
-import { Arena } from "../tensor/arena.ts";
-import type { Tokenizer } from "../tokenizer/tokenizer.ts";
-import { createRandom } from "../util/random.ts";
-import { checkSampling, type SamplingOptions, sampleToken } from "./sampling.ts";
+import type { WeightSource } from "../model/weights.ts";
+import type { FinishReason, GenerationRequest } from "./engine.ts";
+import { LocalEngine } from "./localEngine.ts";
+import { checkRequest } from "./request.ts";
+import type { SamplingOptions } from "./sampling.ts";
 
 export interface GenerateOptions {
   /** Most new tokens. */
@@ -25,27 +22,8 @@ export interface GenerateOptions {
   readonly observe?: Observer | undefined;
 }
 
-/** Why a generation ended: a stop id, `maxTokens`, or the end of the model's context. */
-export type FinishReason = "stop" | "length" | "context";
-
-const countsSchema = z.strictObject({ maxTokens: z.int().min(0), seed: z.int() });
-
-/** Lets timers, signals and input through. A timer alone would wait a millisecond or more for each token. */
-function turn(): Promise<void> {
-  return new Promise((resolve) => {
-    if (typeof setImmediate === "function") setImmediate(resolve);
-    else setTimeout(resolve);
-  });
-}
-
 /** The ids to start from; an empty prompt is the start of a document. */
-function startOf(prompt: ArrayLike<number>, { config }: Decoder): ArrayLike<number> {
-  const { maxPositionEmbeddings, eosTokenId } = config;
-  if (prompt.length > maxPositionEmbeddings) {
-    throw new ShapeError(`context: the prompt is ${prompt.length} tokens, the model holds ${maxPositionEmbeddings}`, {
-      hint: `shorten the prompt to at most ${maxPositionEmbeddings} tokens`,
-    });
-  }
+function startOf(prompt: ArrayLike<number>, { config: { eosTokenId } }: Decoder<WeightSource>): ArrayLike<number> {
   if (prompt.length > 0) return prompt;
   if (eosTokenId === null) {
     throw new ConfigError("generate: an empty prompt starts from eosTokenId, which the model config leaves out", {
@@ -65,93 +43,33 @@ function startOf(prompt: ArrayLike<number>, { config }: Decoder): ArrayLike<numb
  */
 export async function* generate(
   backend: Backend,
-  decoder: Decoder,
+  decoder: Decoder<WeightSource>,
   prompt: ArrayLike<number>,
-  options: GenerateOptions,
+  { maxTokens, sampling, seed = 0, stopIds, signal, observe }: GenerateOptions,
 ): AsyncGenerator<number, FinishReason> {
-  const { maxTokens, seed } = parseConfig(
-    countsSchema,
-    { maxTokens: options.maxTokens, seed: options.seed ?? 0 },
-    "generate",
-  );
-  const { signal, observe } = options;
-  const { maxPositionEmbeddings, eosTokenId } = decoder.config;
-  const sampling = checkSampling(options.sampling);
-  const stopIds = options.stopIds ?? (eosTokenId === null ? [] : [eosTokenId]);
+  const { maxPositionEmbeddings: context, eosTokenId } = decoder.config;
   const start = startOf(prompt, decoder);
-  const random = createRandom(seed, "generate");
-  const capacity = Math.min(maxPositionEmbeddings, start.length + maxTokens);
-  const cache = new KeyValueCache(backend, decoder.config, 1, capacity);
-  const arena = new Arena(backend);
-  try {
-    let ids = start;
-    for (let count = 0; count < maxTokens; count++) {
-      await turn();
-      signal?.throwIfAborted();
-      if (cache.length + ids.length > maxPositionEmbeddings) return "context";
-      arena.reset();
-      const graph = new Graph(backend, arena, { record: false });
-      const { hidden } = decoder.forward(graph, ids, { batch: 1, cache, observe });
-      const width = hidden.value.dim(1);
-      const last = graph.constant(hidden.value.slice((ids.length - 1) * width, [1, width]));
-      const id = sampleToken(decoder.logits(graph, last).value.data, sampling, random);
-      if (stopIds.includes(id)) return "stop";
-      yield id;
-      ids = [id];
-    }
-    return "length";
-  } finally {
-    arena.dispose();
-    cache.dispose();
-  }
-}
-
-/** What a finished generation was. */
-export interface GeneratedText {
-  readonly promptTokens: number;
-  /** New ids. */
-  readonly ids: readonly number[];
-  readonly finishReason: FinishReason;
-}
-
-/**
- * Continues a text. Each token gives one piece, "" where it only begins a character; the pieces joined are the decoding
- * of all new ids, special tokens left out.
- * @throws as `generate`; TokenizerError for a tokenizer with more entries than the model has rows.
- */
-export async function* generateText(
-  backend: Backend,
-  decoder: Decoder,
-  tokenizer: Tokenizer,
-  prompt: string,
-  options: GenerateOptions,
-): AsyncGenerator<string, GeneratedText> {
-  if (tokenizer.vocabSize > decoder.config.vocabSize) {
-    throw new TokenizerError(
-      `tokenizer: it has ${tokenizer.vocabSize} entries, the model's vocabulary is ${decoder.config.vocabSize}`,
-      { hint: "use the tokenizer.json that the model was trained with" },
-    );
-  }
-  const promptIds = await tokenizer.encode(prompt);
-  const { eosTokenId } = decoder.config;
-  const stopIds = options.stopIds ?? [tokenizer.eosTokenId, ...(eosTokenId === null ? [] : [eosTokenId])];
-  const start = promptIds.length > 0 ? promptIds : [tokenizer.eosTokenId];
-  const stream = tokenizer.streamDecoder({ skipSpecialTokens: true });
-  const generation = generate(backend, decoder, start, { ...options, stopIds });
-  const ids: number[] = [];
+  const ends = stopIds ?? (eosTokenId === null ? [] : [eosTokenId]);
+  const request: GenerationRequest = { prompt: start, maxTokens, sampling, seed, stopIds: ends, signal };
+  checkRequest(request, decoder.config, context);
+  const cacheTokens = Math.min(context, start.length + maxTokens);
+  // The whole prompt is one pass, and keys and values are as exact as in a pass without a cache.
+  const options = {
+    cacheTokens,
+    cacheType: "f32",
+    passTokens: start.length,
+    sequences: 1,
+    prefixCache: false,
+  } as const;
+  const engine = new LocalEngine(backend, decoder, options, { observe });
+  const generation = engine.generate(request);
   try {
     for (;;) {
       const next = await generation.next();
-      if (next.done) {
-        const rest = stream.flush();
-        if (rest !== "") yield rest;
-        return { promptTokens: start.length, ids, finishReason: next.value };
-      }
-      ids.push(next.value);
-      yield stream.push(next.value);
+      if (next.done) return next.value.finishReason;
+      yield next.value.id;
     }
   } finally {
-    // Gives the cache back when the caller stops early; returns at once after the end.
-    await generation.return("stop");
+    await engine.close();
   }
 }

@@ -3,6 +3,7 @@ import { Graph } from "../autograd/graph.ts";
 import { linearCrossEntropy } from "../autograd/ops/crossEntropy.ts";
 import type { Backend } from "../backend/backend.ts";
 import type { Decoder } from "../model/decoder.ts";
+import type { WeightSource } from "../model/weights.ts";
 import { Arena } from "../tensor/arena.ts";
 
 /**
@@ -11,7 +12,7 @@ import { Arena } from "../tensor/arena.ts";
  * @returns [N - 1]: log p(ids[t + 1] | ids[0..t]); empty for fewer than two tokens.
  * @throws ShapeError for ids outside the vocabulary or more tokens than the context.
  */
-export function tokenLogProbs(backend: Backend, decoder: Decoder, ids: ArrayLike<number>): Float32Array {
+export function tokenLogProbs(backend: Backend, decoder: Decoder<WeightSource>, ids: ArrayLike<number>): Float32Array {
   if (ids.length < 2) return new Float32Array(0);
   const arena = new Arena(backend);
   try {

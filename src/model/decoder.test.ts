@@ -1,54 +1,16 @@
 import { describe, expect, it } from "vitest";
 import { Draw } from "../../test/conformance/harness.ts";
-import { allBackends, createDecoder, logitsOf, smallConfig } from "../../test/models.ts";
+import { allBackends, createCache, createDecoder, logitsOf, smallConfig } from "../../test/models.ts";
 import { Graph } from "../autograd/graph.ts";
-import { ShapeError } from "../errors.ts";
+import { ResourceError, ShapeError } from "../errors.ts";
 import { Arena } from "../tensor/arena.ts";
-import { KeyValueCache } from "./cache.ts";
+import { PagePool } from "./cache.ts";
 import type { Decoder, Observer } from "./decoder.ts";
 
 const VOCABULARY = 50;
 const randomIds = (count: number) => [...new Draw(5).ints(count, 0, VOCABULARY - 1)];
 
-/** The part of each of `batch` sequences from `start` to `end`. */
-function columns<T>(values: ArrayLike<T>, batch: number, start: number, end: number): T[] {
-  const length = values.length / batch;
-  return Array.from({ length: batch }, (_, b) => Array.from(values).slice(b * length + start, b * length + end)).flat();
-}
-
 describe.each(allBackends)("a decoder on %s", (_, backend) => {
-  it.each([
-    { pieces: [3, 1, 1, 4, 2], batch: 2 },
-    { pieces: [70, 1, 64, 15], batch: 1 },
-  ])("gives the same bits with a cache, in pieces of $pieces, as in one pass", ({ pieces, batch }) => {
-    const decoder = createDecoder(backend, smallConfig());
-    const length = pieces.reduce((sum, piece) => sum + piece, 0);
-    const ids = randomIds(batch * length);
-    const whole = logitsOf(backend, decoder, ids, { batch });
-    const cache = new KeyValueCache(backend, decoder.config, batch, length + 2);
-    let start = 0;
-    for (const piece of pieces) {
-      const part = logitsOf(backend, decoder, columns(ids, batch, start, start + piece), { batch, cache });
-      const [from, to] = [start * VOCABULARY, (start + piece) * VOCABULARY];
-      expect(part, `from ${start}`).toEqual(Float32Array.from(columns(whole, batch, from, to)));
-      start += piece;
-      expect(cache.length).toBe(start);
-    }
-  });
-
-  it("goes on from a truncated cache as if the rest had never been read", () => {
-    const decoder = createDecoder(backend, smallConfig());
-    const ids = randomIds(8);
-    const cache = new KeyValueCache(backend, decoder.config, 1, 8);
-    logitsOf(backend, decoder, ids.toReversed(), { cache });
-    cache.truncate(0);
-    logitsOf(backend, decoder, ids.slice(0, 5), { cache });
-    logitsOf(backend, decoder, [1, 2, 3], { cache });
-    cache.truncate(5);
-    const rest = logitsOf(backend, decoder, ids.slice(5), { cache });
-    expect(rest).toEqual(logitsOf(backend, decoder, ids).subarray(5 * VOCABULARY));
-  });
-
   it.each([{}, { normTopkProb: true, clipQkv: 0.5 }, { mlpType: "dense", numExperts: 1, numExpertsPerTok: 1 }])(
     "gives the rows of a batch the bits that they have alone, %j",
     (changes) => {
@@ -161,7 +123,7 @@ describe("Decoder.forward refuses", () => {
   const decoder = createDecoder(backend, smallConfig());
   const forward = (ids: number[], options: object = {}) => {
     const graph = new Graph(backend, new Arena(backend), { record: false });
-    return () => decoder.forward(graph, ids, { batch: 1, ...options });
+    return () => decoder.forward(graph, ids, options);
   };
 
   it("an id outside the vocabulary", () => {
@@ -176,10 +138,11 @@ describe("Decoder.forward refuses", () => {
       });
     expect(forward(randomIds(161))).toThrow(fault(160));
     expect(forward([1, 2], { positions: [500, 7] })).toThrow(fault(500));
-    const cache = new KeyValueCache(backend, decoder.config, 1, 400);
-    for (let length = 0; length < 160; length += 40) forward(randomIds(40), { cache })();
-    expect(forward([1], { cache })).toThrow(fault(160));
-    expect(cache.length).toBe(160);
+    const cache = createCache(backend, decoder, 400);
+    const sequences = (tokens: number) => ({ sequences: [{ tokens, cache }] });
+    for (let length = 0; length < 160; length += 40) forward(randomIds(40), sequences(40))();
+    expect(forward([1], sequences(1))).toThrow(fault(160));
+    expect([cache.length, cache.pages.length]).toEqual([160, 5]);
   });
 
   it("a position or a first key below 0", () => {
@@ -199,11 +162,52 @@ describe("Decoder.forward refuses", () => {
     expect(forward([1, 2, 3], { kvStart: [0] })).toThrow(new ShapeError("forward: 1 kvStart for 3 ids"));
   });
 
-  it("a cache that is full or of another number of sequences", () => {
-    const cache = new KeyValueCache(backend, decoder.config, 1, 4);
-    forward([1, 2, 3], { cache })();
-    expect(forward([1, 2], { cache })).toThrow(new ShapeError("cache: 3 + 2 positions, it holds 4"));
-    expect(forward([1, 2], { cache, batch: 2 })).toThrow(new ShapeError("cache: 2 sequences, it is for 1"));
-    expect(cache.length).toBe(3);
+  it("more tokens than there are pages for, and keeps the sequences as they were", () => {
+    const pool = new PagePool(backend, decoder.config, { pages: 3, type: "f32" });
+    const [a, b] = [pool.sequence(), pool.sequence()];
+    forward(randomIds(33), { sequences: [{ tokens: 33, cache: a }] })();
+    const both = (tokens: number) => ({
+      sequences: [
+        { tokens: 32, cache: a },
+        { tokens, cache: b },
+      ],
+    });
+    expect(forward(randomIds(33), both(1))).toThrow(
+      new ResourceError("cache: 1 pages asked, 0 of 3 are free", {
+        hint: "use fewer or shorter sequences, or a larger cache",
+      }),
+    );
+    expect([a.length, a.pages.length, b.length, b.pages.length, pool.freePages]).toEqual([33, 2, 0, 0, 1]);
+    forward(randomIds(32), both(0))();
+    expect([a.length, b.length, pool.freePages]).toEqual([65, 0, 0]);
+  });
+
+  it("sequences that do not fit the ids, each other or the model", () => {
+    const [cache, other] = [createCache(backend, decoder, 40), createCache(backend, decoder, 40)];
+    const one = { tokens: 2, cache };
+    const cases: [number[], object, string][] = [
+      [[1, 2, 3], { sequences: [one] }, "forward: 3 ids for sequences of [2] tokens"],
+      [[1, 2], { sequences: [one, { tokens: -1, cache: other }] }, "forward: 2 ids for sequences of [2, -1] tokens"],
+      [[1], { sequences: [{ tokens: 0.5, cache }] }, "forward: 1 ids for sequences of [0.5] tokens"],
+      [[], { sequences: [] }, "forward: 0 ids for sequences of [] tokens"],
+      [[1, 2, 3, 4], { sequences: [one, one] }, "forward: a sequence's cache is there twice"],
+      [
+        [1, 2, 3, 4],
+        { sequences: [one, { ...one, cache: other }] },
+        "forward: the sequences' caches are of different pools",
+      ],
+      [[1, 2], { sequences: [one], batch: 1 }, "forward: batch can not be given with sequences"],
+      [[1, 2], { sequences: [one], kvStart: [0, 0] }, "forward: kvStart can not be given with sequences"],
+    ];
+    for (const [ids, options, fault] of cases) expect(forward(ids, options)).toThrow(new ShapeError(fault));
+    const small = new PagePool(backend, { ...decoder.config, numHiddenLayers: 1 }, { pages: 1, type: "f32" });
+    expect(forward([1], { sequences: [{ tokens: 1, cache: small.sequence() }] })).toThrow(
+      new ShapeError("forward: the cache is for a model of another shape"),
+    );
+    const graph = new Graph(backend, new Arena(backend), { record: true });
+    expect(() => decoder.forward(graph, [1, 2], { sequences: [one] })).toThrow(
+      new ShapeError("forward: no gradients flow through a cache"),
+    );
+    expect([cache.length, cache.pages.length]).toEqual([0, 0]);
   });
 });

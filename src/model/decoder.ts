@@ -7,6 +7,7 @@ import type { Graph, Variable } from "../autograd/graph.ts";
 import { fillRotaryTable, type RotaryTable } from "../autograd/ops/attention.ts";
 import { add, embedding, linear } from "../autograd/ops/basic.ts";
 import type { RouterOptions, Routing } from "../autograd/ops/moe.ts";
+import { isStored } from "../autograd/ops/stored.ts";
 import type { Backend } from "../backend/backend.ts";
 import { headDim, type ModelConfig } from "../config/model.ts";
 import { ShapeError } from "../errors.ts";
@@ -14,9 +15,11 @@ import { type SequenceLayout, selfAttention } from "../nn/attention.ts";
 import { mlp } from "../nn/mlp.ts";
 import { normalise } from "../nn/norm.ts";
 import { type Block, type DType, Tensor } from "../tensor/tensor.ts";
-import type { KeyValueCache } from "./cache.ts";
+import { type CachedSequence, layOutPass, type PagePool, passPositions } from "./cache.ts";
 import type { Parameters } from "./parameters.ts";
-import { type LayerParts, type ModelParts, modelParts } from "./parts.ts";
+import { type LayerParts, type ModelParts, type ParameterSpec, weightParts } from "./parts.ts";
+import { type RopeScaling, scaledContext, scaledFrequencies } from "./ropeScaling.ts";
+import type { Weight, WeightSource } from "./weights.ts";
 
 /**
  * Sees a pass from inside. Each tensor holds its values during the call only; T tokens, sequence after sequence.
@@ -35,10 +38,20 @@ export interface Observer {
   finalNorm?(hidden: Tensor): void;
 }
 
+export interface DecoderOptions {
+  /** Read beyond the trained context: `config.maxPositionEmbeddings` is longer by the factor. Default: refused. */
+  readonly ropeScaling?: RopeScaling | undefined;
+}
+
 export interface ForwardOptions {
-  /** Sequences in `ids`, all of equal length. */
-  readonly batch: number;
-  /** Position of each token; default: counted from the cache's length, or from 0. */
+  /** Sequences in `ids`, all of equal length; default 1. */
+  readonly batch?: number | undefined;
+  /**
+   * Instead of `batch`: how many of `ids` are of each sequence, and what it has read before. They continue from there and
+   * are added to it. Not with a recording graph, `positions`, `kvStart` or `dropTokens`.
+   */
+  readonly sequences?: readonly CachedSequence[] | undefined;
+  /** Position of each token; default: counted from 0. */
   readonly positions?: ArrayLike<number> | undefined;
   /** First position that each token sees; default 0. Left padding and document borders. */
   readonly kvStart?: ArrayLike<number> | undefined;
@@ -46,8 +59,6 @@ export interface ForwardOptions {
   readonly tokenMask?: Tensor | undefined;
   /** Apply the config's `expertCapacityFactor`, as training does; default: dropless. */
   readonly dropTokens?: boolean | undefined;
-  /** Continue from these keys and values and add to them. Not with a recording graph. */
-  readonly cache?: KeyValueCache | undefined;
   readonly observe?: Observer | undefined;
   /** Layers whose activations are computed again on the way back instead of being kept. Of a recording graph only. */
   readonly recompute?: ReadonlySet<number> | undefined;
@@ -63,40 +74,57 @@ export interface ForwardResult {
 /** What a layer needs of a pass's options, and of its own earlier run where it is run again. */
 type LayerOptions = ForwardOptions & Pick<RouterOptions, "lossGradient">;
 
-/** An OLMoE decoder over parameters in memory. */
-export class Decoder {
+/** Where the tokens of a pass stand, and the pages that it reads and writes. */
+interface PassLayout extends SequenceLayout {
+  readonly pool?: PagePool | undefined;
+}
+
+/**
+ * An OLMoE decoder over weights in memory, or as a model file stores them: operations pick their kernels by that.
+ * S is where the weights come from; code that only reads takes a `Decoder<WeightSource>`.
+ */
+export class Decoder<S extends WeightSource = Parameters> {
   readonly config: ModelConfig;
-  readonly parameters: Parameters;
-  readonly #parts: ModelParts<Variable>;
+  readonly parameters: S;
+  readonly #parts: ModelParts<Weight, Variable>;
   readonly #rotaryBlock: Block;
   readonly #rotary: RotaryTable;
 
-  constructor(backend: Backend, parameters: Parameters) {
-    this.config = parameters.config;
+  /**
+   * @throws ConfigError for a scaling of positions that can not be; ShapeError for a source that gives a norm or a router
+   *   as it is stored.
+   */
+  constructor(backend: Backend, parameters: S, { ropeScaling }: DecoderOptions = {}) {
+    this.config = scaledContext(parameters.config, ropeScaling);
     this.parameters = parameters;
-    this.#parts = modelParts(this.config, ({ name }) => parameters.get(name));
-    const { maxPositionEmbeddings, ropeTheta } = this.config;
-    const shape = [maxPositionEmbeddings, headDim(this.config) / 2] as const;
+    const exact = (spec: ParameterSpec) => {
+      const weight = parameters.weight(spec);
+      if (isStored(weight)) throw new ShapeError(`${spec.name}: stored as ${weight.type}, expected f32 in memory`);
+      return weight;
+    };
+    this.#parts = weightParts(this.config, (spec) => parameters.weight(spec), exact);
+    const shape = [this.config.maxPositionEmbeddings, headDim(this.config) / 2] as const;
     const bytes = shape[0] * shape[1] * 4;
     this.#rotaryBlock = backend.allocate(2 * bytes);
     this.#rotary = {
       cosine: new Tensor(this.#rotaryBlock, "f32", shape),
       sine: new Tensor(this.#rotaryBlock, "f32", shape, bytes),
     };
-    fillRotaryTable(this.#rotary, ropeTheta);
+    fillRotaryTable(this.#rotary, scaledFrequencies(parameters.config, ropeScaling));
   }
 
   /**
-   * @param ids [batch * length], sequence after sequence.
+   * @param ids [T], sequence after sequence.
    * @throws ShapeError for ids outside the vocabulary, positions beyond the model's context, and options that do not fit
-   *   the ids or the cache.
+   *   the ids or each other; ResourceError where the cache has too few pages.
    */
   forward(graph: Graph, ids: ArrayLike<number>, options: ForwardOptions): ForwardResult {
-    const { cache, observe } = options;
-    if (cache !== undefined && graph.recording) throw new ShapeError("forward: no gradients flow through a cache");
-    const layout = this.#layout(graph, ids.length, options);
+    const { sequences, observe } = options;
+    const layout =
+      sequences === undefined
+        ? this.#layout(graph, ids.length, options)
+        : this.#cachedLayout(graph, ids.length, sequences, options);
     const routings: Routing[] = [];
-    cache?.begin(options.batch, ids.length / options.batch);
     let stream = embedding(graph, this.#parts.embedding, graph.ids(ids));
     observe?.hidden?.(0, stream.value);
     for (const index of this.#parts.layers.keys()) {
@@ -105,7 +133,7 @@ export class Decoder {
         : this.#layer(graph, index, stream, layout, options, routings);
       observe?.hidden?.(index + 1, stream.value);
     }
-    cache?.commit();
+    for (const { tokens, cache } of sequences ?? []) cache.commit(tokens);
     const hidden = normalise(graph, stream, this.#parts.norm);
     graph.discard(stream);
     observe?.finalNorm?.(hidden.value);
@@ -113,8 +141,8 @@ export class Decoder {
   }
 
   /** The output matrix [V, D]: the embedding where the two are tied. */
-  get outputWeight(): Variable {
-    return this.#parts.output;
+  get outputWeight(): ReturnType<S["weight"]> {
+    return this.#parts.output as ReturnType<S["weight"]>;
   }
 
   /** Logits [T, V] of hidden states [T, D]. Training uses `linearCrossEntropy` instead, which never holds them all. */
@@ -127,11 +155,10 @@ export class Decoder {
     this.#rotaryBlock.release();
   }
 
-  #layout(graph: Graph, tokens: number, { batch, positions, kvStart, cache }: ForwardOptions): SequenceLayout {
+  #layout(graph: Graph, tokens: number, { batch = 1, positions, kvStart }: ForwardOptions): PassLayout {
     if (tokens % batch !== 0) throw new ShapeError(`forward: ${tokens} ids are not ${batch} sequences of equal length`);
     const length = tokens / batch;
-    const from = cache?.length ?? 0;
-    const places = positions ?? Array.from({ length: tokens }, (_, index) => from + (index % length));
+    const places = positions ?? Array.from({ length: tokens }, (_, index) => index % length);
     checkIndices("positions", places, tokens);
     if (kvStart !== undefined) checkIndices("kvStart", kvStart, tokens);
     this.#checkPositions(places);
@@ -141,6 +168,23 @@ export class Decoder {
       kvStart: kvStart === undefined ? undefined : graph.ids(kvStart),
       rotary: this.#rotary,
     };
+  }
+
+  #cachedLayout(
+    graph: Graph,
+    tokens: number,
+    sequences: readonly CachedSequence[],
+    { batch, positions, kvStart, dropTokens }: ForwardOptions,
+  ): PassLayout {
+    if (graph.recording) throw new ShapeError("forward: no gradients flow through a cache");
+    const others = Object.entries({ batch, positions, kvStart, dropTokens }).filter(([, value]) => value !== undefined);
+    if (others.length > 0) throw new ShapeError(`forward: ${others[0]?.[0]} can not be given with sequences`);
+    const places = passPositions(tokens, sequences);
+    this.#checkPositions(places);
+    const pool = sequences[0]?.cache.pool;
+    if (!pool?.fits(this.config)) throw new ShapeError("forward: the cache is for a model of another shape");
+    const cached = layOutPass(graph, sequences);
+    return { batch: 1, positions: graph.ids(places), rotary: this.#rotary, cached, pool };
   }
 
   /** Kernels look positions up in the rotary table without asking. */
@@ -160,7 +204,7 @@ export class Decoder {
     graph: Graph,
     index: number,
     stream: Variable,
-    layout: SequenceLayout,
+    layout: PassLayout,
     options: ForwardOptions,
     routings: Routing[],
   ): Variable {
@@ -183,20 +227,20 @@ export class Decoder {
     graph: Graph,
     index: number,
     stream: Variable,
-    layout: SequenceLayout,
-    { batch, cache, observe, tokenMask, dropTokens, lossGradient }: LayerOptions,
+    layout: PassLayout,
+    { observe, tokenMask, dropTokens, lossGradient }: LayerOptions,
     routings: Routing[],
   ): Variable {
     const { config } = this;
-    const { inputNorm, attention, mlpNorm, mlp: mlpParts } = this.#parts.layers[index] as LayerParts<Variable>;
+    const { inputNorm, attention, mlpNorm, mlp: mlpParts } = this.#parts.layers[index] as LayerParts<Weight, Variable>;
     const normed = normalise(graph, stream, inputNorm);
-    const attended = selfAttention(graph, normed, attention, config, layout, cache?.layer(index));
+    const attended = selfAttention(graph, normed, attention, config, layout, layout.pool?.layer(index));
     observe?.attentionOutput?.(index, attended.value);
     const middle = add(graph, stream, attended);
     graph.discard(normed, attended, stream);
 
     const mlpInput = normalise(graph, middle, mlpNorm);
-    const pass = { sequences: batch, tokenMask, dropTokens, lossGradient };
+    const pass = { sequences: layout.batch, tokenMask, dropTokens, lossGradient };
     const { out: output, routing } = mlp(graph, mlpInput, mlpParts, config, pass);
     if (routing !== undefined) {
       routings.push(routing);

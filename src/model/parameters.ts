@@ -7,6 +7,7 @@ import type { ModelConfig } from "../config/model.ts";
 import { type Allocator, type Block, shapeSize, Tensor } from "../tensor/tensor.ts";
 import { createRandom, fillNormal } from "../util/random.ts";
 import { modelParts, type ParameterSpec } from "./parts.ts";
+import type { WeightSource } from "./weights.ts";
 
 /** All parameters of a model, each once, in the order they lie in memory. */
 export function parameterSpecs(config: ModelConfig): ParameterSpec[] {
@@ -37,7 +38,7 @@ export interface FlatRange {
 const ALIGNMENT = 16;
 
 /** A model's parameters in memory. */
-export class Parameters {
+export class Parameters implements WeightSource {
   readonly config: ModelConfig;
   /** Elements of each flat block, padding between parameters included. */
   readonly flatSize: number;
@@ -103,6 +104,11 @@ export class Parameters {
     const parameter = this.#parameters.get(name);
     if (parameter === undefined) throw new Error(`internal: no parameter ${name}`);
     return parameter;
+  }
+
+  /** A parameter by its spec: memory is a source of weights like another. */
+  weight({ name }: ParameterSpec): Parameter {
+    return this.get(name);
   }
 
   /** Every checkpoint tensor's place in the flat blocks. */

@@ -30,20 +30,20 @@ export interface ParameterSpec {
   readonly slices: readonly TensorSlice[];
 }
 
-/** One layer; P stands for a parameter. */
-export interface LayerParts<P> {
-  readonly inputNorm: Norm<P>;
-  readonly attention: AttentionParameters<P>;
+/** One layer; P stands for a matrix and F for what is always f32 in memory: the parameters of norms and routers. */
+export interface LayerParts<P, F = P> {
+  readonly inputNorm: Norm<F>;
+  readonly attention: AttentionParameters<P, F>;
   /** The norm before the experts, whatever its name says. */
-  readonly mlpNorm: Norm<P>;
-  readonly mlp: MlpParameters<P>;
+  readonly mlpNorm: Norm<F>;
+  readonly mlp: MlpParameters<P, F>;
 }
 
-export interface ModelParts<P> {
+export interface ModelParts<P, F = P> {
   /** [V, D] */
   readonly embedding: P;
-  readonly layers: readonly LayerParts<P>[];
-  readonly norm: Norm<P>;
+  readonly layers: readonly LayerParts<P, F>[];
+  readonly norm: Norm<F>;
   /** [V, D]: the embedding itself where the two are tied. */
   readonly output: P;
 }
@@ -53,6 +53,12 @@ const SHARED_MLP = "model.mlp";
 
 /** Turns a parameter's description into whatever stands for it; shared parameters are asked for at each use. */
 export type Take<P> = (spec: ParameterSpec) => P;
+
+/** How matrices are taken, and what is always f32 in memory. */
+interface Takes<P, F> {
+  readonly matrix: Take<P>;
+  readonly exact: Take<F>;
+}
 
 function whole(name: string, shape: readonly number[], initial: Initial): ParameterSpec {
   return { name, shape, initial, slices: [{ name, shape, offset: 0 }] };
@@ -71,15 +77,20 @@ function normParts<P>(config: ModelConfig, take: Take<P>, name: string, width: n
   }
 }
 
-function attentionParts<P>(config: ModelConfig, take: Take<P>, layer: number, name: string): AttentionParameters<P> {
+function attentionParts<P, F>(
+  config: ModelConfig,
+  take: Takes<P, F>,
+  layer: number,
+  name: string,
+): AttentionParameters<P, F> {
   const { hiddenSize: width, numKeyValueHeads, qkNorm } = config;
   const [channels, kvWidth] = [headDim(config), numKeyValueHeads * headDim(config)];
   const matrix = (part: string, rows: number, addedInLayer?: number) =>
-    take(whole(`${name}.${part}_proj.weight`, [rows, width], initialMatrix(config, width, addedInLayer)));
+    take.matrix(whole(`${name}.${part}_proj.weight`, [rows, width], initialMatrix(config, width, addedInLayer)));
   const norm = (part: string, full: number) =>
     qkNorm === "none"
       ? undefined
-      : normParts(config, take, `${name}.${part}_norm`, qkNorm === "head" ? channels : full);
+      : normParts(config, take.exact, `${name}.${part}_norm`, qkNorm === "head" ? channels : full);
   return {
     q: matrix("q", width),
     k: matrix("k", kvWidth),
@@ -148,22 +159,22 @@ function denseParts<P>(config: ModelConfig, take: Take<P>, layer: number, name: 
   return { gateUp: withoutExpertAxis(gateUp), down: withoutExpertAxis(down) };
 }
 
-function mlpParts<P>(config: ModelConfig, take: Take<P>, layer: number, own: string): MlpParameters<P> {
-  if (!hasExperts(config, layer)) return { always: denseParts(config, take, layer, own) };
+function mlpParts<P, F>(config: ModelConfig, take: Takes<P, F>, layer: number, own: string): MlpParameters<P, F> {
+  if (!hasExperts(config, layer)) return { always: denseParts(config, take.matrix, layer, own) };
   const { hiddenSize: width, intermediateSize: inner, numExperts, numSharedExperts, layerSharedMoe } = config;
   const [layers, step] = [config.numHiddenLayers, config.decoderSparseStep];
   const name = layerSharedMoe === "none" ? own : SHARED_MLP;
   // What layers share is drawn as that of the last of them, which bounds the sum of what all of them add to the stream.
   const depth = layerSharedMoe === "none" ? layer : layers - (layers % step) - 1;
   const routerName = `${layerSharedMoe === "moe" ? SHARED_MLP : own}.gate.weight`;
-  const router = take(whole(routerName, [numExperts, width], initialMatrix(config, width)));
+  const router = take.exact(whole(routerName, [numExperts, width], initialMatrix(config, width)));
   const { gateUp, down } = expertSpecs(config, depth, `${name}.experts`);
   return {
-    routed: { router, gateUp: take(gateUp), down: take(down) },
+    routed: { router, gateUp: take.matrix(gateUp), down: take.matrix(down) },
     always:
       numSharedExperts === 0
         ? undefined
-        : swigluParts(config, take, depth, `${name}.shared_experts`, numSharedExperts * inner),
+        : swigluParts(config, take.matrix, depth, `${name}.shared_experts`, numSharedExperts * inner),
   };
 }
 
@@ -172,18 +183,27 @@ function mlpParts<P>(config: ModelConfig, take: Take<P>, layer: number, own: str
  * @param take called for each use of a parameter, so more than once for what layers share.
  */
 export function modelParts<P>(config: ModelConfig, take: Take<P>): ModelParts<P> {
+  return describedParts(config, { matrix: take, exact: take });
+}
+
+/** The same, with what is always f32 in memory (norms and routers) taken in its own way. */
+export function weightParts<P, F>(config: ModelConfig, matrix: Take<P>, exact: Take<F>): ModelParts<P, F> {
+  return describedParts(config, { matrix, exact });
+}
+
+function describedParts<P, F>(config: ModelConfig, take: Takes<P, F>): ModelParts<P, F> {
   const { vocabSize, hiddenSize: width, numHiddenLayers, tieWordEmbeddings } = config;
-  const matrix = (name: string) => take(whole(name, [vocabSize, width], initialMatrix(config, width)));
+  const matrix = (name: string) => take.matrix(whole(name, [vocabSize, width], initialMatrix(config, width)));
   const embedding = matrix("model.embed_tokens.weight");
   const layers = Array.from({ length: numHiddenLayers }, (_, index) => {
     const name = `model.layers.${index}`;
     return {
-      inputNorm: normParts(config, take, `${name}.input_layernorm`, width),
+      inputNorm: normParts(config, take.exact, `${name}.input_layernorm`, width),
       attention: attentionParts(config, take, index, `${name}.self_attn`),
-      mlpNorm: normParts(config, take, `${name}.post_attention_layernorm`, width),
+      mlpNorm: normParts(config, take.exact, `${name}.post_attention_layernorm`, width),
       mlp: mlpParts(config, take, index, `${name}.mlp`),
     };
   });
-  const norm = normParts(config, take, "model.norm", width);
+  const norm = normParts(config, take.exact, "model.norm", width);
   return { embedding, layers, norm, output: tieWordEmbeddings ? embedding : matrix("lm_head.weight") };
 }

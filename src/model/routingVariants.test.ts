@@ -2,14 +2,14 @@
 import { describe, expect, it } from "vitest";
 import { Draw } from "../../test/conformance/harness.ts";
 import { expectAgreement, gradientBackends } from "../../test/gradients.ts";
-import { allBackends, createDecoder, logitsOf, smallConfig } from "../../test/models.ts";
+import { allBackends, createCache, createDecoder, logitsOf, smallConfig } from "../../test/models.ts";
 import { checkGradients } from "../autograd/gradientCheck.ts";
 import type { Graph } from "../autograd/graph.ts";
 import { linearCrossEntropy } from "../autograd/ops/crossEntropy.ts";
 import { resolveModel } from "../config/presets.ts";
 import { ConfigError } from "../errors.ts";
 import { applyRouterLosses } from "../nn/routerLosses.ts";
-import { KeyValueCache } from "./cache.ts";
+import { PagePool } from "./cache.ts";
 import { parameterSpecs } from "./parameters.ts";
 
 const EXPERT_CHOICE = { routing: "expert_choice" };
@@ -79,9 +79,11 @@ describe.each(allBackends)("a decoder on %s", (_, backend) => {
     (changes) => {
       const decoder = createDecoder(backend, smallConfig(changes));
       const ids = randomIds(12);
-      const cache = new KeyValueCache(backend, decoder.config, 1, 12);
+      const cache = createCache(backend, decoder, 12);
       const pieces = [ids.slice(0, 9), ids.slice(9, 10), ids.slice(10)];
-      const inPieces = pieces.flatMap((piece) => [...logitsOf(backend, decoder, piece, { cache })]);
+      const inPieces = pieces.flatMap((piece) => [
+        ...logitsOf(backend, decoder, piece, { sequences: [{ tokens: piece.length, cache }] }),
+      ]);
       expect(Float32Array.from(inPieces)).toEqual(logitsOf(backend, decoder, ids));
     },
   );
@@ -121,5 +123,5 @@ it("a cache refuses a model whose experts choose, before it takes memory", () =>
       "on those after it",
     { hint: 'score whole sequences with it; to generate, train with model.routing "token_choice"' },
   );
-  expect(() => new KeyValueCache(backend, smallConfig(EXPERT_CHOICE), 1, 2 ** 40)).toThrow(fault);
+  expect(() => new PagePool(backend, smallConfig(EXPERT_CHOICE), { pages: 2 ** 40, type: "f32" })).toThrow(fault);
 });

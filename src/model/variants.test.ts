@@ -1,12 +1,11 @@
 /** Every choice of architecture as a whole model: its value, its cache, its rows, its counts, what an observer sees. */
 import { describe, expect, it } from "vitest";
 import { Draw } from "../../test/conformance/harness.ts";
-import { allBackends, createDecoder, logitsOf, smallConfig } from "../../test/models.ts";
+import { allBackends, createCache, createDecoder, logitsOf, smallConfig } from "../../test/models.ts";
 import { oracleLogits } from "../../test/oracle.ts";
 import { VARIANTS } from "../../test/variants.ts";
 import type { Backend } from "../backend/backend.ts";
 import { moeLayers } from "../config/architecture.ts";
-import { KeyValueCache } from "./cache.ts";
 import { countParameters } from "./counts.ts";
 
 const VOCABULARY = 50;
@@ -38,10 +37,10 @@ describe.each(allBackends)("on %s", (_, backend) => {
   it.each(VARIANTS)("%s gives the same bits with a cache, in a batch, and observed", (_name, changes) => {
     const decoder = disturbed(backend, changes);
     const whole = logitsOf(backend, decoder, ids);
-    const cache = new KeyValueCache(backend, decoder.config, 1, LENGTH);
+    const cache = createCache(backend, decoder, LENGTH);
     const pieces = [0, 5, 6, 7, LENGTH].slice(1).map((end, index) => {
       const start = [0, 5, 6, 7][index] as number;
-      return [...logitsOf(backend, decoder, ids.slice(start, end), { cache })];
+      return [...logitsOf(backend, decoder, ids.slice(start, end), { sequences: [{ tokens: end - start, cache }] })];
     });
     expect(Float32Array.from(pieces.flat())).toEqual(whole);
     const pair = logitsOf(backend, decoder, [...ids.toReversed(), ...ids], { batch: 2 });

@@ -4,8 +4,7 @@ import type { ModelConfig } from "../config/model.ts";
 import type { StoredWeight } from "../tensor/stored.ts";
 import type { ParameterSpec } from "./parts.ts";
 
-/** A weight as operations take it: an f32 tensor, or the bytes of a file that kernels decode on the way. */
-export type Weight = Variable | StoredWeight;
+export type { Weight } from "../autograd/ops/stored.ts";
 
 export interface WeightSource {
   readonly config: ModelConfig;

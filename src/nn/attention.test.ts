@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { gradientBackends, Variables } from "../../test/gradients.ts";
 import { smallConfig } from "../../test/models.ts";
 import { Graph, type Variable } from "../autograd/graph.ts";
-import { attention, fillRotaryTable, rope } from "../autograd/ops/attention.ts";
+import { attention, fillRotaryTable, rope, rotaryFrequencies } from "../autograd/ops/attention.ts";
 import { clamp, linear, rmsNorm } from "../autograd/ops/basic.ts";
 import { layerNorm } from "../autograd/ops/layerNorm.ts";
 import { Arena } from "../tensor/arena.ts";
@@ -27,7 +27,7 @@ describe.each(gradientBackends)("selfAttention on %s", (_, backend) => {
     const graph = new Graph(backend, new Arena(backend), { record: false });
     const table = () => allocateTensor(backend, "f32", [9, CHANNELS / 2]);
     const rotary = { cosine: table(), sine: table() };
-    fillRotaryTable(rotary, config.ropeTheta);
+    fillRotaryTable(rotary, rotaryFrequencies(config.ropeTheta, CHANNELS / 2));
     const positions = graph.ids([0, 1, 2, 0, 1, 2]);
     const [q, k, v, o] = [
       make.variable([32, 32]),

@@ -2,13 +2,14 @@
 import type { Graph, Variable } from "../autograd/graph.ts";
 import { add, linear, swiglu } from "../autograd/ops/basic.ts";
 import { experts, type Routing } from "../autograd/ops/moe.ts";
+import type { Weight } from "../autograd/ops/stored.ts";
 import type { RoutingConfig } from "../config/routing.ts";
 import { type RoutingPass, routeTokens } from "./router.ts";
 
-/** P stands for a parameter, here and below. */
-export interface MoeParameters<P = Variable> {
+/** P stands for a matrix and F for a parameter that is always f32 in memory, here and below. */
+export interface MoeParameters<P = Weight, F = Variable> {
   /** [E, D] */
-  readonly router: P;
+  readonly router: F;
   /** [E, 2F, D], gate rows before up rows of each expert. */
   readonly gateUp: P;
   /** [E, D, F] */
@@ -16,7 +17,7 @@ export interface MoeParameters<P = Variable> {
 }
 
 /** One SwiGLU. */
-export interface SwigluParameters<P = Variable> {
+export interface SwigluParameters<P = Weight> {
   /** [2F, D], gate rows before up rows. */
   readonly gateUp: P;
   /** [D, F] */
@@ -24,8 +25,8 @@ export interface SwigluParameters<P = Variable> {
 }
 
 /** What a layer's MLP consists of; the outputs of its parts are added. At least one is there. */
-export interface MlpParameters<P = Variable> {
-  readonly routed?: MoeParameters<P> | undefined;
+export interface MlpParameters<P = Weight, F = Variable> {
+  readonly routed?: MoeParameters<P, F> | undefined;
   /** For every token: a dense layer's MLP, or the shared experts beside the routed ones. */
   readonly always?: SwigluParameters<P> | undefined;
 }

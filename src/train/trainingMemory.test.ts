@@ -6,7 +6,7 @@ import type { ModelConfig } from "../config/model.ts";
 import { resolveModel } from "../config/presets.ts";
 import { lossSchema, optimizerSchema } from "../config/recipe.ts";
 import { ConfigError } from "../errors.ts";
-import { KeyValueCache } from "../model/cache.ts";
+import { PagePool } from "../model/cache.ts";
 import { frozenNames } from "./patterns.ts";
 import { TrainStep } from "./step.ts";
 import { inferenceMemory, type TrainingMemoryOptions, totalBytes, trainingMemory } from "./trainingMemory.ts";
@@ -127,7 +127,7 @@ describe("inferenceMemory", () => {
     const config = smallConfig();
     const memory = inferenceMemory(config, 160, 100);
     const counted = countingBackend(backend);
-    new KeyValueCache(counted.backend, config, 1, 160).dispose();
+    new PagePool(counted.backend, config, { pages: 5, type: "f32" }).dispose();
     expect(memory.cache).toBe(counted.bytes.peak);
     expect(memory).toMatchObject({ weights: trainingMemory(config, options()).weights, activations: 8 * MIB });
     expect(inferenceMemory({ ...config, maxPositionEmbeddings: 1e9 }, 1e9, 1e9).cache).toBeGreaterThan(1e11);

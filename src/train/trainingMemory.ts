@@ -6,7 +6,7 @@ import { Graph } from "../autograd/graph.ts";
 import { linearCrossEntropy } from "../autograd/ops/crossEntropy.ts";
 import { createDryBackend } from "../backend/dry/dry.ts";
 import { headDim, type ModelConfig } from "../config/model.ts";
-import { KeyValueCache } from "../model/cache.ts";
+import { PagePool } from "../model/cache.ts";
 import { Decoder } from "../model/decoder.ts";
 import { Parameters } from "../model/parameters.ts";
 import { Arena } from "../tensor/arena.ts";
@@ -131,7 +131,7 @@ export interface InferenceMemory {
 /** @param context positions that the cache holds; @param prompt tokens of the longest pass. */
 export function inferenceMemory(config: ModelConfig, context: number, prompt: number): InferenceMemory {
   const backend = createDryBackend();
-  new KeyValueCache(backend, config, 1, context);
+  new PagePool(backend, config, { pages: PagePool.pagesFor(context), type: "f32" });
   return {
     ...modelBytes(config),
     cache: backend.heldBytes,

@@ -8,7 +8,7 @@ import type { Backend } from "../../src/backend/backend.ts";
 import type { Kernels, Pointer } from "../../src/backend/kernels.ts";
 import { createReferenceBackend } from "../../src/backend/reference/backend.ts";
 
-export type Values = Float32Array | Int32Array | Float64Array;
+export type Values = Float32Array | Int32Array | Float64Array | Uint8Array;
 
 /** |actual - expected| <= relative * |expected| + ofLargest * (largest finite |expected| of the operand) + absolute. */
 export interface Tolerance {
@@ -34,6 +34,8 @@ export interface Operand {
   readonly tolerance: Tolerance;
   /** What follows the rows may be written as well. */
   readonly freeTail: boolean;
+  /** The content is addresses, f64: of places in another operand, that many bytes from its start. */
+  readonly addresses?: { readonly of: string; readonly offsets: readonly number[] };
 }
 
 export interface KernelCase {
@@ -130,6 +132,11 @@ export function overwrittenIds(length: number, used = length): Operand {
   return { values, role: "output", rows: 1, cols: used, stride: used, tolerance: EXACT, freeTail: true };
 }
 
+/** Addresses of places in another operand, as kernels take them that read matrices from here and there. */
+export function addresses(of: string, offsets: readonly number[]): Operand {
+  return { ...scratch(0), values: new Float64Array(offsets.length), addresses: { of, offsets } };
+}
+
 export function scratch(length: number): Operand {
   const values = new Float32Array(length).fill(Number.NaN);
   return { values, role: "scratch", rows: 0, cols: 0, stride: 0, tolerance: EXACT, freeTail: true };
@@ -172,7 +179,10 @@ export function run(backend: Backend, kernelCase: KernelCase): Outcome {
     const before = new Uint8Array(block.buffer, block.byteOffset, size).fill(GUARD);
     const at = Object.fromEntries(Object.keys(kernelCase.operands).map((name) => [name, 0]));
     for (const { name, values, start } of places) {
-      before.set(bytesOf(values), start);
+      const pointed = kernelCase.operands[name]?.addresses;
+      const origin = places.find((place) => place.name === pointed?.of)?.start ?? 0;
+      const content = pointed ? Float64Array.from(pointed.offsets, (at) => block.address + origin + at) : values;
+      before.set(bytesOf(content), start);
       at[name] = block.address + start;
     }
     const result = kernelCase.call(backend.kernels, at);

@@ -93,7 +93,7 @@ export function moePlanCase({ sizes, expertIds }: Pick<MoeInputs, "sizes" | "exp
   );
 }
 
-function planOf(inputs: MoeInputs): { offsets: Operand; rowSlot: Operand; slotRow: Operand } {
+export function moePlanOf(inputs: MoeInputs): { offsets: Operand; rowSlot: Operand; slotRow: Operand } {
   const { offsets, rowSlot, slotRow } = expected(moePlanCase(inputs)).operands;
   return { offsets: input(offsets!), rowSlot: input(rowSlot!), slotRow: input(slotRow!) };
 }
@@ -112,7 +112,7 @@ export function moeForwardCase(inputs: MoeInputs): KernelCase {
     gateUp: input(inputs.gateUp),
     down: input(inputs.down),
     weights: input(inputs.weights),
-    ...planOf(inputs),
+    ...moePlanOf(inputs),
     hidden: plannedRows(new Float32Array(slots * 2 * inner).fill(Number.NaN), routed, 2 * inner),
     rows: scratch(slots * width),
     out: overwritten({ rows: tokens, cols: width }),
@@ -150,7 +150,7 @@ export function moeBackwardCase(inputs: MoeInputs, without: "dgateUp" | "ddown" 
     gateUp: input(inputs.gateUp),
     down: input(inputs.down),
     weights: input(inputs.weights),
-    ...planOf(inputs),
+    ...moePlanOf(inputs),
     dout: input(draw.floats(tokens * width)),
     hidden: plannedRows(Float32Array.from(hidden), routed, 2 * inner),
     rows: scratch(slots * width),

@@ -10,7 +10,10 @@ import { differentBits, faultsOf, type KernelCase, run } from "./harness.ts";
 import { layernormCases } from "./layernormCases.ts";
 import { moeCases, moeForwardCase, moeInputs, oneToken } from "./moeCases.ts";
 import { rmsnormCases, ropeCases, swigluCases } from "./normCases.ts";
+import { pagedCases } from "./pagedCases.ts";
 import { routerCases } from "./routerCases.ts";
+import { storageCases } from "./storageCases.ts";
+import { describeStoredRows, storedCases } from "./storedCases.ts";
 import { threadCases } from "./threadCases.ts";
 
 /** Faults shown of one kernel; more would hide them. */
@@ -23,11 +26,14 @@ const allCases: readonly KernelCase[] = [
   ...layernormCases,
   ...ropeCases,
   ...attentionCases,
+  ...pagedCases,
   ...swigluCases,
   ...routerCases,
   ...choiceCases,
   ...moeCases,
+  ...storedCases,
   ...crossEntropyCases,
+  ...storageCases,
 ];
 
 /** Kernels that tell of the machine: they have tests of their own. */
@@ -73,6 +79,7 @@ export function describeConformance(backend: Backend): void {
     });
 
     describeRows(backend);
+    describeStoredRows(backend);
     describeMachine(backend);
   });
 }

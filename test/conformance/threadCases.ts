@@ -14,7 +14,7 @@ import {
   sumSquaresCase,
 } from "./elementwiseCases.ts";
 import { gemmCase } from "./gemmCases.ts";
-import type { KernelCase } from "./harness.ts";
+import { Draw, type KernelCase } from "./harness.ts";
 import { layernormBackwardCase, layernormForwardCase } from "./layernormCases.ts";
 import { moeBackwardCase, moeForwardCase, moeInputs, moePlanCase } from "./moeCases.ts";
 import {
@@ -24,9 +24,13 @@ import {
   swigluBackwardCase,
   swigluForwardCase,
 } from "./normCases.ts";
+import { pagedThreadCases } from "./pagedCases.ts";
 import { routerBackwardCase, routerForwardCase, routerStatsCase } from "./routerCases.ts";
+import { decodeRowsCase, differenceCase, encodeRowsCase } from "./storageCases.ts";
+import { storedEmbeddingCase, storedExpertsCase, storedLinearCase } from "./storedCases.ts";
 
 const COUNT = 200_003;
+const draw = new Draw(23);
 const router = { tokens: 1001, experts: 64, topK: 8, normalise: true };
 const experts = moeInputs({ tokens: 131, experts: 8, topK: 2, width: 64, inner: 48 });
 const attention = { batch: 2, queries: 150, heads: 4, kvHeads: 2, documents: true };
@@ -53,6 +57,7 @@ export const threadCases: readonly KernelCase[] = [
   attentionForwardCase(attention),
   attentionForwardCase({ queries: 1, keys: 1500, heads: 4 }),
   attentionBackwardCase(attention),
+  ...pagedThreadCases,
   swigluForwardCase(501, 200),
   swigluBackwardCase(501, 200, false),
   routerForwardCase(router),
@@ -64,6 +69,17 @@ export const threadCases: readonly KernelCase[] = [
   moePlanCase(experts),
   moeForwardCase(experts),
   moeBackwardCase(experts),
+  storedLinearCase({ type: "Q4_0", rows: 150, columns: 96, tokens: 19, parts: 2 }),
+  storedLinearCase({ type: "Q4_K", rows: 150, columns: 256, tokens: 3 }),
+  storedLinearCase({ type: "BF16", rows: 150, columns: 100, tokens: 7 }),
+  storedEmbeddingCase("Q6_K", 501, 256),
+  storedExpertsCase({ type: "Q4_0", tokens: 131, experts: 8, topK: 2, width: 96, inner: 64 }),
   crossEntropyCase(101, 2003, 1 / 101),
   adamwCase(COUNT, 2, 0.1),
+  decodeRowsCase("Q4_K", 257, 512),
+  decodeRowsCase("F16", 3, 70_001),
+  encodeRowsCase("Q8_0", "many rows", 96, draw.floats(1001 * 96)),
+  encodeRowsCase("Q4_K", "many rows", 256, draw.floats(131 * 256)),
+  encodeRowsCase("Q6_K", "many rows", 256, draw.floats(131 * 256)),
+  differenceCase(COUNT),
 ];

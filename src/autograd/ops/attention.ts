@@ -8,20 +8,33 @@ export interface RotaryTable {
   readonly sine: Tensor;
 }
 
+/** How far each pair of channels turns from one position to the next, and what cosines and sines are multiplied by. */
+export interface RotaryFrequencies {
+  /** [C / 2] radians, as f32. */
+  readonly frequencies: Float32Array;
+  readonly amplitude: number;
+}
+
 /**
- * Fills a rotary table. Frequencies and angles are rounded to f32 step by step, as transformers computes them, so that
- * far positions agree with the released model.
- * @param cosine [positions, C / 2]; @param sine the same.
+ * The frequencies that models are trained with, theta^(-2j / C). They are rounded to f32 step by step, as transformers
+ * computes them, so that far positions agree with the released model.
+ * @param half C / 2.
  */
-export function fillRotaryTable({ cosine, sine }: RotaryTable, theta: number): void {
+export function rotaryFrequencies(theta: number, half: number): RotaryFrequencies {
+  const frequencies = Float32Array.from({ length: half }, (_, j) => 1 / Math.fround(theta ** Math.fround(j / half)));
+  return { frequencies, amplitude: 1 };
+}
+
+/** Fills a rotary table. Angles are rounded to f32, as transformers computes them. */
+export function fillRotaryTable({ cosine, sine }: RotaryTable, { frequencies, amplitude }: RotaryFrequencies): void {
   const [positions, half] = [cosine.dim(0), cosine.dim(1)];
   const [cos, sin] = [cosine.data, sine.data];
-  for (let j = 0; j < half; j++) {
-    const frequency = Math.fround(1 / Math.fround(theta ** Math.fround(j / half)));
+  const factor = Math.fround(amplitude);
+  for (const [j, frequency] of frequencies.entries()) {
     for (let position = 0; position < positions; position++) {
       const angle = Math.fround(position * frequency);
-      cos[position * half + j] = Math.cos(angle);
-      sin[position * half + j] = Math.sin(angle);
+      cos[position * half + j] = Math.fround(Math.cos(angle)) * factor;
+      sin[position * half + j] = Math.fround(Math.sin(angle)) * factor;
     }
   }
 }
@@ -68,40 +81,31 @@ export interface AttentionOptions {
   readonly kvStart?: Tensor<"i32"> | undefined;
 }
 
-/** Keys and values of each sequence: [batch, capacity, KV * C], of which the first positions are filled. */
-export interface CachedKeys {
-  readonly keys: Tensor;
-  readonly values: Tensor;
-  readonly capacity: number;
-}
-
-/** Runs the forward kernel for queries that are the last of `length` positions. @param lse absent: not wanted. */
+/** Runs the forward kernel of sequences with themselves. @param lse [batch, heads, length]. */
 function attend(
   graph: Graph,
-  q: Tensor,
-  { keys, values, capacity }: CachedKeys,
-  length: number,
+  [q, k, v]: readonly [Tensor, Tensor, Tensor],
   { batch, heads, kvHeads, kvStart }: AttentionOptions,
-  lse?: Tensor,
+  lse: Tensor,
 ): Tensor {
-  const [width, kvWidth] = [q.dim(1), keys.dim(-1)];
+  const [width, kvWidth, length] = [q.dim(1), k.dim(1), q.dim(0) / batch];
   const channels = width / heads;
   const out = graph.take(q.shape);
   graph.kernels.attentionForward(
     q.pointer,
     width,
-    keys.pointer,
+    k.pointer,
     kvWidth,
-    values.pointer,
+    v.pointer,
     kvWidth,
     out.pointer,
     width,
-    lse?.pointer ?? 0,
+    lse.pointer,
     kvStart?.pointer ?? 0,
     batch,
-    q.dim(0) / batch,
     length,
-    capacity,
+    length,
+    length,
     heads,
     kvHeads,
     channels,
@@ -122,7 +126,7 @@ export function attention(graph: Graph, q: Variable, k: Variable, v: Variable, o
   const [tokens, width, kvWidth] = [q.value.dim(0), q.value.dim(1), k.value.dim(1)];
   const [length, channels] = [tokens / batch, width / heads];
   const lse = graph.take([batch, heads, length]);
-  const out = attend(graph, q.value, { keys: k.value, values: v.value, capacity: length }, length, options, lse);
+  const out = attend(graph, [q.value, k.value, v.value], options, lse);
   return graph.node(out, [q, k, v], [lse], (dout) => {
     const [dq, dk, dv] = [graph.take(q.value.shape), graph.take(k.value.shape), graph.take(v.value.shape)];
     kernels.attentionBackward(
@@ -156,18 +160,4 @@ export function attention(graph: Graph, q: Variable, k: Variable, v: Variable, o
     graph.give(k, dk);
     graph.give(v, dv);
   });
-}
-
-/**
- * Attention of new queries over a cache that already holds their keys, without a way back.
- * @param q [batch * queries, H * C], the last `queries` of `length` positions.
- */
-export function cachedAttention(
-  graph: Graph,
-  q: Variable,
-  cache: CachedKeys,
-  length: number,
-  options: AttentionOptions,
-): Variable {
-  return graph.constant(attend(graph, q.value, cache, length, options));
 }

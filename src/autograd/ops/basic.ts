@@ -2,21 +2,23 @@
 import { ShapeError } from "../../errors.ts";
 import { formatShape, type Tensor } from "../../tensor/tensor.ts";
 import type { Graph, Variable } from "../graph.ts";
+import { isStored, storedEmbedding, storedLinear, type Weight, weightShape } from "./stored.ts";
 
 /**
  * Rows of a table: out[t] = table[ids[t]].
- * @param table [V, D].
+ * @param table [V, D], in memory or as a file stores it.
  * @param ids [T], each below V (checked here: kernels do not).
  * @returns [T, D].
  * @throws ShapeError naming the first id outside the table.
  */
-export function embedding(graph: Graph, table: Variable, ids: Tensor<"i32">): Variable {
-  const [vocabulary, width] = [table.value.dim(0), table.value.dim(1)];
+export function embedding(graph: Graph, table: Weight, ids: Tensor<"i32">): Variable {
+  const [vocabulary, width] = weightShape(table) as [number, number];
   const { kernels } = graph;
   const outside = ids.data.findIndex((id) => id < 0 || id >= vocabulary);
   if (outside >= 0) {
     throw new ShapeError(`embedding: id ${ids.data[outside]} at position ${outside} is outside 0..${vocabulary - 1}`);
   }
+  if (isStored(table)) return storedEmbedding(graph, table, ids);
   const out = graph.take([ids.size, width]);
   kernels.embeddingForward(table.value.pointer, ids.pointer, out.pointer, ids.size, width);
   return graph.node(out, [table], [], (dout) => {
@@ -32,15 +34,17 @@ export function embedding(graph: Graph, table: Variable, ids: Tensor<"i32">): Va
 /**
  * y = x W^T, no bias.
  * @param x [T, D].
- * @param weight [N, D], as checkpoints store it.
+ * @param weight [N, D], in memory or as a file stores it.
  * @param products "f32": in f32 on a backend too that rounds the inputs of its products.
  * @returns [T, N].
  */
-export function linear(graph: Graph, x: Variable, weight: Variable, products: "backend" | "f32" = "backend"): Variable {
-  const [tokens, width, outputs] = [x.value.dim(0), x.value.dim(1), weight.value.dim(0)];
-  if (weight.value.dim(1) !== width) {
-    throw new ShapeError(`linear: x is ${formatShape(x.value.shape)}, weight ${formatShape(weight.value.shape)}`);
+export function linear(graph: Graph, x: Variable, weight: Weight, products: "backend" | "f32" = "backend"): Variable {
+  const [tokens, width] = [x.value.dim(0), x.value.dim(1)];
+  const [outputs, columns] = weightShape(weight) as [number, number];
+  if (columns !== width) {
+    throw new ShapeError(`linear: x is ${formatShape(x.value.shape)}, weight ${formatShape(weightShape(weight))}`);
   }
+  if (isStored(weight)) return storedLinear(graph, x, weight);
   const gemm = products === "f32" ? graph.kernels.gemmF32 : graph.kernels.gemm;
   const y = graph.take([tokens, outputs]);
   const [xAt, wAt] = [x.value.pointer, weight.value.pointer];

@@ -2,6 +2,7 @@
 import { ShapeError } from "../../errors.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import type { Graph, Variable } from "../graph.ts";
+import { isStored, multiplyStored, type Weight, weightShape } from "./stored.ts";
 
 /** Logits held at a time. */
 const CHUNK_ELEMENTS = 8 * 2 ** 20;
@@ -24,12 +25,12 @@ export interface CrossEntropyOptions {
 export function linearCrossEntropy(
   graph: Graph,
   x: Variable,
-  weight: Variable,
+  weight: Weight,
   labels: Tensor<"i32">,
   { scale, chunk: wanted }: CrossEntropyOptions,
 ): Tensor {
   const { kernels } = graph;
-  const [tokens, width, vocabulary] = [x.value.dim(0), x.value.dim(1), weight.value.dim(0)];
+  const [tokens, width, vocabulary] = [x.value.dim(0), x.value.dim(1), weightShape(weight)[0] as number];
   const outside = labels.data.findIndex((label) => label >= vocabulary);
   if (outside >= 0) {
     throw new ShapeError(`cross-entropy: label ${labels.data[outside]} at ${outside} is outside 0..${vocabulary - 1}`);
@@ -37,14 +38,15 @@ export function linearCrossEntropy(
   const losses = graph.take([tokens]);
   const backwards = graph.recording && scale !== 0;
   const dx = backwards && x.trainable ? graph.take(x.value.shape) : undefined;
-  const dw = backwards ? graph.target(weight) : undefined;
+  const dw = backwards && !isStored(weight) ? graph.target(weight) : undefined;
   const chunk = Math.max(1, Math.min(tokens, wanted ?? Math.floor(CHUNK_ELEMENTS / vocabulary)));
   const logits = graph.take([chunk, vocabulary]);
   for (let start = 0; start < tokens; start += chunk) {
     const count = Math.min(chunk, tokens - start);
     const rows = x.value.slice(start * width, [count, width]).pointer;
-    const w = weight.value.pointer;
-    kernels.gemm(0, 1, count, vocabulary, width, rows, width, w, width, logits.pointer, vocabulary, 0);
+    const w = isStored(weight) ? 0 : weight.value.pointer;
+    if (isStored(weight)) multiplyStored(graph, weight, rows, logits.pointer, count);
+    else kernels.gemm(0, 1, count, vocabulary, width, rows, width, w, width, logits.pointer, vocabulary, 0);
     const target = labels.slice(start, [count]).pointer;
     const loss = losses.slice(start, [count]).pointer;
     kernels.crossEntropy(logits.pointer, target, loss, count, vocabulary, backwards ? scale : 0);

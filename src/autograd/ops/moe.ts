@@ -1,6 +1,7 @@
 /** Routing and experts. Letters: T tokens, E experts, K experts per token, D width, F expert width, R routed rows. */
 import type { Tensor } from "../../tensor/tensor.ts";
 import type { Graph, Variable } from "../graph.ts";
+import { isStored, storedExperts, type Weight } from "./stored.ts";
 
 /**
  * What a router decided for the tokens of one layer, and what its losses need. Each token has N slots, and a slot holds
@@ -117,10 +118,11 @@ export function recordChoice(
 /**
  * The experts' part: out[t] = sum over the token's slots of weight * Expert(x[t]), each expert a SwiGLU. A slot without
  * an expert adds nothing.
- * @param x [T, D]; @param gateUp [E, 2F, D], gate rows first; @param down [E, D, F].
+ * @param x [T, D]; @param gateUp [E, 2F, D], gate rows first; @param down [E, D, F]; both in memory or as a file stores them.
  * @returns [T, D].
  */
-export function experts(graph: Graph, x: Variable, routing: Routing, gateUp: Variable, down: Variable): Variable {
+export function experts(graph: Graph, x: Variable, routing: Routing, gateUp: Weight, down: Weight): Variable {
+  if (isStored(gateUp) || isStored(down)) return storedExperts(graph, x, routing, gateUp, down);
   const { kernels } = graph;
   const { expertIds, expertWeights, rows } = routing;
   const [tokens, width, slots] = [x.value.dim(0), x.value.dim(1), expertIds.dim(1)];

@@ -57,6 +57,23 @@ function dot(a: Floats, i: number, b: Floats, j: number, count: number): number 
   return sum;
 }
 
+/** One query's softmax over `count` keys: the log of its sum, and the mean of the values [C] that it weighs. */
+export function attendQuery(
+  { q, at, channels, scale }: { q: Floats; at: number; channels: number; scale: number },
+  { k, kAt, ldk, v, vAt, ldv }: { k: Floats; kAt: number; ldk: number; v: Floats; vAt: number; ldv: number },
+  count: number,
+): { readonly logSum: number; readonly mixed: Float64Array } {
+  const scores: number[] = [];
+  for (let key = 0; key < count; key++) scores.push(scale * dot(q, at, k, kAt + key * ldk, channels));
+  const logSum = logSumExp(scores, 0, scores.length);
+  const probs = scores.map((score) => Math.exp(score - logSum));
+  const mixed = new Float64Array(channels);
+  for (let key = 0; key < count; key++) {
+    for (let c = 0; c < channels; c++) mixed[c]! += probs[key]! * v[vAt + key * ldv + c]!;
+  }
+  return { logSum, mixed };
+}
+
 export function attentionForward(memory: Memory): Kernels["attentionForward"] {
   // biome-ignore format: the arguments in the groups of kernels.h
   return (
@@ -71,21 +88,11 @@ export function attentionForward(memory: Memory): Kernels["attentionForward"] {
     scale = Math.fround(scale);
     const sizes = { batch, queries, keys, kvStride, heads, kvHeads, channels };
     for (const { row, column, firstKey, lastKey, kvColumn, index } of queriesOf(memory, sizes, kvStartAt)) {
-      const scores: number[] = [];
-      for (let key = firstKey; key <= lastKey; key++) {
-        scores.push(scale * dot(q, row * ldq + column, k, key * ldk + kvColumn, channels));
-      }
-      const logSum = logSumExp(scores, 0, scores.length);
+      const query = { q, at: row * ldq + column, channels, scale };
+      const keys = { k, kAt: firstKey * ldk + kvColumn, ldk, v, vAt: firstKey * ldv + kvColumn, ldv };
+      const { logSum, mixed } = attendQuery(query, keys, lastKey - firstKey + 1);
       if (lse !== null) lse[index] = logSum;
-
-      const probs = scores.map((score) => Math.exp(score - logSum));
-      for (let c = 0; c < channels; c++) {
-        let value = 0;
-        for (let key = firstKey; key <= lastKey; key++) {
-          value += probs[key - firstKey]! * v[key * ldv + kvColumn + c]!;
-        }
-        out[row * ldo + column + c] = value;
-      }
+      for (let c = 0; c < channels; c++) out[row * ldo + column + c] = mixed[c]!;
     }
   };
 }

@@ -8,16 +8,20 @@ import { adamw } from "./adamw.ts";
 import { attentionBackward, attentionForward } from "./attention.ts";
 import { dropOverflow, expertChoice, maskSlots } from "./choice.ts";
 import { crossEntropy } from "./crossEntropy.ts";
-import { add, clampBackward, clampForward, fill, firstNonfinite, sumSquares } from "./elementwise.ts";
+import { add, clampBackward, clampForward, difference, fill, firstNonfinite, sumSquares } from "./elementwise.ts";
 import { embeddingBackward, embeddingForward } from "./embedding.ts";
 import { gemm } from "./gemm.ts";
 import { Heap, type Memory } from "./heap.ts";
 import { layernormBackward, layernormForward } from "./layernorm.ts";
 import { cpuFeatures, fmaBurst, readBurst, setThreads } from "./machine.ts";
 import { moeBackward, moeForward, moePlan } from "./moe.ts";
+import { cacheStore, pagedAttention } from "./paged.ts";
+import { encodeRows } from "./quantise.ts";
 import { rmsnormBackward, rmsnormForward } from "./rmsnorm.ts";
 import { rope } from "./rope.ts";
 import { routerBackward, routerForward, routerStats } from "./router.ts";
+import { decodeRows } from "./storage.ts";
+import { storedEmbedding, storedExperts, storedLinear } from "./stored.ts";
 import { swigluBackward, swigluForward } from "./swiglu.ts";
 
 /** A backend with a heap of its own, which grows as needed up to 4 GiB. */
@@ -58,6 +62,8 @@ export function referenceKernels(memory: Memory): Kernels {
     rope: rope(memory),
     attentionForward: attentionForward(memory),
     attentionBackward: attentionBackward(memory),
+    cacheStore: cacheStore(memory),
+    pagedAttention: pagedAttention(memory),
     swigluForward: swigluForward(memory),
     swigluBackward: swigluBackward(memory),
     routerForward: routerForward(memory),
@@ -69,6 +75,12 @@ export function referenceKernels(memory: Memory): Kernels {
     moePlan: moePlan(memory),
     moeForward: moeForward(memory),
     moeBackward: moeBackward(memory),
+    decodeRows: decodeRows(memory),
+    encodeRows: encodeRows(memory),
+    difference: difference(memory),
+    storedLinear: storedLinear(memory),
+    storedEmbedding: storedEmbedding(memory),
+    storedExperts: storedExperts(memory),
     crossEntropy: crossEntropy(memory),
     adamw: adamw(memory),
   };

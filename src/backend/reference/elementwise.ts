@@ -64,3 +64,19 @@ export function firstNonfinite(memory: Memory): Kernels["firstNonfinite"] {
     return -1;
   };
 }
+
+export function difference(memory: Memory): Kernels["difference"] {
+  return (aAt, bAt, outAt, count) => {
+    const a = memory.f32(aAt);
+    const b = memory.f32(bAt);
+    const sums = [0, 0, 0, 0] as [number, number, number, number];
+    for (let i = 0; i < count; i++) {
+      const size = Math.abs(b[i]! - a[i]!);
+      sums[0] += size ** 2;
+      sums[1] += a[i]! ** 2;
+      if (size > sums[2]) sums[2] = size;
+      sums[3] += Number.isFinite(b[i]) ? 0 : 1;
+    }
+    memory.f64(outAt).set(sums);
+  };
+}

@@ -28,6 +28,10 @@ class WideMemory implements Memory {
     return new Float64Array(this.#buffer, pointer);
   }
 
+  bytes(pointer: Pointer): Uint8Array {
+    return new Uint8Array(this.#buffer, pointer);
+  }
+
   /** Address of a copy of the values. */
   floats(values: ArrayLike<number>): Pointer {
     const pointer = this.#take(8 * values.length);

@@ -14,6 +14,7 @@ export interface Memory {
   f32(pointer: Pointer): Floats;
   i32(pointer: Pointer): Int32Array;
   f64(pointer: Pointer): Float64Array;
+  bytes(pointer: Pointer): Uint8Array;
 }
 
 const ALIGNMENT = 64;
@@ -41,6 +42,10 @@ export class Heap implements Allocator, Memory {
 
   f64(pointer: Pointer): Float64Array {
     return new Float64Array(this.#buffer, pointer, Math.floor((this.#buffer.byteLength - pointer) / 8));
+  }
+
+  bytes(pointer: Pointer): Uint8Array {
+    return new Uint8Array(this.#buffer, pointer);
   }
 
   /** First fit: the first hole that is large enough, after growing when there is none. */

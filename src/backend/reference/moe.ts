@@ -30,7 +30,7 @@ export function moePlan(memory: Memory): Kernels["moePlan"] {
 }
 
 /** The rows of a plan with their expert, slot and token. */
-function* routedRows(offsets: Int32Array, rowSlot: Int32Array, experts: number, topK: number) {
+export function* routedRows(offsets: Int32Array, rowSlot: Int32Array, experts: number, topK: number) {
   for (let e = 0; e < experts; e++) {
     for (let row = offsets[e]!; row < offsets[e + 1]!; row++) {
       const slot = rowSlot[row]!;
@@ -47,7 +47,7 @@ function dot(a: Floats, i: number, aStep: number, b: Floats, j: number, bStep: n
 }
 
 /** out[t] = sum over the token's rows, each times its weight, or times 1 where weights is null. */
-function sumOfSlots(
+export function sumOfSlots(
   rows: Floats,
   weights: Floats | null,
   slotRow: Int32Array,

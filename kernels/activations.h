@@ -1,0 +1,62 @@
+// Activations rounded to 8 bits: x = scale * q with whole q up to 127 and one scale for each block, so that products with
+// weights of few bits are whole numbers, which have no order of sums to keep.
+#pragma once
+#include "bytes.h"
+
+// One rounded row is `columns` bytes q, then a scale for each block, then the sums of q over each run of RUN values, which
+// a weight's offset or minimum is multiplied by:
+//   blocks of 32, runs of 32: sums are i32;
+//   blocks of 256, runs of 32 or 16: sums are i16, two of which make a lane of a product of pairs.
+template <isize BLOCK_VALUES, isize RUN_VALUES>
+struct Rounding {
+  static constexpr isize BLOCK = BLOCK_VALUES, RUN = RUN_VALUES;
+  typedef std::conditional_t<BLOCK == 32, i32, i16> Sum;
+
+  INLINE const i8* values(const f32* row) { return (const i8*)row; }
+  INLINE const f32* scales(const f32* row, isize columns) { return row + columns / 4; }
+  INLINE const Sum* sums(const f32* row, isize columns) {
+    return (const Sum*)(row + columns / 4 + columns / BLOCK);
+  }
+};
+
+// Floats of a rounded row of any kind.
+INLINE isize rounded_floats(isize columns) { return round_up(columns / 4 + columns / 16, 16); }
+
+// Rounds BLOCK values. A block with an infinity or not-a-number in it gets that as its scale, and zeros.
+template <class R>
+INLINE void round_block(const f32* x, i8* q, f32* scale, typename R::Sum* sums) {
+  vi most{};
+  for (isize i = 0; i < R::BLOCK; i += LANES) {
+    vi magnitude = (vi)load(x + i) & 0x7fffffff;
+    most = most > magnitude ? most : magnitude;  // as integers, so that not-a-number is the largest
+  }
+  i32 bits = 0;
+  for (int lane = 0; lane < LANES; lane++) bits = most[lane] > bits ? most[lane] : bits;
+  f32 largest;
+  memcpy(&largest, &bits, sizeof largest);
+  bool finite = bits < 0x7f800000;
+  f32 inverse = finite && largest > 1e-30f ? 127.0f / largest : 0.0f;
+  *scale = !finite ? __builtin_nanf("") : inverse == 0.0f ? 0.0f : largest / 127.0f;
+  const vf factor = splat(inverse);
+  i32 run = 0;
+  for (isize i = 0; i < R::BLOCK; i += LANES) {
+    vi whole = finite ? nearest_ints(load(x + i) * factor) : vi{};
+    typedef i8 bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
+    *(bytes*)(q + i) = __builtin_convertvector(whole, bytes);
+    for (int lane = 0; lane < LANES; lane++) run += whole[lane];
+    if ((i + LANES) % R::RUN == 0) {
+      *sums++ = (typename R::Sum)run;
+      run = 0;
+    }
+  }
+}
+
+// Rounds one row of `columns` values, a multiple of BLOCK. `row` must not be where x is.
+template <class R>
+static void round_row(const f32* x, f32* row, isize columns) {
+  i8* q = (i8*)row;
+  f32* scales = row + columns / 4;
+  typename R::Sum* sums = (typename R::Sum*)(scales + columns / R::BLOCK);
+  for (isize b = 0; b < columns / R::BLOCK; b++)
+    round_block<R>(x + b * R::BLOCK, q + b * R::BLOCK, scales + b, sums + b * (R::BLOCK / R::RUN));
+}

@@ -1,0 +1,109 @@
+// Products of f32 activations with weights of any type: F32, F16 and BF16 are widened on the way, the others decoded to f32
+// first. One order of sums for all paths: vector c of a row's columns belongs to chain c % 4, a chain adds its vectors in
+// rising order, the chains are added as ((0 + 2) + (1 + 3)), and the lanes as sum_halves does.
+#pragma once
+#include "quantised.h"
+
+constexpr int CHAINS = 4;
+// Rows and tokens of one tile: a sum for each pair of them.
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int TILE_ROWS = 4, DOT_TOKENS = 4;
+#else
+constexpr int TILE_ROWS = 4, DOT_TOKENS = 2;
+#endif
+// Inputs up to which a row of halves is widened in registers, instead of once in memory for all.
+constexpr isize WIDENED_TOKENS = 3;
+
+INLINE vf load_values(const BlockF32* p) { return load_packed(p); }
+INLINE vf load_values(const BlockF16* p) { return load_f16(p); }
+INLINE vf load_values(const BlockBF16* p) { return load_bf16(p); }
+
+// Up to LANES of them, the others zero.
+template <class Block>
+INLINE vf load_values(const Block* p, isize n) {
+  if (n >= LANES) return load_values(p);
+  Block some[LANES] = {};
+  memcpy(some, p, (size_t)n * sizeof(Block));
+  return load_values(some);
+}
+
+// y[t * ldy + r] for `count` rows and N tokens, weights as they are stored.
+template <class Block, int N>
+static void dot_stream(const Block* rows, isize count, isize columns, const f32* const* x, f32* y, isize ldy) {
+  constexpr isize STEP = CHAINS * LANES;
+  for (isize r = 0; r < count; r++, rows += columns) {
+    vf sums[N][CHAINS] = {};
+    isize k = 0;
+    for (; k + STEP <= columns; k += STEP) {
+      for (isize line = 0; line < STEP * (isize)sizeof(Block); line += 64)
+        __builtin_prefetch((const u8*)(rows + k) + PREFETCH_BYTES + line);
+#pragma GCC unroll 4
+      for (int c = 0; c < CHAINS; c++) {
+        vf w = load_values(rows + k + c * LANES);
+#pragma GCC unroll 4
+        for (int t = 0; t < N; t++) sums[t][c] = fused(w, load(x[t] + k + c * LANES), sums[t][c]);
+      }
+    }
+    for (int c = 0; k < columns; k += LANES, c++) {
+      vf w = load_values(rows + k, columns - k);
+      for (int t = 0; t < N; t++) sums[t][c] = fused(w, load_n(x[t] + k, minimum(LANES, columns - k)), sums[t][c]);
+    }
+    for (int t = 0; t < N; t++) y[t * ldy + r] = sum_halves((sums[t][0] + sums[t][2]) + (sums[t][1] + sums[t][3]));
+  }
+}
+
+// y[t * ldy + r] for R rows of f32 and N tokens.
+template <int R, int N>
+static void dot_tile(const f32* rows, isize columns, const f32* const* x, f32* y, isize ldy) {
+  vf totals[2][R][N];
+  for (int first = 0; first < 2; first++)
+    for (int half = 0; half < 2; half++) {
+      vf sums[R][N] = {};
+      isize k = (first + 2 * half) * LANES;
+      for (; k + LANES <= columns; k += CHAINS * LANES) {
+        vf in[N];
+#pragma GCC unroll 4
+        for (int t = 0; t < N; t++) in[t] = load(x[t] + k);
+#pragma GCC unroll 4
+        for (int r = 0; r < R; r++) {
+          vf w = load(rows + r * columns + k);
+#pragma GCC unroll 4
+          for (int t = 0; t < N; t++) sums[r][t] = fused(w, in[t], sums[r][t]);
+        }
+      }
+      if (k < columns)
+        for (int r = 0; r < R; r++)
+          for (int t = 0; t < N; t++)
+            sums[r][t] = fused(load_some(rows + r * columns + k, columns - k), load_some(x[t] + k, columns - k), sums[r][t]);
+      for (int r = 0; r < R; r++)
+        for (int t = 0; t < N; t++) totals[first][r][t] = half == 0 ? sums[r][t] : totals[first][r][t] + sums[r][t];
+    }
+  for (int r = 0; r < R; r++)
+    for (int t = 0; t < N; t++) y[t * ldy + r] = sum_halves(totals[0][r][t] + totals[1][r][t]);
+}
+
+// y[i * ldy + r] for `count` rows of any type, and all inputs.
+template <class Block>
+static void dot_rows(const u8* rows, isize row_bytes, isize count, isize columns, const f32* const* x, isize inputs, f32* y,
+                     isize ldy) {
+  if constexpr (Block::VALUES == 1)
+    if (inputs <= WIDENED_TOKENS) {
+      with_count((int)inputs, [&](auto number) INLINE_LAMBDA {
+        if constexpr (decltype(number)::value <= WIDENED_TOKENS)
+          dot_stream<Block, decltype(number)::value>((const Block*)rows, count, columns, x, y, ldy);
+      });
+      return;
+    }
+  f32* decoded = scratch(SLOT_A, count * columns);
+  for (isize r = 0; r < count; r++) decode_blocks((const Block*)(rows + r * row_bytes), decoded + r * columns, columns);
+  auto tokens = [&](isize i, auto number) INLINE_LAMBDA {
+    constexpr int N = decltype(number)::value;
+    isize r = 0;
+    for (; r + TILE_ROWS <= count; r += TILE_ROWS)
+      dot_tile<TILE_ROWS, N>(decoded + r * columns, columns, x + i, y + i * ldy + r, ldy);
+    for (; r < count; r++) dot_tile<1, N>(decoded + r * columns, columns, x + i, y + i * ldy + r, ldy);
+  };
+  isize i = 0;
+  for (; i + DOT_TOKENS <= inputs; i += DOT_TOKENS) tokens(i, std::integral_constant<int, DOT_TOKENS>{});
+  for (; i < inputs; i++) tokens(i, std::integral_constant<int, 1>{});
+}

@@ -1,0 +1,251 @@
+// Products of rounded activations with weights in blocks of 256. See products32.h: the same two paths and the same rule, with
+// block b in chain b % 4. The product of a whole block, its sub-blocks times their scales, is one whole number; so is that of
+// its minima (or of the offset of its values) and the sums of the activations.
+#pragma once
+#include "products32.h"
+
+constexpr isize CHAINS256 = 4;
+
+// ---- streaming -----------------------------------------------------------------------------------------------------
+
+#if defined(__AVX2__)
+// The pairs (scale, scale) that the lanes of vector c of a block's values need.
+template <class W>
+INLINE vi lane_scales(const Factors<W>& factors, int c) {
+#if defined(__AVX512F__)
+  const __m512i lanes = _mm512_srli_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
+                                          W::SUB == 32 ? 3 : 2);
+  __m512i all = W::SUB == 32 ? _mm512_castsi256_si512(_mm256_load_si256((const __m256i*)factors.scale))
+                             : _mm512_load_si512(factors.scale);
+  return (vi)_mm512_permutexvar_epi32(_mm512_add_epi32(lanes, _mm512_set1_epi32(c * 64 / W::SUB)), all);
+#else
+  if (W::SUB == 32) return vi{} + factors.scale[c];
+  i32 a = factors.scale[2 * c], b = factors.scale[2 * c + 1];
+  return vi{a, a, a, a, b, b, b, b};
+#endif
+}
+INLINE vi add_scaled_pairs(vi sum, vi pairs, vi scales) {
+#if defined(__AVX512VNNI__)
+  return (vi)_mm512_dpwssd_epi32((__m512i)sum, (__m512i)pairs, (__m512i)scales);
+#else
+  return sum + multiply_pairs(pairs, scales);
+#endif
+}
+#endif
+
+// sum += the products of vector c of a block's values with x, times their scales.
+template <class W>
+INLINE vi add_scaled(vi sum, vi values, vi x, const Factors<W>& factors, int c) {
+#if defined(__AVX2__)
+  return add_scaled_pairs(sum, byte_pairs(values, x), lane_scales(factors, c));
+#else
+  return sum + add_products<false>(vi{}, values, x) * (factors.scale[c * VECTOR_BYTES / W::SUB] >> 16);
+#endif
+}
+
+// The sum of the corrections times the sums of the activations.
+template <class W>
+INLINE quad_ints corrections(const Factors<W>& factors, const i16* sums) {
+  auto at = [](const i16* p) INLINE_LAMBDA { return *(const quad_ints_unaligned*)p; };
+  quad_ints all = multiply_quad_pairs(at(factors.correction), at(sums));
+  if (W::SUB == 16) all += multiply_quad_pairs(at(factors.correction + 8), at(sums + 8));
+  return all;
+}
+
+// A row's part of four blocks, or `some` of them, for N tokens; x are rounded rows, `first` the number of the first block.
+template <class W, int N>
+INLINE void stream_four(const typename W::Block* blocks, isize some, const f32* const (&x)[N], isize first, isize columns,
+                        quad (&sums)[N]) {
+  typedef Rounding<256, W::SUB> Rounded;
+  constexpr int VECTORS = 256 / VECTOR_BYTES, RUNS = 256 / W::SUB;
+  vi parts[N][4] = {};
+  quad_ints corrected[N][4] = {};
+  quad scales = {}, minima = {};
+#pragma GCC unroll 4
+  for (int p = 0; p < 4; p++) {
+    if (p >= some) break;
+    const auto& block = blocks[p];
+    Factors<W> factors;
+    read_factors(block, factors);
+#pragma GCC unroll 4
+    for (int c = 0; c < VECTORS; c++) {
+      vi values = W::values(block, c);
+#pragma GCC unroll 4
+      for (int t = 0; t < N; t++)
+        parts[t][p] = add_scaled(parts[t][p], values, load_bytes(Rounded::values(x[t]) + (first + p) * 256 + c * VECTOR_BYTES),
+                                 factors, c);
+    }
+#pragma GCC unroll 4
+    for (int t = 0; t < N; t++) corrected[t][p] = corrections(factors, Rounded::sums(x[t], columns) + (first + p) * RUNS);
+    scales[p] = f16_to_f32(block.scale);
+    if constexpr (W::MINIMUM) minima[p] = f16_to_f32(block.minimum);
+  }
+#pragma GCC unroll 4
+  for (int t = 0; t < N; t++) {
+    quad_ints whole = add_pieces(sum_pieces(parts[t])), correction = quad_sums(corrected[t]);
+    const f32* from = Rounded::scales(x[t], columns) + first;
+    quad own = {};
+    if (some >= 4) memcpy(&own, from, sizeof own);
+    else memcpy(&own, from, (size_t)some * sizeof(f32));
+    if (W::OFFSET != 0) whole -= W::OFFSET * correction;
+    sums[t] = fused4(__builtin_convertvector(whole, quad), scales * own, sums[t]);
+    if (W::MINIMUM) sums[t] = fused4(__builtin_convertvector(correction, quad), -(minima * own), sums[t]);
+  }
+}
+
+// y[t * ldy + r] for `count` rows and N tokens.
+template <class W, int N>
+static void stream_tokens256(const u8* rows, isize row_bytes, isize count, isize columns, const f32* const (&x)[N], f32* y,
+                             isize ldy) {
+  constexpr isize FOUR_BYTES = 4 * sizeof(typename W::Block);
+  isize blocks = columns / 256;
+  for (isize r = 0; r < count; r++, rows += row_bytes) {
+    quad sums[N] = {};
+    for (isize b = 0; b < blocks; b += 4) {
+      const u8* place = rows + b * (isize)sizeof(typename W::Block);
+      for (isize line = 0; line < FOUR_BYTES; line += 64) __builtin_prefetch(place + PREFETCH_BYTES + line);
+      stream_four<W, N>((const typename W::Block*)place, minimum(4, blocks - b), x, b, columns, sums);
+    }
+    for (int t = 0; t < N; t++) y[t * ldy + r] = (sums[t][0] + sums[t][2]) + (sums[t][1] + sums[t][3]);
+  }
+}
+
+// ---- panels --------------------------------------------------------------------------------------------------------
+
+// LANES rows unpacked, block after block in the order of the chains.
+template <class W>
+struct Panel256 {
+  static constexpr int SUBS = 256 / W::SUB;
+  u8* values;        // [blocks][64][LANES][4]
+  i32* factors;      // [blocks][SUBS][LANES]
+  i32* corrections;  // [blocks][SUBS / 2][LANES]: pairs of 16 bits
+  f32* scales;       // [blocks][LANES]
+  f32* minima;       // [blocks][LANES]
+
+  INLINE isize floats(isize columns) { return columns / 256 * LANES * (64 + SUBS + SUBS / 2 + 2); }
+  INLINE Panel256 in(f32* memory, isize columns) {
+    isize unit = columns / 256 * LANES;
+    i32* ints = (i32*)memory + unit * 64;
+    f32* scales = memory + unit * (64 + SUBS + SUBS / 2);
+    return {(u8*)memory, ints, ints + unit * SUBS, scales, scales + unit};
+  }
+};
+
+// Order of the blocks: chain 0, 2, 1, 3.
+INLINE isize chain256_at(isize i) { return i % 2 * 2 + i / 2; }
+
+template <class W>
+static void unpack_panel256(const u8* rows, isize row_bytes, isize columns, const Panel256<W>& panel) {
+  typedef typename W::Block Block;
+  constexpr int SUBS = Panel256<W>::SUBS;
+  alignas(64) u8 stage[LANES][256];
+  isize blocks = columns / 256, place = 0;
+  for (isize i = 0; i < CHAINS256; i++)
+    for (isize b = chain256_at(i); b < blocks; b += CHAINS256, place++) {
+      for (int lane = 0; lane < LANES; lane++) {
+        const Block& block = ((const Block*)(rows + lane * row_bytes))[b];
+        for (int c = 0; c < 256 / VECTOR_BYTES; c++) store_bytes(stage[lane] + c * VECTOR_BYTES, W::values(block, c));
+        Factors<W> factors;
+        read_factors(block, factors);
+        for (int j = 0; j < SUBS; j++) panel.factors[(place * SUBS + j) * LANES + lane] = factors.scale[j] >> 16;
+        for (int j = 0; j < SUBS / 2; j++)
+          panel.corrections[(place * (SUBS / 2) + j) * LANES + lane] = read_i32(factors.correction + 2 * j);
+        panel.scales[place * LANES + lane] = f16_to_f32(block.scale);
+        if constexpr (W::MINIMUM) panel.minima[place * LANES + lane] = f16_to_f32(block.minimum);
+      }
+      for (int k = 0; k < 16; k++) {
+        vi part[4];
+        for (int p = 0; p < 4; p++) part[p] = gather_pieces(stage[p] + k * 16, 4 * 256);
+        transpose_pieces(part);
+        for (int p = 0; p < 4; p++) store_bytes(panel.values + ((place * 16 + k) * 4 + p) * VECTOR_BYTES, part[p]);
+      }
+    }
+}
+
+// y[t * ldy + lane] of N tokens.
+template <class W, int N>
+static void panel_tokens256(const Panel256<W>& panel, isize columns, const f32* const* x, f32* y, isize ldy) {
+  typedef Rounding<256, W::SUB> Rounded;
+  constexpr int SUBS = 256 / W::SUB;
+  isize blocks = columns / 256, place = 0;
+  const i8* q[N];
+  for (int t = 0; t < N; t++) q[t] = Rounded::values(x[t]);
+  isize scales_at = columns, sums_at = columns + blocks * (isize)sizeof(f32);  // bytes
+  ChainSums<N> sums;
+  for (isize i = 0; i < CHAINS256; i++) {
+    vf chain[N];
+    for (int t = 0; t < N; t++) chain[t] = splat(0);
+    for (isize b = chain256_at(i); b < blocks; b += CHAINS256, place++) {
+      vi whole[N] = {}, correction[N] = {};
+      for (int j = 0; j < SUBS; j++) {
+        vi part[N] = {};
+        const u8* values = panel.values + (place * 64 + j * (W::SUB / 4)) * VECTOR_BYTES;
+#pragma GCC unroll 8
+        for (int k = 0; k < W::SUB / 4; k++) {
+          vi w = load_bytes(values + k * VECTOR_BYTES);
+#pragma GCC unroll 12
+          for (int t = 0; t < N; t++)
+            part[t] = add_products<false>(part[t], w, vi{} + read_i32(q[t] + b * 256 + j * W::SUB + k * 4));
+        }
+        vi factor = load_bytes(panel.factors + (place * SUBS + j) * LANES);
+#pragma GCC unroll 12
+        for (int t = 0; t < N; t++) whole[t] += part[t] * factor;
+      }
+      for (int j = 0; j < SUBS / 2; j++) {
+        vi pairs = load_bytes(panel.corrections + (place * (SUBS / 2) + j) * LANES);
+#pragma GCC unroll 12
+        for (int t = 0; t < N; t++)
+          correction[t] += multiply_pairs(pairs, vi{} + read_i32(q[t] + sums_at + (b * SUBS + 2 * j) * 2));
+      }
+      vf scale = load(panel.scales + place * LANES), minimum = W::MINIMUM ? load(panel.minima + place * LANES) : splat(0);
+#pragma GCC unroll 12
+      for (int t = 0; t < N; t++) {
+        f32 own;
+        memcpy(&own, q[t] + scales_at + b * 4, sizeof own);
+        if (W::OFFSET != 0) whole[t] -= W::OFFSET * correction[t];
+        chain[t] = fused(as_floats(whole[t]), scale * splat(own), chain[t]);
+        if (W::MINIMUM) chain[t] = fused(as_floats(correction[t]), -(minimum * splat(own)), chain[t]);
+      }
+    }
+    ChainSums<N>::push(sums, i, chain);
+  }
+  for (int t = 0; t < N; t++) store(y + t * ldy, sums.levels[0][t]);
+}
+
+// ---- both ----------------------------------------------------------------------------------------------------------
+
+#if defined(__AMX_INT8__)
+template <class W, int N>
+static void tile_tokens256(const Panel256<W>& panel, isize columns, const f32* const* x, f32* y, isize ldy);
+#endif
+
+template <class W>
+struct Products256 {
+  typedef Rounding<256, W::SUB> Rounded;
+
+  static void stream(const u8* rows, isize row_bytes, isize count, isize columns, const f32* const* x, isize inputs, f32* y,
+                     isize ldy) {
+    for (isize i = 0; i < inputs;) {
+      int n = (int)minimum(inputs - i, STREAMED_TOKENS);
+      with_count(n, [&](auto number) INLINE_LAMBDA {
+        constexpr int N = decltype(number)::value;
+        const f32* order[N];
+        for (int t = 0; t < N; t++) order[t] = x[i + t];
+        stream_tokens256<W, N>(rows, row_bytes, count, columns, order, y + i * ldy, ldy);
+      });
+      i += n;
+    }
+  }
+
+  static void panel(const u8* rows, isize row_bytes, isize columns, const f32* const* x, isize inputs, f32* y, isize ldy) {
+    Panel256<W> panel = Panel256<W>::in(scratch(SLOT_A, Panel256<W>::floats(columns)), columns);
+    unpack_panel256<W>(rows, row_bytes, columns, panel);
+    each_tile(inputs, [&](isize i, auto number) INLINE_LAMBDA {
+#if defined(__AMX_INT8__)
+      tile_tokens256<W, decltype(number)::value>(panel, columns, x + i, y + i * ldy, ldy);
+#else
+      panel_tokens256<W, decltype(number)::value>(panel, columns, x + i, y + i * ldy, ldy);
+#endif
+    });
+  }
+};

@@ -1,0 +1,240 @@
+// Products of rounded activations with weights in blocks of 32.
+//
+// The product of a block is a whole number, so only the sum over a row's blocks needs an order, and all paths keep the same
+// one: block b belongs to chain b % LANES, a chain adds its blocks in rising order by one multiply-add each, and the chains
+// are added as sum_halves adds lanes. So a token's result does not depend on the path, and neither on its company.
+//   Streaming (few tokens): lanes are chains. LANES blocks, which lie side by side, are one step: the file is read once, in
+//   order, at the speed of memory.
+//   Panels (many tokens): lanes are rows. LANES rows are unpacked once for all tokens, and a lane goes through the chains one
+//   after the other.
+#pragma once
+#include "quantised.h"
+
+typedef Rounding<32, 32> Rounding32;
+
+// ---- streaming -----------------------------------------------------------------------------------------------------
+
+// One token's activations in the order in which a row is read. Steps beyond the row's end are zero.
+struct Streamed32 {
+  const i8* q;         // [steps][4][2][VECTOR_BYTES]: what Weights::load gives low and high for
+  const f32* scales;   // [steps][LANES]
+  const i32* starts;   // [steps][LANES]: -OFFSET * sum
+  const f32* minima;   // [steps][LANES]: scale * sum
+};
+
+INLINE isize streamed_floats(isize columns) { return round_up(columns / 32, LANES) * (8 + 3); }
+
+template <class W>
+static Streamed32 stream_order(const f32* rounded_row, isize columns, f32* memory) {
+  isize blocks = columns / 32, padded = round_up(blocks, LANES);
+  i8* q = (i8*)memory;
+  f32 *scales = memory + padded * 8, *minima = scales + 2 * padded;
+  i32* starts = (i32*)(scales + padded);
+  const i8* from = Rounding32::values(rounded_row);
+  memset(memory, 0, (size_t)(streamed_floats(columns)) * sizeof(f32));
+  for (isize b = 0; b < blocks; b++) {
+    isize lane = b % LANES;  // block 4 * L + p of a step is piece L of vectors p
+    i8* to = q + b / LANES * LANES * 32 + lane % 4 * 2 * VECTOR_BYTES + lane / 4 * 16;
+    memcpy(to, from + b * 32, 16);
+    memcpy(to + VECTOR_BYTES, from + b * 32 + 16, 16);
+    f32 scale = Rounding32::scales(rounded_row, columns)[b];
+    i32 sum = Rounding32::sums(rounded_row, columns)[b];
+    scales[b] = scale;
+    starts[b] = -W::OFFSET * sum;
+    minima[b] = scale * (f32)sum;
+  }
+  return {q, scales, starts, minima};
+}
+
+// One step: LANES blocks from `blocks` on, for N tokens.
+template <class W, int N>
+INLINE void stream_step(const u8* blocks, const Streamed32 (&x)[N], isize step, vf (&sums)[N]) {
+  constexpr isize BYTES = sizeof(typename W::Block);
+  vi parts[N][4];
+#pragma GCC unroll 4
+  for (int p = 0; p < 4; p++) {
+    vi low, high;
+    W::load(blocks + p * BYTES, 4 * BYTES, low, high);
+#pragma GCC unroll 4
+    for (int t = 0; t < N; t++) {
+      const i8* q = x[t].q + (step * 4 + p) * 2 * VECTOR_BYTES;
+      parts[t][p] = two_products<W::SIGNED>(low, load_bytes(q), high, load_bytes(q + VECTOR_BYTES));
+    }
+  }
+  vi heads = gather_ints(blocks, BYTES);
+  vf scales = lower_f16(heads), minima = W::MINIMUM ? upper_f16(heads) : splat(0);
+#pragma GCC unroll 4
+  for (int t = 0; t < N; t++) {
+    vi whole = sum_pieces(parts[t]);
+    if (W::OFFSET != 0) whole += load_bytes(x[t].starts + step * LANES);
+    sums[t] = fused(as_floats(whole), scales * load(x[t].scales + step * LANES), sums[t]);
+    if (W::MINIMUM) sums[t] = fused(minima, load(x[t].minima + step * LANES), sums[t]);
+  }
+}
+
+// y[t * ldy + r] for `count` rows and N tokens.
+template <class W, int N>
+static void stream_tokens(const u8* rows, isize row_bytes, isize count, isize columns, const Streamed32 (&x)[N], f32* y,
+                          isize ldy) {
+  constexpr isize BYTES = sizeof(typename W::Block), STEP_BYTES = LANES * BYTES;
+  isize blocks = columns / 32, steps = blocks / LANES, rest = blocks % LANES * BYTES;
+  for (isize r = 0; r < count; r++, rows += row_bytes) {
+    vf sums[N];
+    for (int t = 0; t < N; t++) sums[t] = splat(0);
+    const u8* place = rows;
+    for (isize step = 0; step < steps; step++, place += STEP_BYTES) {
+      for (isize line = 0; line < STEP_BYTES; line += 64) __builtin_prefetch(place + PREFETCH_BYTES + line);
+      stream_step<W, N>(place, x, step, sums);
+    }
+    if (rest > 0) {
+      u8 padded[STEP_BYTES] = {};
+      memcpy(padded, place, (size_t)rest);
+      stream_step<W, N>(padded, x, steps, sums);
+    }
+    for (int t = 0; t < N; t++) y[t * ldy + r] = sum_halves(sums[t]);
+  }
+}
+
+// ---- panels --------------------------------------------------------------------------------------------------------
+
+// The order in which a lane of the panel path goes through the chains: that of the tree of sum_halves.
+INLINE isize chain_at(isize i) {
+  isize chain = 0;
+  for (isize bit = 1; bit < LANES; bit *= 2) chain = chain * 2 + (i / bit) % 2;
+  return chain;
+}
+
+// LANES rows unpacked, block after block in the order of the chains.
+struct Panel32 {
+  u8* values;   // [blocks][8][LANES][4]
+  f32* scales;  // [blocks][LANES]
+  f32* minima;  // [blocks][LANES]
+};
+
+INLINE isize panel_floats(isize columns) { return columns / 32 * LANES * (8 + 2); }
+INLINE Panel32 panel_in(f32* memory, isize columns) {
+  isize blocks = columns / 32;
+  f32* scales = memory + blocks * LANES * 8;
+  return {(u8*)memory, scales, scales + blocks * LANES};
+}
+
+template <class W>
+static void unpack_panel(const u8* rows, isize row_bytes, isize columns, const Panel32& panel) {
+  constexpr isize BYTES = sizeof(typename W::Block);
+  isize blocks = columns / 32, place = 0;
+  for (isize i = 0; i < LANES; i++)
+    for (isize b = chain_at(i); b < blocks; b += LANES, place++) {
+      const u8* first = rows + b * BYTES;
+      vi low[4], high[4];
+      for (int p = 0; p < 4; p++) W::load(first + p * row_bytes, 4 * row_bytes, low[p], high[p]);
+      if (TILES && W::OFFSET != 0)
+        for (int p = 0; p < 4; p++) low[p] = lower_bytes(low[p], W::OFFSET), high[p] = lower_bytes(high[p], W::OFFSET);
+      transpose_pieces(low);
+      transpose_pieces(high);
+      u8* values = panel.values + place * 8 * VECTOR_BYTES;
+      for (int p = 0; p < 4; p++) {
+        store_bytes(values + p * VECTOR_BYTES, low[p]);
+        store_bytes(values + (4 + p) * VECTOR_BYTES, high[p]);
+      }
+      vi heads = gather_ints(first, row_bytes);
+      store(panel.scales + place * LANES, lower_f16(heads));
+      if (W::MINIMUM) store(panel.minima + place * LANES, upper_f16(heads));
+    }
+}
+
+// Values of a lane's chains on their way up the tree of sum_halves.
+template <int N>
+struct ChainSums {
+  vf levels[6][N];
+  int depth = 0;
+  // The chain number i has ended.
+  INLINE void push(ChainSums& sums, isize i, vf (&chain)[N]) {
+    for (; i & 1; i >>= 1) {
+      sums.depth--;
+      for (int t = 0; t < N; t++) chain[t] = sums.levels[sums.depth][t] + chain[t];
+    }
+    for (int t = 0; t < N; t++) sums.levels[sums.depth][t] = chain[t];
+    sums.depth++;
+  }
+};
+
+// y[t * ldy + lane] of N tokens.
+template <class W, int N>
+static void panel_tokens(const Panel32& panel, isize columns, const f32* const* x, f32* y, isize ldy) {
+  isize blocks = columns / 32;
+  const u8* values = panel.values;
+  const f32 *scales = panel.scales, *minima = panel.minima;
+  const i8* q[N];
+  for (int t = 0; t < N; t++) q[t] = Rounding32::values(x[t]);
+  isize scales_at = columns, sums_at = columns + blocks * (isize)sizeof(f32);  // bytes
+  ChainSums<N> sums;
+  for (isize i = 0; i < LANES; i++) {
+    vf chain[N];
+    for (int t = 0; t < N; t++) chain[t] = splat(0);
+    for (isize b = chain_at(i); b < blocks; b += LANES) {
+      vi whole[N];
+#pragma GCC unroll 12
+      for (int t = 0; t < N; t++) whole[t] = vi{} - W::OFFSET * read_i32(q[t] + sums_at + b * 4);
+#pragma GCC unroll 8
+      for (int k = 0; k < 8; k++) {
+        vi w = load_bytes(values + k * VECTOR_BYTES);
+#pragma GCC unroll 12
+        for (int t = 0; t < N; t++) whole[t] = add_products<W::SIGNED>(whole[t], w, vi{} + read_i32(q[t] + b * 32 + k * 4));
+      }
+      vf scale = load(scales), minimum = W::MINIMUM ? load(minima) : splat(0);
+#pragma GCC unroll 12
+      for (int t = 0; t < N; t++) {
+        f32 own;
+        memcpy(&own, q[t] + scales_at + b * 4, sizeof own);
+        chain[t] = fused(as_floats(whole[t]), scale * splat(own), chain[t]);
+        if (W::MINIMUM) chain[t] = fused(minimum, splat(own * (f32)read_i32(q[t] + sums_at + b * 4)), chain[t]);
+      }
+      values += 8 * VECTOR_BYTES, scales += LANES, minima += LANES;
+    }
+    ChainSums<N>::push(sums, i, chain);
+  }
+  for (int t = 0; t < N; t++) store(y + t * ldy, sums.levels[0][t]);
+}
+
+// ---- both ----------------------------------------------------------------------------------------------------------
+
+#if defined(__AMX_INT8__)
+template <class W, int N>
+static void tile_tokens(const Panel32& panel, isize columns, const f32* const* x, f32* y, isize ldy);
+#endif
+
+template <class W>
+struct Products32 {
+  typedef Rounding32 Rounded;
+
+  // y[i * ldy + r] for rows 0 .. count of W and inputs i, each a rounded row.
+  static void stream(const u8* rows, isize row_bytes, isize count, isize columns, const f32* const* x, isize inputs, f32* y,
+                     isize ldy) {
+    isize size = round_up(streamed_floats(columns), 16);
+    f32* memory = scratch(SLOT_A, size * STREAMED_TOKENS);
+    for (isize i = 0; i < inputs;) {
+      int n = (int)minimum(inputs - i, STREAMED_TOKENS);
+      auto run = [&](auto number) INLINE_LAMBDA {
+        constexpr int N = decltype(number)::value;
+        Streamed32 order[N];
+        for (int t = 0; t < N; t++) order[t] = stream_order<W>(x[i + t], columns, memory + t * size);
+        stream_tokens<W, N>(rows, row_bytes, count, columns, order, y + i * ldy, ldy);
+      };
+      with_count(n, run);
+      i += n;
+    }
+  }
+
+  // The same for LANES rows and many inputs, which are all at one distance from each other.
+  static void panel(const u8* rows, isize row_bytes, isize columns, const f32* const* x, isize inputs, f32* y, isize ldy) {
+    Panel32 panel = panel_in(scratch(SLOT_A, panel_floats(columns)), columns);
+    unpack_panel<W>(rows, row_bytes, columns, panel);
+    each_tile(inputs, [&](isize i, auto number) INLINE_LAMBDA {
+#if defined(__AMX_INT8__)
+      tile_tokens<W, decltype(number)::value>(panel, columns, x + i, y + i * ldy, ldy);
+#else
+      panel_tokens<W, decltype(number)::value>(panel, columns, x + i, y + i * ldy, ldy);
+#endif
+    });
+  }
+};

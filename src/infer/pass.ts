@@ -1,0 +1,234 @@
+/** One forward pass over the slices of many sequences, and the rows that come out of it. */
+import { Graph } from "../autograd/graph.ts";
+import type { Routing } from "../autograd/ops/moe.ts";
+import type { Backend } from "../backend/backend.ts";
+import type { Decoder, Observer } from "../model/decoder.ts";
+import type { WeightSource } from "../model/weights.ts";
+import { Arena } from "../tensor/arena.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+import type { TokenRouting } from "./engine.ts";
+import type { Slice } from "./scheduler.ts";
+import { namedError, notNumbers, type Row } from "./work.ts";
+
+/** Logits held at a time. */
+const CHUNK_ELEMENTS = 8 * 2 ** 20;
+
+/** A row that somebody wants. */
+interface WantedRow {
+  readonly slice: Slice;
+  /** Its token among those of the pass. */
+  readonly token: number;
+  readonly position: number;
+}
+
+export interface PassHooks {
+  /** Called when weights have been read and before anything is made of the results. */
+  readonly check?: (() => void) | undefined;
+  /** Sees every pass from inside. */
+  readonly observe?: Observer | undefined;
+}
+
+export class PassRunner {
+  readonly #backend: Backend;
+  readonly #decoder: Decoder<WeightSource>;
+  readonly #arena: Arena;
+  readonly #hooks: PassHooks;
+
+  constructor(backend: Backend, decoder: Decoder<WeightSource>, hooks: PassHooks = {}) {
+    this.#backend = backend;
+    this.#decoder = decoder;
+    this.#arena = new Arena(backend);
+    this.#hooks = hooks;
+  }
+
+  /** Bytes that passes work in. */
+  get reservedBytes(): number {
+    return this.#arena.reservedBytes;
+  }
+
+  /** Runs the model over all slices and hands each sequence its rows. A sequence that can not use a row ends alone. */
+  run(slices: readonly Slice[]): void {
+    this.#arena.reset();
+    const graph = new Graph(this.#backend, this.#arena, { record: false });
+    const rows = wantedRows(slices);
+    const recorder = new RoutingRecorder(rows);
+    const observe = recorder.wanted ? both(recorder, this.#hooks.observe) : this.#hooks.observe;
+    const ids = Int32Array.from(slices.flatMap((slice) => [...slice.ids]));
+    const sequences = slices.map(({ ids: { length }, cache }) => ({ tokens: length, cache }));
+    const hidden = this.#decoder.forward(graph, ids, { sequences, observe }).hidden.value;
+    this.#hooks.check?.();
+    endBroken(slices, hidden);
+    const wanting = (what: string) => rows.filter(({ slice }) => slice.sequence.work.wants === what);
+    this.#handOut(graph, hidden, wanting("hidden"), recorder, false);
+    this.#handOut(graph, hidden, wanting("logits"), recorder, true);
+  }
+
+  /** Gives the memory back. */
+  dispose(): void {
+    this.#arena.dispose();
+  }
+
+  /** Rows go in groups, so that tokens x vocabulary never exists at once. */
+  #handOut(
+    graph: Graph,
+    hidden: Tensor,
+    rows: readonly WantedRow[],
+    recorder: RoutingRecorder,
+    withLogits: boolean,
+  ): void {
+    const { hiddenSize: width, vocabSize } = this.#decoder.config;
+    const most = Math.max(1, Math.floor(CHUNK_ELEMENTS / vocabSize));
+    for (let start = 0; start < rows.length; start += most) {
+      const group = rows.slice(start, start + most);
+      const gathered = graph.take([group.length, width]);
+      const [from, to] = [hidden.data, gathered.data];
+      group.forEach(({ token }, row) => {
+        to.set(from.subarray(token * width, (token + 1) * width), row * width);
+      });
+      const logits = withLogits ? this.#decoder.logits(graph, graph.constant(gathered)).value : undefined;
+      this.#hooks.check?.();
+      group.forEach((wanted, row) => {
+        give(wanted, rowOf(graph, wanted, row, gathered, logits, recorder.of(wanted)));
+      });
+      graph.release(gathered);
+      if (logits !== undefined) graph.release(logits);
+    }
+  }
+}
+
+/** The rows of a pass that its sequences want, in order. */
+function wantedRows(slices: readonly Slice[]): WantedRow[] {
+  const rows: WantedRow[] = [];
+  let first = 0;
+  for (const slice of slices) {
+    const { from, ids, sequence } = slice;
+    for (let position = Math.max(from, sequence.work.firstRow); position < from + ids.length; position++) {
+      rows.push({ slice, token: first + position - from, position });
+    }
+    first += ids.length;
+  }
+  return rows;
+}
+
+/**
+ * Ends sequences whose last state is not of numbers. It has seen all tokens of its slice, so that a fault of any of them
+ * shows in it: before a page with the fault is given to others.
+ */
+function endBroken(slices: readonly Slice[], hidden: Tensor): void {
+  const [states, width] = [hidden.data, hidden.dim(1)];
+  let end = 0;
+  for (const { sequence, from, ids } of slices) {
+    end += ids.length;
+    if (!states.subarray((end - 1) * width, end * width).some(Number.isNaN)) continue;
+    sequence.broken = true;
+    const place = `request ${sequence.number}, positions ${from}..${from + ids.length - 1}`;
+    sequence.work.fail(notNumbers(`${place}: the hidden state is NaN, expected numbers`));
+  }
+}
+
+/** Hands a row over; what goes wrong is the end of that sequence only. */
+function give({ slice: { sequence }, position }: WantedRow, row: Row): void {
+  if (sequence.work.done) return;
+  try {
+    sequence.work.take(row);
+  } catch (error) {
+    sequence.broken = true;
+    sequence.work.fail(namedError(error, sequence.number, position));
+  }
+}
+
+function rowOf(
+  graph: Graph,
+  { slice, position }: WantedRow,
+  row: number,
+  hidden: Tensor,
+  logits: Tensor | undefined,
+  routing: TokenRouting | undefined,
+): Row {
+  const rowIn = (tensor: Tensor) => tensor.slice(row * tensor.dim(1), [1, tensor.dim(1)]);
+  const needed = () => {
+    if (logits === undefined) throw new Error("internal: logits of a row that did not want them");
+    return rowIn(logits);
+  };
+  return {
+    position,
+    id: slice.ids[position - slice.from] as number,
+    routing,
+    get hidden() {
+      return rowIn(hidden).data;
+    },
+    get logits() {
+      return needed().data;
+    },
+    logprob(id) {
+      const [label, loss] = [graph.ids([id]), graph.take([1])];
+      const { pointer, size } = needed();
+      graph.kernels.crossEntropy(pointer, label.pointer, loss.pointer, 1, size, 0);
+      const logprob = -(loss.data[0] as number);
+      graph.release(label);
+      graph.release(loss);
+      return logprob;
+    },
+  };
+}
+
+/** Copies the routing of wanted rows on the way through the layers. */
+class RoutingRecorder implements Observer {
+  readonly #experts = new Map<number, number[]>();
+  readonly #weights = new Map<number, number[]>();
+
+  constructor(rows: readonly WantedRow[]) {
+    for (const { slice, token } of rows) {
+      if (!slice.sequence.work.wantsRouting) continue;
+      this.#experts.set(token, []);
+      this.#weights.set(token, []);
+    }
+  }
+
+  get wanted(): boolean {
+    return this.#experts.size > 0;
+  }
+
+  routing(_layer: number, { expertIds, expertWeights }: Routing): void {
+    const slots = expertIds.dim(1);
+    const [ids, weights] = [expertIds.data, expertWeights.value.data];
+    for (const [token, experts] of this.#experts) {
+      experts.push(...ids.subarray(token * slots, (token + 1) * slots));
+      this.#weights.get(token)?.push(...weights.subarray(token * slots, (token + 1) * slots));
+    }
+  }
+
+  /** The experts of a row, where they were wanted. */
+  of({ token }: WantedRow): TokenRouting | undefined {
+    const [experts, weights] = [this.#experts.get(token), this.#weights.get(token)];
+    if (experts === undefined || weights === undefined) return undefined;
+    return { experts: Int32Array.from(experts), weights: Float32Array.from(weights) };
+  }
+}
+
+/** An observer that shows a pass to two. */
+function both(a: Observer, b: Observer | undefined): Observer {
+  if (b === undefined) return a;
+  return {
+    hidden: (index, hidden) => {
+      a.hidden?.(index, hidden);
+      b.hidden?.(index, hidden);
+    },
+    attentionOutput: (layer, output) => {
+      a.attentionOutput?.(layer, output);
+      b.attentionOutput?.(layer, output);
+    },
+    mlpOutput: (layer, output) => {
+      a.mlpOutput?.(layer, output);
+      b.mlpOutput?.(layer, output);
+    },
+    routing: (layer, routing) => {
+      a.routing?.(layer, routing);
+      b.routing?.(layer, routing);
+    },
+    finalNorm: (hidden) => {
+      a.finalNorm?.(hidden);
+      b.finalNorm?.(hidden);
+    },
+  };
+}

@@ -1,0 +1,110 @@
+/** The worker's side: opens an engine, then does what its callers ask, and tells them of each pass in one message. */
+import { parentPort, workerData } from "node:worker_threads";
+import type { LocalEngine } from "./localEngine.ts";
+import {
+  type FromWorker,
+  type OpenEngine,
+  packError,
+  packGeneration,
+  type ToWorker,
+  type WorkerEvent,
+  type WorkerInput,
+} from "./workerProtocol.ts";
+
+const port = parentPort;
+if (port === null) throw new Error("internal: workerMain is for workers");
+
+const post = (message: FromWorker, transfer: ArrayBuffer[] = []) => port.postMessage(message, transfer);
+
+/** Arrays that a message may take along instead of copying them. */
+function transferable(event: WorkerEvent): ArrayBuffer[] {
+  if ("values" in event) return [event.values.buffer as ArrayBuffer];
+  const packed = "generation" in event ? event.generation.packedLogprobs : undefined;
+  return packed === undefined ? [] : [packed.ids.buffer as ArrayBuffer, packed.logprobs.buffer as ArrayBuffer];
+}
+
+let events: WorkerEvent[] = [];
+
+/** Events of one turn go together: a pass is one turn. */
+function tell(event: WorkerEvent): void {
+  if (events.length === 0) {
+    queueMicrotask(() => {
+      const batch = events;
+      events = [];
+      post({ type: "events", events: batch }, batch.flatMap(transferable));
+    });
+  }
+  events.push(event);
+}
+
+/** What ends each request. */
+const ends = new Map<number, () => void>();
+
+function startGenerating(engine: LocalEngine, { id, request }: Extract<ToWorker, { type: "generate" }>): void {
+  let end: (reason?: unknown) => void = () => {};
+  ends.set(id, () => end());
+  try {
+    end = engine.submit(request, {
+      token: (token) => tell({ id, token }),
+      end: (generation) => {
+        ends.delete(id);
+        tell({ id, generation: packGeneration(generation) });
+      },
+      fail: (error) => {
+        // A request that was dropped is unknown by now.
+        if (ends.delete(id)) tell({ id, error: packError(error) });
+      },
+    });
+  } catch (error) {
+    ends.delete(id);
+    tell({ id, error: packError(error) });
+  }
+}
+
+function startReading(engine: LocalEngine, { id, kind, ids }: Extract<ToWorker, { type: "read" }>): void {
+  const controller = new AbortController();
+  ends.set(id, () => controller.abort());
+  engine[kind](ids, { signal: controller.signal }).then(
+    (values) => {
+      if (ends.delete(id)) tell({ id, values });
+    },
+    (error: unknown) => {
+      if (ends.delete(id)) tell({ id, error: packError(error) });
+    },
+  );
+}
+
+function handle(engine: LocalEngine, message: ToWorker): void {
+  switch (message.type) {
+    case "generate":
+      startGenerating(engine, message);
+      return;
+    case "read":
+      startReading(engine, message);
+      return;
+    case "stats":
+      tell({ id: message.id, stats: engine.currentStats() });
+      return;
+    case "drop": {
+      const end = ends.get(message.id);
+      ends.delete(message.id);
+      end?.();
+      return;
+    }
+    case "close":
+      void engine.close().then(() => port?.close());
+  }
+}
+
+try {
+  const { module, options } = workerData as WorkerInput;
+  const { openEngine } = (await import(module)) as { openEngine: OpenEngine<unknown> };
+  const { engine, info } = await openEngine(options, {
+    notice: (message) => post({ type: "notice", message }),
+    progress: (progress) => post({ type: "progress", progress }),
+  });
+  port.on("message", (message: ToWorker) => handle(engine, message));
+  post({ type: "opened", config: engine.config, info });
+} catch (error) {
+  post({ type: "refused", error: packError(error) });
+}
