@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import type { Backend } from "../src/backend/backend.ts";
 import { openBackend } from "../src/backend/io.ts";
-import { type OlmoeError, UnsupportedError } from "../src/errors.ts";
+import { UnsupportedError, UsageError } from "../src/errors.ts";
 import { flopsPerToken } from "../src/model/counts.ts";
 import {
   type BenchOptions,
@@ -64,6 +64,7 @@ interface Setting {
 /** The rows of one mix of types, and what they come to in words. */
 export async function* inferBench(options: BenchOptions, type: RandomModelType): AsyncGenerator<Row | string> {
   const { notice, signal, isa } = options;
+  if (options.backend === "wasm") throw new UsageError("--backend: got wasm, infer measures native kernels");
   const threads = options.threads ?? availableParallelism();
   const path = await ensureRandomModel(type, options);
   const llama = options.peers ? await optionalLlamaCpp(options) : undefined;
@@ -239,7 +240,7 @@ async function optionalLlamaCpp({ notice, signal, isa }: BenchOptions): Promise<
     return await ensureLlamaCpp({ notice, signal, isa });
   } catch (error) {
     if (!(error instanceof UnsupportedError)) throw error;
-    notice(`${error.message}\nHint: ${(error as OlmoeError).hint}`);
+    notice(`${error.message}\nHint: ${error.hint}`);
     return undefined;
   }
 }

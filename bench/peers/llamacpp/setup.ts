@@ -168,6 +168,8 @@ async function compile(
     ...["-S", source, "-B", build, "-DCMAKE_BUILD_TYPE=Release", ...flags],
     ...["OPENSSL", "BUILD_TESTS", "BUILD_EXAMPLES", "BUILD_SERVER", "BUILD_APP"].map((name) => `-DLLAMA_${name}=OFF`),
     "-DLLAMA_BUILD_TOOLS=ON",
+    // The programs find their libraries beside them, so that the folder can be moved.
+    "-DCMAKE_BUILD_RPATH_USE_ORIGIN=ON",
   ];
   const targets = PROGRAMS.flatMap((name) => ["--target", name]);
   const jobs = String(availableParallelism());
