@@ -60,8 +60,8 @@ INLINE void add_fifth_bits(const u8* first, isize stride, vi& low, vi& high) {
   uint64_t spread[2][2 * PIECES];
   for (int i = 0; i < PIECES; i++)
     for (int byte = 0; byte < 4; byte++) {
-      uint64_t bits = first[i * stride + byte] * 0x0101010101010101ull & 0x8040201008040201ull;
-      spread[byte / 2][2 * i + byte % 2] = (bits + 0x7f7f7f7f7f7f7f7full & 0x8080808080808080ull) >> 3;
+      uint64_t bits = (first[i * stride + byte] * 0x0101010101010101ull) & 0x8040201008040201ull;
+      spread[byte / 2][2 * i + byte % 2] = ((bits + 0x7f7f7f7f7f7f7f7full) & 0x8080808080808080ull) >> 3;
     }
   low |= load_bytes(spread[0]);
   high |= load_bytes(spread[1]);
