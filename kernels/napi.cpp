@@ -2,10 +2,12 @@
 // as doubles, which hold any address and any size that occurs; callers in src/backend/native guarantee the types.
 #include <node_api.h>
 
+#include <initializer_list>
 #include <tuple>
 #include <utility>
 
 #include "kernels.h"
+#include "mapping.h"
 
 namespace {
 
@@ -107,6 +109,54 @@ napi_value release(napi_env env, napi_callback_info info) {
   return undefined(env);
 }
 
+#ifdef OLMOE_MAPS_FILES
+// An array of numbers.
+napi_value numbers(napi_env env, std::initializer_list<double> values) {
+  napi_value result, number;
+  uint32_t index = 0;
+  napi_create_array_with_length(env, values.size(), &result);
+  for (double value : values) {
+    napi_create_double(env, value, &number);
+    napi_set_element(env, result, index++, number);
+  }
+  return result;
+}
+
+// mapFile(descriptor, bytes) -> [address, owner], or [errno] where the file can not be mapped.
+napi_value map_file(napi_env env, napi_callback_info info) {
+  size_t count = 2;
+  napi_value arguments[2];
+  double values[2] = {-1, 0};
+  napi_get_cb_info(env, info, &count, arguments, nullptr, nullptr);
+  for (size_t i = 0; i < 2; i++) napi_get_value_double(env, arguments[i], &values[i]);
+  mapping::Mapping* mapped = mapping::open((int)values[0], (size_t)values[1]);
+  if (mapped == nullptr) return numbers(env, {(double)errno});
+  return numbers(env, {(double)mapped->begin.load(), (double)(uintptr_t)mapped});
+}
+
+mapping::Mapping* mapping_argument(napi_env env, napi_callback_info info) {
+  size_t count = 1;
+  napi_value argument;
+  double owner = 0;
+  napi_get_cb_info(env, info, &count, &argument, nullptr, nullptr);
+  napi_get_value_double(env, argument, &owner);
+  return from_number<mapping::Mapping*>(owner);
+}
+
+// unmapFile(owner), once for each mapFile.
+napi_value unmap_file(napi_env env, napi_callback_info info) {
+  mapping::release(mapping_argument(env, info));
+  return undefined(env);
+}
+
+// mappingDamaged(owner) -> whether the file is no longer what was mapped.
+napi_value mapping_damaged(napi_env env, napi_callback_info info) {
+  napi_value result;
+  napi_get_boolean(env, mapping::is_damaged(mapping_argument(env, info)), &result);
+  return result;
+}
+#endif
+
 void define(napi_env env, napi_value exports, const char* name, napi_callback function) {
   napi_value value;
   napi_create_function(env, name, NAPI_AUTO_LENGTH, function, nullptr, &value);
@@ -121,5 +171,10 @@ NAPI_MODULE_INIT() {
 #undef OLMOE_DEFINE
   define(env, exports, "allocate", allocate);
   define(env, exports, "release", release);
+#ifdef OLMOE_MAPS_FILES
+  define(env, exports, "mapFile", map_file);
+  define(env, exports, "unmapFile", unmap_file);
+  define(env, exports, "mappingDamaged", mapping_damaged);
+#endif
   return exports;
 }

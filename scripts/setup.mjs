@@ -120,7 +120,9 @@ async function buildKernels(withWasm) {
   let fault;
   if (readStamp("build/kernels/.native") !== digest) {
     const build = async () =>
-      (await Promise.allSettled(NATIVE_VARIANTS.map((isa) => buildNative(isa)))).find(({ status }) => status === "rejected")?.reason;
+      (await Promise.allSettled(NATIVE_VARIANTS.map((isa) => buildNative(isa)))).find(
+        ({ status }) => status === "rejected",
+      )?.reason;
     fault = compiler === undefined ? await build() : await timed("building the native kernels", build);
     if (fault === undefined) fs.writeFileSync("build/kernels/.native", digest);
     else if (fault.code !== "E_UNSUPPORTED") throw fault;

@@ -30,6 +30,12 @@ export {
   UnsupportedError,
   UsageError,
 } from "./errors.ts";
+// Model files in memory: GGUF, opened with its weights as the file holds them.
+export { type GgufHeader, type GgufTensorInfo, type GgufValue, parseGguf } from "./formats/gguf.ts";
+export { openStoredGguf, type StoredModel, type StoredOptions } from "./formats/stored.ts";
+export { type FileSource, type ModelSource, OlmoeModel, type OpenOptions } from "./infer/browser.ts";
+// A model opened for use: text in, text and numbers out.
+export { type ChatAnswer, ChatSession } from "./infer/chatSession.ts";
 // Generation and scoring.
 export type {
   Engine,
@@ -44,14 +50,16 @@ export type {
   TokenRouting,
 } from "./infer/engine.ts";
 export {
-  type GeneratedText,
   type GenerateOptions,
   generate,
-  generateText,
 } from "./infer/generate.ts";
 export { type EngineHooks, type EngineOptions, LocalEngine } from "./infer/localEngine.ts";
+export { LanguageModel, type ModelInfo, type OpenProgress, type TextScore } from "./infer/model.ts";
+export type { Perplexity, WindowOptions, WindowProgress } from "./infer/perplexity.ts";
 export { type SamplingOptions, sampleToken, TokenHistory } from "./infer/sampling.ts";
 export { tokenLogProbs } from "./infer/score.ts";
+export type { TextPiece, TextToken, TokenChoice } from "./infer/textAssembler.ts";
+export { type TextFinishReason, TextGeneration, type TextOptions, type TextResult } from "./infer/textGeneration.ts";
 export {
   type CachedSequence,
   type CacheType,
@@ -72,6 +80,8 @@ export type { RopeScaling } from "./model/ropeScaling.ts";
 export { Arena } from "./tensor/arena.ts";
 export { type DType, Tensor } from "./tensor/tensor.ts";
 // Tokenizers.
+export { tokenizerFromJson } from "./tokenizer/browser.ts";
+export { type ChatMessage, ChatTemplate, type TemplateTokens } from "./tokenizer/chatTemplate.ts";
 export { StreamDecoder, Tokenizer } from "./tokenizer/tokenizer.ts";
 // Training, step by step; what it will take.
 export { type EstimateOptions, estimateRun, type RunEstimate } from "./train/estimate.ts";

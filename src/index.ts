@@ -37,7 +37,30 @@ export {
 // Sweeps: variants of a recipe, trained and compared.
 export { runSweep, type SweepEvent, type SweepOptions, type SweepOutcome } from "./experiments/sweep.io.ts";
 export type { SweepResult } from "./experiments/sweepResult.ts";
+// Model files: GGUF, conversion, models opened with their weights as files hold them.
+export { type Conversion, type ConvertOptions, convertModel } from "./formats/convert.io.ts";
+export {
+  GgufFile,
+  type GgufTensor,
+  type GgufTensorToWrite,
+  type WriteGgufOptions,
+  writeGguf,
+} from "./formats/gguf.io.ts";
+export { type GgufHeader, type GgufTensorInfo, type GgufValue, parseGguf } from "./formats/gguf.ts";
 export { type OpenModelOptions, openModel, readParameters, saveModel } from "./formats/model.io.ts";
+export {
+  type Quantization,
+  type QuantizedTensor,
+  type QuantizeOptions,
+  type QuantizeProgress,
+  quantizeModel,
+} from "./formats/quantize.io.ts";
+export { QUANTIZE_PRESETS, type QuantizePreset } from "./formats/quantizePresets.ts";
+export { newestCheckpoint } from "./formats/runFolder.io.ts";
+export { openStored } from "./formats/stored.io.ts";
+export { openStoredGguf, type StoredModel, type StoredOptions } from "./formats/stored.ts";
+// A model opened for use: text in, text and numbers out.
+export { type ChatAnswer, ChatSession } from "./infer/chatSession.ts";
 // Generation and scoring.
 export type {
   Engine,
@@ -52,14 +75,17 @@ export type {
   TokenRouting,
 } from "./infer/engine.ts";
 export {
-  type GeneratedText,
   type GenerateOptions,
   generate,
-  generateText,
 } from "./infer/generate.ts";
 export { type EngineHooks, type EngineOptions, LocalEngine } from "./infer/localEngine.ts";
+export { OlmoeModel, type OpenOptions } from "./infer/model.io.ts";
+export { LanguageModel, type ModelInfo, type OpenProgress, type TextScore } from "./infer/model.ts";
+export type { Perplexity, WindowOptions, WindowProgress } from "./infer/perplexity.ts";
 export { type SamplingOptions, sampleToken, TokenHistory } from "./infer/sampling.ts";
 export { tokenLogProbs } from "./infer/score.ts";
+export type { TextPiece, TextToken, TokenChoice } from "./infer/textAssembler.ts";
+export { type TextFinishReason, TextGeneration, type TextOptions, type TextResult } from "./infer/textGeneration.ts";
 export { type OpenWorkerOptions, openWorkerEngine, type WorkerEngine } from "./infer/worker.io.ts";
 export type { OpenContext, OpenEngine } from "./infer/workerProtocol.ts";
 export {
@@ -94,6 +120,7 @@ export { htmlReport, type Report, type ReportSection } from "./report/html.ts";
 export { renderPng, renderSvg } from "./report/render.io.ts";
 export { Arena } from "./tensor/arena.ts";
 export { type DType, Tensor } from "./tensor/tensor.ts";
+export { type ChatMessage, ChatTemplate, type TemplateTokens } from "./tokenizer/chatTemplate.ts";
 // Tokenizers.
 export { loadTokenizer, type TrainTokenizerOptions, tokenizerFromJson, trainTokenizer } from "./tokenizer/io.ts";
 export { StreamDecoder, Tokenizer } from "./tokenizer/tokenizer.ts";
@@ -104,5 +131,5 @@ export { type EvaluateOptions, type Evaluation, evaluate } from "./train/evaluat
 export { type Metrics, readMetrics } from "./train/metrics.io.ts";
 export type { TrainEvent, TrainOptions, TrainOutcome } from "./train/run.io.ts";
 export { type StepBatch, type StepOptions, type StepResult, TrainStep } from "./train/step.ts";
-export { newestCheckpoint, train } from "./train/train.io.ts";
+export { train } from "./train/train.io.ts";
 export { type TrainingMemory, type TrainingMemoryOptions, trainingMemory } from "./train/trainingMemory.ts";

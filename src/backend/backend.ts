@@ -13,6 +13,20 @@ export type InstructionSet = "amx" | "avx512" | "avx2" | "x86-64" | "neon" | "si
  */
 export type Precision = "f32" | "bf16";
 
+/** A file's bytes where kernels can reach them, read-only. There is no array buffer over the whole. */
+export interface MappedFile {
+  /** What a kernel is given for the first byte. */
+  readonly address: number;
+  readonly byteLength: number;
+  /**
+   * To be asked after each use of the bytes.
+   * @throws CheckpointError once the file has changed, become shorter or could not be read while it was mapped.
+   */
+  check(): void;
+  /** Gives the bytes back. Nothing over them may be used any more. */
+  release(): void;
+}
+
 export interface Backend extends Allocator {
   /** "dry" computes nothing (dry/dry.ts). */
   readonly name: BackendName | "dry";
@@ -21,6 +35,13 @@ export interface Backend extends Allocator {
   /** Threads that kernels run on, the caller's included. */
   readonly threads: number;
   readonly kernels: Kernels;
+  /**
+   * Maps an open file; absent where a backend has memory of its own only. The same file is mapped once, however often.
+   * @param descriptor stays the caller's, who may close it.
+   * @param path for messages.
+   * @throws ResourceError where the system refuses; CheckpointError if the file has not `byteLength` bytes.
+   */
+  mapFile?(descriptor: number, byteLength: number, path: string): MappedFile;
   /** Ends the threads that belong to this backend alone. Its memory stays; kernels then run on the caller's thread. */
   close(): void;
 }

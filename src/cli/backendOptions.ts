@@ -59,6 +59,7 @@ export async function openChosenBackend(
 }
 
 /** `native avx512, 2 threads`. */
-export function describeBackend({ name, isa, precision, threads }: Backend): string {
+export function describeBackend(backend: Pick<Backend, "name" | "isa" | "threads"> & Partial<Backend>): string {
+  const { name, isa, precision = "f32", threads } = backend;
   return `${name} ${isa}${precision === "f32" ? "" : ` ${precision}`}, ${threads} ${threads === 1 ? "thread" : "threads"}`;
 }

@@ -11,6 +11,8 @@ export interface Session {
   readonly stderr: Writable & { readonly isTTY?: boolean };
   /** Aborted by Ctrl-C and SIGTERM. Whoever reads it must stop soon after: these no longer end the process at once. */
   readonly signal: AbortSignal;
+  /** From now on Ctrl-C calls this instead of aborting the signal, each time. */
+  onInterrupt(handler: () => void): void;
   /** Exit code of an interrupted process; undefined while nothing has interrupted it. */
   readonly interruptedCode: number | undefined;
 }

@@ -15,6 +15,7 @@ class ProcessSession implements Session {
   readonly stderr = process.stderr;
   #controller: AbortController | undefined;
   #interruptedCode: number | undefined;
+  #onInterrupt: (() => void) | undefined;
 
   get interruptedCode(): number | undefined {
     return this.#interruptedCode;
@@ -25,13 +26,22 @@ class ProcessSession implements Session {
       const controller = new AbortController();
       this.#controller = controller;
       for (const name of ["SIGINT", "SIGTERM"] as const) {
-        process.once(name, () => {
+        const listener = () => {
+          if (name === "SIGINT" && this.#onInterrupt !== undefined) return this.#onInterrupt();
+          process.off(name, listener);
           this.#interruptedCode = EXIT_CODES[name];
           controller.abort();
-        });
+        };
+        process.on(name, listener);
       }
     }
     return this.#controller.signal;
+  }
+
+  onInterrupt(handler: () => void): void {
+    this.#onInterrupt = handler;
+    // Reading the signal takes both signals over.
+    void this.signal;
   }
 }
 

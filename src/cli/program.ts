@@ -20,7 +20,12 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
   sweep: { summary: "train variants of a recipe and compare them", load: () => import("./sweep.ts") },
   estimate: { summary: "say what a recipe or a model will take", load: () => import("./estimate.ts") },
   run: { summary: "continue a text", load: () => import("./run.ts") },
+  chat: { summary: "talk with a model", load: () => import("./chat.ts") },
+  score: { summary: "say how likely a model finds each line of a text", load: () => import("./score.ts") },
+  perplexity: { summary: "say how well a model predicts a file", load: () => import("./perplexity.ts") },
   info: { summary: "describe a model without loading it", load: () => import("./info.ts") },
+  convert: { summary: "convert a model between GGUF, Hugging Face and OLMo", load: () => import("./convert.ts") },
+  quantize: { summary: "store a model in fewer bits", load: () => import("./quantize.ts") },
   forward: { summary: "write logits, routing, losses and gradients of one pass", load: () => import("./forward.ts") },
   tokenizer: { summary: "train a tokenizer, encode and decode text", load: () => import("./tokenizer.ts") },
 };

@@ -1,19 +1,19 @@
 /** `olmoe run`: continues a text with a model. */
 import type { Command } from "commander";
-import type { GeneratedText } from "../infer/generate.ts";
-import { generateText } from "../infer/generate.ts";
-import { formatDuration, formatRate } from "../report/text.ts";
-import { addBackendOptions, type BackendFlags, describeBackend } from "./backendOptions.ts";
-import { numberValue, readInput, type Session, wholeNumber, writeJson } from "./common.ts";
-import { MODEL_ARGUMENT, openTextModel } from "./modelFolder.ts";
+import { UsageError } from "../errors.ts";
+import type { OlmoeModel } from "../infer/model.io.ts";
+import type { TextToken } from "../infer/textAssembler.ts";
+import type { TextGeneration, TextResult } from "../infer/textGeneration.ts";
+import { formatDuration, formatRate, table } from "../report/text.ts";
+import { describeBackend } from "./backendOptions.ts";
+import { readInput, type Session, wholeNumber, writeJson } from "./common.ts";
+import { addGenerationOptions, type GenerationFlags, printable, textOptions } from "./generationOptions.ts";
+import { addModelOptions, MODEL_ARGUMENT, type ModelFlags, withModel } from "./modelOptions.ts";
 
-interface RunFlags extends BackendFlags {
+interface RunFlags extends ModelFlags, GenerationFlags {
   readonly prompt?: string;
-  readonly maxTokens: number;
-  readonly temperature: number;
-  readonly topK?: number;
-  readonly topP?: number;
-  readonly seed?: number;
+  readonly n: number;
+  readonly logprobs?: number;
   readonly json?: boolean;
 }
 
@@ -23,90 +23,46 @@ read from standard input, without its last line break.
 
 Examples:
   $ olmoe run runs/quickstart -p "Call me"
-  $ olmoe run runs/quickstart --temperature 0 < prompt.txt > continuation.txt`;
+  $ olmoe run olmoe-q4_0.gguf --temperature 0 < prompt.txt > continuation.txt`;
 
 const FINISH = {
   stop: "ended by the model",
   length: "ended by --max-tokens",
   context: "ended by the model's context",
+  cancelled: "cancelled",
 } as const;
 
 export function register(command: Command, session: Session): void {
-  const isTemperature = (value: number) => value >= 0 && value < Infinity;
-  const isShare = (value: number) => value > 0 && value <= 1;
-  command
-    .argument("<model>", MODEL_ARGUMENT)
-    .option("-p, --prompt <text>", "text to continue")
-    .option("--max-tokens <count>", "most new tokens", wholeNumber("--max-tokens", 0), 200)
+  command.argument("<model>", MODEL_ARGUMENT).option("-p, --prompt <text>", "text to continue");
+  addGenerationOptions(command, 200)
+    .option("--n <count>", "texts to write, with seeds one after another", wholeNumber("--n", 1), 1)
     .option(
-      "--temperature <number>",
-      "0 takes the most likely token, higher is more varied",
-      numberValue("--temperature", "a number from 0 on", isTemperature),
-      0.8,
-    )
-    .option("--top-k <count>", "draw from this many most likely tokens", wholeNumber("--top-k", 1))
-    .option(
-      "--top-p <share>",
-      "draw from the most likely tokens that hold this probability",
-      numberValue("--top-p", "a number above 0 and at most 1", isShare),
-    )
-    .option(
-      "--seed <number>",
-      "the same seed gives the same text (default: another each time)",
-      wholeNumber("--seed", 0),
+      "--logprobs <count>",
+      "show each token's log-probability and this many alternatives",
+      wholeNumber("--logprobs", 0),
     )
     .option("--json", "one JSON object at the end instead of streamed text");
-  addBackendOptions(command)
+  addModelOptions(command)
     .addHelpText("after", HELP)
     .action((model: string, flags: RunFlags) => run(model, flags, session));
 }
 
-/** Times of a generation, in milliseconds. */
-interface Clock {
-  readonly started: number;
-  first?: number;
-  ended: number;
-}
-
-async function run(model: string, flags: RunFlags, session: Session): Promise<void> {
-  const { maxTokens, temperature, topK, topP, json = false } = flags;
-  const seed = flags.seed ?? Math.floor(Math.random() * 2 ** 31);
+async function run(path: string, flags: RunFlags, session: Session): Promise<void> {
+  const { n, logprobs, json = false } = flags;
+  const options = { ...textOptions(flags), logprobs, signal: session.signal };
   const prompt = flags.prompt ?? (await readPrompt(session));
-  const { folder, backend, decoder, tokenizer } = await openTextModel(model, flags, session);
-  const generation = generateText(backend, decoder, tokenizer, prompt, {
-    maxTokens,
-    sampling: { temperature, topK, topP },
-    seed,
-    signal: session.signal,
+  if (options.stop?.includes("")) throw new UsageError('--stop: "", expected a text of at least one character');
+  await withModel(path, flags, session, async (model) => {
+    const texts = model.generateTexts(prompt, { ...options, n });
+    if (json) {
+      const results = await Promise.all(texts.map(({ result }) => result));
+      writeJson(session, jsonOf(model, prompt, results, logprobs !== undefined));
+      return;
+    }
+    // All at once: the engine computes them together. Their faults show when their turn comes.
+    for (const text of texts) text.result.catch(() => undefined);
+    for (const [index, text] of texts.entries()) await show(text, { index, n }, model, session);
   });
-  const clock: Clock = { started: performance.now(), ended: 0 };
-  let text = "";
-  const write = (piece: string) => {
-    text += piece;
-    if (!json) session.stdout.write(session.stdout.isTTY ? printable(piece) : piece);
-  };
-  let result: GeneratedText;
-  try {
-    result = await follow(generation, clock, write);
-  } finally {
-    if (!json) session.stdout.write("\n");
-  }
-  const statistics = statisticsOf(result, clock);
-  if (json) {
-    const { name, isa, threads } = backend;
-    const backendFacts = { backend: name, isa, threads };
-    writeJson(session, { model: folder, prompt, text, ...result, ...statistics, seed, ...backendFacts });
-    return;
-  }
-  const { firstTokenMs, tokensPerSec } = statistics;
-  const parts = [
-    `${result.promptTokens} prompt tokens, ${result.ids.length} new, ${FINISH[result.finishReason]}`,
-    ...(firstTokenMs === null ? [] : [`first after ${formatDuration(firstTokenMs / 1000)}`]),
-    ...(tokensPerSec === null ? [] : [`then ${formatRate(tokensPerSec, "tokens")}`]),
-    `seed ${seed}`,
-    describeBackend(backend),
-  ];
-  session.stderr.write(`${parts.join("; ")}\n`);
 }
 
 async function readPrompt(session: Session): Promise<string> {
@@ -114,32 +70,61 @@ async function readPrompt(session: Session): Promise<string> {
   return text.replace(/\r?\n$/, "");
 }
 
-/** Hands pieces over as they come. */
-async function follow(
-  generation: AsyncGenerator<string, GeneratedText>,
-  clock: Clock,
-  write: (piece: string) => void,
-): Promise<GeneratedText> {
-  for (;;) {
-    const next = await generation.next();
-    clock.ended = performance.now();
-    if (next.done) return next.value;
-    clock.first ??= clock.ended;
-    write(next.value);
+/** Streams one text; of several, each begins with a line that counts it. */
+async function show(
+  generation: TextGeneration,
+  { index, n }: { readonly index: number; readonly n: number },
+  { info }: OlmoeModel,
+  { stdout, stderr }: Session,
+): Promise<void> {
+  if (n > 1) stdout.write(`[${index + 1} of ${n}]\n`);
+  try {
+    for await (const piece of generation) stdout.write(stdout.isTTY ? printable(piece) : piece);
+  } finally {
+    stdout.write("\n");
   }
+  const result = await generation.result;
+  if (result.tokens[0]?.logprob !== undefined) stderr.write(`${logprobTable(result.tokens)}\n`);
+  const { firstTokenMs, tokensPerSec, stop, finishReason, promptTokens, newTokens, seed } = result;
+  const ended = stop === null ? FINISH[finishReason] : `ended by --stop ${JSON.stringify(stop)}`;
+  const parts = [
+    `${promptTokens} prompt tokens, ${newTokens} new, ${ended}`,
+    ...(firstTokenMs === null ? [] : [`first after ${formatDuration(firstTokenMs / 1000)}`]),
+    ...(tokensPerSec === null ? [] : [`then ${formatRate(tokensPerSec, "tokens")}`]),
+    `seed ${seed}`,
+    describeBackend(info.backend),
+  ];
+  stderr.write(`${parts.join("; ")}\n`);
 }
 
-/** The rate is that of decoding: the tokens after the first, and their time. Null where there were none. */
-function statisticsOf({ ids }: GeneratedText, { started, first, ended }: Clock) {
-  const rounded = (value: number) => Number(value.toPrecision(4));
-  return {
-    newTokens: ids.length,
-    firstTokenMs: first === undefined ? null : rounded(first - started),
-    tokensPerSec: first === undefined || ids.length < 2 ? null : rounded(((ids.length - 1) * 1000) / (ended - first)),
-  };
+/** One line for each token: its log-probability, and what else was likely. */
+function logprobTable(tokens: readonly TextToken[]): string {
+  const shown = (text: string, logprob = Number.NaN) => `${JSON.stringify(text)} ${logprob.toFixed(3)}`;
+  return table(
+    tokens.map(({ text, logprob = Number.NaN, top = [] }) => [
+      JSON.stringify(text),
+      logprob.toFixed(3),
+      top.map((choice) => shown(choice.text, choice.logprob)).join("  "),
+    ]),
+    { align: ["left", "right"] },
+  );
 }
 
-/** A model may write control characters, which would move a terminal's cursor or change its colours. */
-function printable(text: string): string {
-  return text.replace(/[^\P{Cc}\n\t]/gu, "");
+function jsonOf({ info }: OlmoeModel, prompt: string, results: readonly TextResult[], logprobs: boolean) {
+  const { name, isa, threads } = info.backend;
+  const rounded = (value: number | null) => (value === null ? null : Number(value.toPrecision(4)));
+  const texts = results.map(({ tokens, ...result }) => ({
+    text: result.text,
+    promptTokens: result.promptTokens,
+    ids: result.ids,
+    finishReason: result.finishReason,
+    ...(result.stop === null ? {} : { stop: result.stop }),
+    newTokens: result.newTokens,
+    firstTokenMs: rounded(result.firstTokenMs),
+    tokensPerSec: rounded(result.tokensPerSec),
+    seed: result.seed,
+    ...(logprobs ? { tokens } : {}),
+  }));
+  const shared = { model: info.path, prompt, backend: name, isa, threads };
+  return texts.length === 1 ? { ...shared, ...texts[0] } : { ...shared, texts };
 }

@@ -4,7 +4,8 @@ import { join } from "node:path";
 import type { Backend } from "../backend/backend.ts";
 import type { Recipe } from "../config/recipe.ts";
 import { replaceFile } from "../formats/files.io.ts";
-import { generateText } from "../infer/generate.ts";
+import { LocalEngine } from "../infer/localEngine.ts";
+import { TextGeneration } from "../infer/textGeneration.ts";
 import { htmlReport } from "../report/html.ts";
 import { renderPng, renderSvg } from "../report/render.io.ts";
 import { readMetrics } from "../train/metrics.io.ts";
@@ -42,19 +43,22 @@ async function writeSamples({ backend, outcome, recipe, signal }: ReportOptions)
   const { decoder, data, heldOut } = outcome;
   const samples: Sample[] = [];
   if (decoder.config.routing === "expert_choice") return samples;
-  for (const { source, documents } of heldOut) {
-    const document = documents.find(({ text }) => text.length > 2 * PROMPT_CHARS) ?? documents[0];
-    const prompt = await promptOf(document?.text ?? "", outcome);
-    let text = "";
-    for await (const piece of generateText(backend, decoder, data.tokenizer, prompt, {
-      maxTokens: Math.min(SAMPLE_TOKENS, Math.floor(decoder.config.maxPositionEmbeddings / 2)),
-      sampling: { temperature: 0.8, topP: 0.95 },
-      seed: recipe.seed,
-      signal,
-    })) {
-      text += piece;
+  const engine = new LocalEngine(backend, decoder, { cacheType: "f32" });
+  try {
+    for (const { source, documents } of heldOut) {
+      const document = documents.find(({ text }) => text.length > 2 * PROMPT_CHARS) ?? documents[0];
+      const prompt = await promptOf(document?.text ?? "", outcome);
+      const generation = new TextGeneration({ engine, tokenizer: data.tokenizer }, prompt, {
+        maxTokens: Math.min(SAMPLE_TOKENS, Math.floor(decoder.config.maxPositionEmbeddings / 2)),
+        temperature: 0.8,
+        topP: 0.95,
+        seed: recipe.seed,
+        signal,
+      });
+      samples.push({ source, prompt, text: (await generation.result).text });
     }
-    samples.push({ source, prompt, text });
+  } finally {
+    await engine.close();
   }
   return samples;
 }

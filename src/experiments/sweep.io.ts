@@ -16,16 +16,17 @@ import { faultyRuns, type Sweep, type SweepRun } from "../config/sweep.io.ts";
 import { ConfigError, OlmoeError } from "../errors.ts";
 import { replaceFile } from "../formats/files.io.ts";
 import { readModelConfig } from "../formats/huggingface.io.ts";
+import { checkpointsOf, listCheckpoints, newestCheckpoint } from "../formats/runFolder.io.ts";
 import { htmlReport } from "../report/html.ts";
 import { renderPng, renderSvg } from "../report/render.io.ts";
-import { checkWritable, clearUnfinished, listCheckpoints } from "../train/checkpoint.io.ts";
+import { checkWritable, clearUnfinished } from "../train/checkpoint.io.ts";
 import { findInitialModel } from "../train/init.io.ts";
 import { readMetrics } from "../train/metrics.io.ts";
 import { frozenTensors } from "../train/patterns.ts";
 import { checkPrecision } from "../train/precision.ts";
-import { checkpointsOf, recipeChanges } from "../train/resume.io.ts";
+import { recipeChanges } from "../train/resume.io.ts";
 import type { TrainEvent } from "../train/run.io.ts";
-import { newestCheckpoint, train } from "../train/train.io.ts";
+import { train } from "../train/train.io.ts";
 import { sweepChart, sweepReport } from "./sweepReport.ts";
 import {
   type FailedRun,

@@ -58,6 +58,25 @@ export async function openRegular(path: string): Promise<{ file: FileHandle; byt
 }
 
 /**
+ * Fills `target` from byte `position` of the file on.
+ * @throws CheckpointError if the file became shorter since it was opened; ResourceError if it can not be read.
+ */
+export async function readFully(file: FileHandle, path: string, target: Uint8Array, position: number): Promise<void> {
+  for (let done = 0; done < target.byteLength; ) {
+    const { bytesRead } = await file
+      .read(target, done, target.byteLength - done, position + done)
+      .catch((error: unknown) => Promise.reject(fileError("read", path, error)));
+    if (bytesRead === 0) {
+      throw new CheckpointError(
+        `${path}: the file ends at byte ${position + done}, expected ${position + target.byteLength}: it became shorter while it was read`,
+        { hint: "another program writes to this file; try again when it is done" },
+      );
+    }
+    done += bytesRead;
+  }
+}
+
+/**
  * Reads a small file as a whole.
  * @throws CheckpointError if it is missing, not a regular file, or larger than `maxBytes`.
  */
@@ -79,21 +98,43 @@ export async function readSmallFile(path: string, maxBytes: number): Promise<Uin
  * @throws ResourceError with advice if the disk, the quota or a permission stands in the way.
  */
 export async function replaceFile(path: string, write: (file: FileHandle) => Promise<void>): Promise<void> {
-  const temporary = `${path}.${process.pid}.tmp`;
+  await replaceFiles([{ path, write }]);
+}
+
+/** A file to write, and how. */
+export interface FileToWrite {
+  readonly path: string;
+  readonly write: (file: FileHandle) => Promise<void>;
+}
+
+/**
+ * Replaces several files of one folder that belong together, in the way of `replaceFile`: none is renamed before all are on
+ * the disk, and the first one last.
+ * @throws ResourceError as `replaceFile`.
+ */
+export async function replaceFiles(files: readonly FileToWrite[]): Promise<void> {
+  const temporary = (path: string) => `${path}.${process.pid}.tmp`;
+  let current = "";
   let file: FileHandle | undefined;
   try {
-    file = await open(temporary, "w");
-    await write(file);
-    await file.sync();
-    await file.close();
-    file = undefined;
-    await rename(temporary, path);
+    for (const { path, write } of files) {
+      current = path;
+      file = await open(temporary(path), "w");
+      await write(file);
+      await file.sync();
+      await file.close();
+      file = undefined;
+    }
+    for (const { path } of files.toReversed()) {
+      current = path;
+      await rename(temporary(path), path);
+    }
   } catch (error) {
     await file?.close().catch(() => undefined);
-    await rm(temporary, { force: true }).catch(() => undefined);
-    throw fileError("write", path, error);
+    for (const { path } of files) await rm(temporary(path), { force: true }).catch(() => undefined);
+    throw fileError("write", current, error);
   }
-  await syncFolder(dirname(path));
+  await syncFolder(dirname(files[0]?.path ?? "."));
 }
 
 /** Makes a rename last through a power cut, where the system can: Windows can not open folders. */

@@ -10,8 +10,9 @@ import type { ModelConfig } from "../config/model.ts";
 import { CheckpointError, ConfigError, ShapeError } from "../errors.ts";
 import { formatShape, shapeSize } from "../tensor/tensor.ts";
 import { fileError, isMissing, readSmallFile, replaceFile } from "./files.io.ts";
-import { SafetensorsFile, type TensorToWrite, writeSafetensors } from "./io.ts";
+import { SafetensorsFile, type StreamedTensor, type TensorToWrite, type WriteOptions, writeSafetensors } from "./io.ts";
 import { isJsonObject, parseJson, quoted } from "./json.ts";
+import { dtypeBytes, type TensorOutline } from "./safetensors.ts";
 import {
   countedNames,
   type PlannedRead,
@@ -232,12 +233,18 @@ export async function checkWeights(directory: string, wanted: readonly Omit<Want
   await withPlan(directory, targets, async () => undefined);
 }
 
-/** Opens the weights of a folder, plans how to read them, and closes them after `use`. */
-async function withPlan(
-  directory: string,
-  wanted: readonly WantedTensor[],
-  use: (plan: WeightPlan<SafetensorsFile>, files: readonly SafetensorsFile[]) => Promise<void>,
-): Promise<void> {
+/** Open files and what to read of them. */
+export interface PlannedWeights {
+  readonly plan: WeightPlan<SafetensorsFile>;
+  readonly files: readonly SafetensorsFile[];
+}
+
+/**
+ * Opens the weights of a folder and plans how to read them. The caller closes the files.
+ * @param wanted targets are not used.
+ * @throws CheckpointError as `loadWeights` does for names, shapes, types and damaged shards.
+ */
+export async function openPlannedWeights(directory: string, wanted: readonly WantedTensor[]): Promise<PlannedWeights> {
   const weights: OpenWeights = { stored: new Map(), files: [], faults: [] };
   try {
     await openWeights(directory, weights);
@@ -248,9 +255,28 @@ async function withPlan(
         hint: "the weights do not belong to this config, or a file is incomplete: fetch or write the model again",
       });
     }
-    await use(plan, weights.files);
+    return { plan, files: weights.files };
+  } catch (error) {
+    await closeAll(weights.files);
+    throw error;
+  }
+}
+
+async function closeAll(files: readonly SafetensorsFile[]): Promise<void> {
+  await Promise.all(files.map((file) => file.close()));
+}
+
+/** Opens the weights of a folder, plans how to read them, and closes them after `use`. */
+async function withPlan(
+  directory: string,
+  wanted: readonly WantedTensor[],
+  use: (plan: WeightPlan<SafetensorsFile>, files: readonly SafetensorsFile[]) => Promise<void>,
+): Promise<void> {
+  const { plan, files } = await openPlannedWeights(directory, wanted);
+  try {
+    await use(plan, files);
   } finally {
-    await Promise.all(weights.files.map((file) => file.close()));
+    await closeAll(files);
   }
 }
 
@@ -288,12 +314,16 @@ function checkStorable({ name, shape, data }: SavedTensor, dtype: StoredWeightDT
   }
 }
 
+function valueBytes({ dtype, shape }: TensorOutline): number {
+  return shapeSize(shape) * dtypeBytes(dtype);
+}
+
 /** Consecutive tensors in shards of at most `maxBytes` each; a larger tensor has a shard of its own. */
-function splitShards(tensors: readonly TensorToWrite[], width: number, maxBytes: number): TensorToWrite[][] {
-  const shards: TensorToWrite[][] = [[]];
+function splitShards<T extends TensorOutline>(tensors: readonly T[], maxBytes: number): T[][] {
+  const shards: T[][] = [[]];
   let bytes = 0;
   for (const tensor of tensors) {
-    const size = shapeSize(tensor.shape) * width;
+    const size = valueBytes(tensor);
     if (bytes > 0 && bytes + size > maxBytes) {
       shards.push([]);
       bytes = 0;
@@ -315,26 +345,37 @@ function splitShards(tensors: readonly TensorToWrite[], width: number, maxBytes:
 export async function saveWeights(
   directory: string,
   tensors: readonly SavedTensor[],
-  { dtype, maxShardBytes = DEFAULT_SHARD_BYTES, signal }: SaveOptions,
+  { dtype, maxShardBytes, signal }: SaveOptions,
+): Promise<void> {
+  for (const tensor of tensors) checkStorable(tensor, dtype);
+  const stored = { f32: "F32", f16: "F16", bf16: "BF16" } as const;
+  const entries = tensors.map((tensor) => ({ ...tensor, dtype: stored[dtype] }));
+  await writeWeightFiles(directory, entries, { maxShardBytes, signal });
+}
+
+/**
+ * Writes stored tensors as `saveWeights` does, each in its own type.
+ * @throws ConfigError for a shard size below 1; ResourceError if the disk is full or the folder can not be written.
+ */
+export async function writeWeightFiles(
+  directory: string,
+  tensors: readonly (TensorToWrite | StreamedTensor)[],
+  { maxShardBytes = DEFAULT_SHARD_BYTES, ...options }: Omit<SaveOptions, "dtype"> & Pick<WriteOptions, "onBytes">,
 ): Promise<void> {
   if (!(maxShardBytes >= 1)) throw new ConfigError(`maxShardBytes: ${maxShardBytes}, must be at least 1`);
-  for (const tensor of tensors) checkStorable(tensor, dtype);
   await makeFolder(directory);
-  const stored = { f32: "F32", f16: "F16", bf16: "BF16" } as const;
-  const width = dtype === "f32" ? 4 : 2;
-  const entries = tensors.map((tensor) => ({ ...tensor, dtype: stored[dtype] }));
-  const shards = splitShards(entries, width, maxShardBytes);
-  const written = new Map<string, readonly TensorToWrite[]>();
+  const shards = splitShards(tensors, maxShardBytes);
+  const written = new Map<string, readonly TensorOutline[]>();
   // Without its index a model that is only half replaced can not be mistaken for a whole one.
   if (shards.length > 1) await removeFiles(directory, (name) => name === INDEX);
   for (const [index, shard] of shards.entries()) {
     const number = (value: number) => String(value).padStart(5, "0");
     const name = shards.length === 1 ? SINGLE : `model-${number(index + 1)}-of-${number(shards.length)}.safetensors`;
-    await writeSafetensors(join(directory, name), shard, { metadata: { format: "pt" }, signal });
+    await writeSafetensors(join(directory, name), shard, { metadata: { format: "pt" }, ...options });
     written.set(name, shard);
   }
   if (shards.length > 1) {
-    const total_size = entries.reduce((sum, { shape }) => sum + shapeSize(shape) * width, 0);
+    const total_size = tensors.reduce((sum, tensor) => sum + valueBytes(tensor), 0);
     const weight_map = Object.fromEntries(
       [...written].flatMap(([file, shard]) => shard.map(({ name }) => [name, file])),
     );

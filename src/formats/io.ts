@@ -5,7 +5,7 @@
 import type { FileHandle } from "node:fs/promises";
 import { CheckpointError, ShapeError } from "../errors.ts";
 import { formatShape, shapeSize } from "../tensor/tensor.ts";
-import { fileError, openRegular, replaceFile, writeAll } from "./files.io.ts";
+import { openRegular, readFully, replaceFile, writeAll } from "./files.io.ts";
 import { f32ToBf16, f32ToF16 } from "./halves.ts";
 import {
   decodeF32,
@@ -18,6 +18,7 @@ import {
   type SafetensorsDType,
   type SafetensorsHeader,
   type TensorInfo,
+  type TensorOutline,
 } from "./safetensors.ts";
 
 /** Bytes that are read or converted at a time. */
@@ -32,10 +33,12 @@ export class SafetensorsFile {
   readonly path: string;
   readonly tensors: ReadonlyMap<string, TensorInfo>;
   readonly metadata: ReadonlyMap<string, string>;
+  readonly fileBytes: number;
   readonly #file: FileHandle;
 
-  private constructor(path: string, file: FileHandle, header: SafetensorsHeader) {
+  private constructor(path: string, file: FileHandle, bytes: number, header: SafetensorsHeader) {
     this.path = path;
+    this.fileBytes = bytes;
     this.tensors = header.tensors;
     this.metadata = header.metadata;
     this.#file = file;
@@ -52,7 +55,7 @@ export class SafetensorsFile {
       await readFully(file, path, prefix, 0);
       const header = new Uint8Array(headerBytes(prefix, bytes, path));
       await readFully(file, path, header, PREFIX_BYTES);
-      return new SafetensorsFile(path, file, parseHeader(header, bytes, path));
+      return new SafetensorsFile(path, file, bytes, parseHeader(header, bytes, path));
     } catch (error) {
       await file.close();
       throw error;
@@ -127,6 +130,11 @@ export class SafetensorsFile {
     return target;
   }
 
+  /** The open file, to read or map stored bytes; this object closes it. */
+  get handle(): FileHandle {
+    return this.#file;
+  }
+
   async close(): Promise<void> {
     await this.#file.close();
   }
@@ -161,22 +169,6 @@ export class SafetensorsFile {
   }
 }
 
-/** Fills `target` from byte `position` of the file on. */
-async function readFully(file: FileHandle, path: string, target: Uint8Array, position: number): Promise<void> {
-  for (let done = 0; done < target.byteLength; ) {
-    const { bytesRead } = await file
-      .read(target, done, target.byteLength - done, position + done)
-      .catch((error: unknown) => Promise.reject(fileError("read", path, error)));
-    if (bytesRead === 0) {
-      throw new CheckpointError(
-        `${path}: the file ends at byte ${position + done}, expected ${position + target.byteLength}: it became shorter while it was read`,
-        { hint: "another program writes to this file; try again when it is done" },
-      );
-    }
-    done += bytesRead;
-  }
-}
-
 /** A tensor to write. `data` is read when its turn comes, so it may be a getter over memory that is reused. */
 export type TensorToWrite = { readonly name: string; readonly shape: readonly number[] } & (
   | { readonly dtype: "F32" | "F16" | "BF16"; readonly data: Float32Array }
@@ -184,9 +176,16 @@ export type TensorToWrite = { readonly name: string; readonly shape: readonly nu
   | { readonly dtype: "F64"; readonly data: Float64Array }
 );
 
+/** A tensor to write whose stored bytes come in pieces of any size. */
+export interface StreamedTensor extends TensorOutline {
+  readonly bytes: () => AsyncIterable<Uint8Array>;
+}
+
 export interface WriteOptions extends ReadOptions {
   /** Strings for the header's `__metadata__`; transformers asks for `{ format: "pt" }`. */
   readonly metadata?: Readonly<Record<string, string>> | undefined;
+  /** Told how many more bytes of values are written. */
+  readonly onBytes?: ((count: number) => void) | undefined;
 }
 
 /** The stored bytes of the values, a few MB at a time. Half-width values are rounded to nearest even. */
@@ -205,6 +204,19 @@ function* encode(dtype: SafetensorsDType, data: Float32Array | Int32Array | Floa
   }
 }
 
+/** The stored bytes of a tensor, in pieces. */
+function piecesOf(
+  tensor: TensorToWrite | StreamedTensor,
+  path: string,
+): Iterable<Uint8Array> | AsyncIterable<Uint8Array> {
+  if ("bytes" in tensor) return tensor.bytes();
+  const { name, dtype, shape, data } = tensor;
+  if (data.length !== shapeSize(shape)) {
+    throw new ShapeError(`${path}: tensor "${name}" has ${data.length} values, expected ${formatShape(shape)}`);
+  }
+  return encode(dtype, data);
+}
+
 /**
  * Writes a file that the reference library reads, in its own layout (widest type first, then by name).
  * The file appears whole or not at all.
@@ -212,23 +224,24 @@ function* encode(dtype: SafetensorsDType, data: Float32Array | Int32Array | Floa
  */
 export async function writeSafetensors(
   path: string,
-  tensors: Iterable<TensorToWrite>,
-  { metadata, signal }: WriteOptions = {},
+  tensors: Iterable<TensorToWrite | StreamedTensor>,
+  { metadata, signal, onBytes }: WriteOptions = {},
 ): Promise<void> {
   const layout = layOut(tensors, metadata);
   await replaceFile(path, async (file) => {
     await writeAll(file, layout.prefix);
     for (const tensor of layout.tensors) {
-      const { data } = tensor;
-      if (data.length !== shapeSize(tensor.shape)) {
-        throw new ShapeError(
-          `${path}: tensor "${tensor.name}" has ${data.length} values, expected ${formatShape(tensor.shape)}`,
-        );
-      }
-      for (const bytes of encode(tensor.dtype, data)) {
+      const expected = shapeSize(tensor.shape) * dtypeBytes(tensor.dtype);
+      let done = 0;
+      for await (const bytes of piecesOf(tensor, path)) {
         signal?.throwIfAborted();
+        done += bytes.byteLength;
+        if (done > expected) break;
         await writeAll(file, bytes);
+        onBytes?.(bytes.byteLength);
       }
+      if (done !== expected)
+        throw new ShapeError(`${path}: tensor "${tensor.name}" gave other bytes than its shape has`);
     }
   });
 }

@@ -4,13 +4,12 @@ import type { Backend } from "../backend/backend.ts";
 import { availableBackends } from "../backend/io.ts";
 import { createReferenceBackend } from "../backend/reference/backend.ts";
 import { resolveModel } from "../config/presets.ts";
-import { ConfigError, ShapeError, TokenizerError } from "../errors.ts";
+import { ConfigError, ShapeError } from "../errors.ts";
 import { PagePool } from "../model/cache.ts";
 import { Decoder, type ForwardOptions } from "../model/decoder.ts";
 import { Parameters } from "../model/parameters.ts";
 import { Arena } from "../tensor/arena.ts";
-import { trainTokenizer } from "../tokenizer/io.ts";
-import { type GenerateOptions, generate, generateText } from "./generate.ts";
+import { type GenerateOptions, generate } from "./generate.ts";
 import { tokenLogProbs } from "./score.ts";
 
 const CONTEXT = 64;
@@ -191,50 +190,6 @@ describe("generate", () => {
     };
     await collect(generate(backend, decoder, prompt, { ...greedy, maxTokens: 3, observe }));
     expect(tokens).toEqual([13, 1, 1]);
-  });
-});
-
-describe("generateText", () => {
-  const decoder = tinyModel(reference, { vocabSize: 300 });
-  const tokenizer = trainTokenizer(["the cat sat on the mat, the rat sat on the cat \u4f60\u597d ".repeat(9)], {
-    vocabSize: 270,
-  });
-  const options: GenerateOptions = { maxTokens: 30, sampling: { temperature: 2 }, seed: 4 };
-
-  it("streams pieces that join to the decoding of all ids", async () => {
-    const generation = generateText(reference, decoder, tokenizer, "the cat", { ...options, stopIds: [] });
-    const pieces: string[] = [];
-    let next = await generation.next();
-    for (; !next.done; next = await generation.next()) pieces.push(next.value);
-    const { ids, promptTokens, finishReason } = next.value;
-    expect(pieces.join("")).toBe(tokenizer.decode(ids, { skipSpecialTokens: true }));
-    expect([ids.length, promptTokens, finishReason]).toEqual([
-      30,
-      (await tokenizer.encode("the cat")).length,
-      "length",
-    ]);
-  });
-
-  it("starts an empty text from the tokenizer's end of text", async () => {
-    const idsOf = async (generation: AsyncGenerator<string, { ids: readonly number[] }>) => {
-      for (;;) {
-        const next = await generation.next();
-        if (next.done) return next.value.ids;
-      }
-    };
-    const [empty, written] = ["", "<|endoftext|>"].map((text) =>
-      idsOf(generateText(reference, decoder, tokenizer, text, options)),
-    );
-    expect(await empty).toEqual(await written);
-  });
-
-  it("refuses a tokenizer with more entries than the model has rows", async () => {
-    const small = tinyModel(reference, { vocabSize: 100 });
-    await expect(generateText(reference, small, tokenizer, "the", options).next()).rejects.toThrow(
-      new TokenizerError("tokenizer: it has 270 entries, the model's vocabulary is 100", {
-        hint: "use the tokenizer.json that the model was trained with",
-      }),
-    );
   });
 });
 

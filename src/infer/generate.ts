@@ -1,10 +1,9 @@
 /** One generation by itself: an engine for a single request, whose memory is gone with it. */
 
 import type { Backend } from "../backend/backend.ts";
-import { ConfigError, TokenizerError } from "../errors.ts";
+import { ConfigError } from "../errors.ts";
 import type { Decoder, Observer } from "../model/decoder.ts";
 import type { WeightSource } from "../model/weights.ts";
-import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import type { FinishReason, GenerationRequest } from "./engine.ts";
 import { LocalEngine } from "./localEngine.ts";
 import { checkRequest } from "./request.ts";
@@ -72,55 +71,5 @@ export async function* generate(
     }
   } finally {
     await engine.close();
-  }
-}
-
-/** What a finished generation was. */
-export interface GeneratedText {
-  readonly promptTokens: number;
-  /** New ids. */
-  readonly ids: readonly number[];
-  readonly finishReason: FinishReason;
-}
-
-/**
- * Continues a text. Each token gives one piece, "" where it only begins a character; the pieces joined are the decoding
- * of all new ids, special tokens left out.
- * @throws as `generate`; TokenizerError for a tokenizer with more entries than the model has rows.
- */
-export async function* generateText(
-  backend: Backend,
-  decoder: Decoder<WeightSource>,
-  tokenizer: Tokenizer,
-  prompt: string,
-  options: GenerateOptions,
-): AsyncGenerator<string, GeneratedText> {
-  if (tokenizer.vocabSize > decoder.config.vocabSize) {
-    throw new TokenizerError(
-      `tokenizer: it has ${tokenizer.vocabSize} entries, the model's vocabulary is ${decoder.config.vocabSize}`,
-      { hint: "use the tokenizer.json that the model was trained with" },
-    );
-  }
-  const promptIds = await tokenizer.encode(prompt);
-  const { eosTokenId } = decoder.config;
-  const stopIds = options.stopIds ?? [tokenizer.eosTokenId, ...(eosTokenId === null ? [] : [eosTokenId])];
-  const start = promptIds.length > 0 ? promptIds : [tokenizer.eosTokenId];
-  const stream = tokenizer.streamDecoder({ skipSpecialTokens: true });
-  const generation = generate(backend, decoder, start, { ...options, stopIds });
-  const ids: number[] = [];
-  try {
-    for (;;) {
-      const next = await generation.next();
-      if (next.done) {
-        const rest = stream.flush();
-        if (rest !== "") yield rest;
-        return { promptTokens: start.length, ids, finishReason: next.value };
-      }
-      ids.push(next.value);
-      yield stream.push(next.value);
-    }
-  } finally {
-    // Gives the cache back when the caller stops early; returns at once after the end.
-    await generation.return("stop");
   }
 }

@@ -6,7 +6,7 @@ import { z } from "zod";
 import type { Backend } from "../backend/backend.ts";
 import { parseConfig } from "../config/check.ts";
 import type { ModelConfig } from "../config/model.ts";
-import { ShapeError } from "../errors.ts";
+import { ConfigError, ShapeError } from "../errors.ts";
 import { PagePool } from "../model/cache.ts";
 import type { Decoder, Observer } from "../model/decoder.ts";
 import type { WeightSource } from "../model/weights.ts";
@@ -23,7 +23,9 @@ import type { Work } from "./work.ts";
 const positive = z.int().min(1);
 
 const optionsSchema = z.strictObject({
-  /** Tokens that the key/value cache holds for all requests together; default: the model's context. */
+  /** Most tokens of a sequence; default: the model's context. */
+  context: positive.optional(),
+  /** Tokens that the key/value cache holds for all requests together; default: `context`. */
   cacheTokens: positive.optional(),
   /** How keys and values are stored. */
   cacheType: z.enum(["f32", "f16", "q8_0"]).default("f16"),
@@ -54,7 +56,7 @@ export interface EngineHooks {
 }
 
 export class LocalEngine implements Engine {
-  /** The decoder's: where positions are scaled, its context is longer than the model was trained for. */
+  /** The decoder's, with this engine's context: longer than the model was trained for where positions are scaled. */
   readonly config: ModelConfig;
   readonly #hooks: EngineHooks;
   readonly #pool: PagePool;
@@ -71,8 +73,13 @@ export class LocalEngine implements Engine {
    *   ResourceError when there is no memory for the cache.
    */
   constructor(backend: Backend, decoder: Decoder<WeightSource>, options: EngineOptions = {}, hooks: EngineHooks = {}) {
-    const { cacheTokens, cacheType, ...scheduling } = parseConfig(optionsSchema, options, "engine");
-    const { config } = decoder;
+    const { context, cacheTokens, cacheType, ...scheduling } = parseConfig(optionsSchema, options, "engine");
+    const config = { ...decoder.config, maxPositionEmbeddings: context ?? decoder.config.maxPositionEmbeddings };
+    if (config.maxPositionEmbeddings > decoder.config.maxPositionEmbeddings) {
+      throw new ConfigError(`engine: context: ${context}, the model holds ${decoder.config.maxPositionEmbeddings}`, {
+        hint: "give less, or read beyond the trained context with ropeScaling (--rope-scaling yarn:FACTOR)",
+      });
+    }
     this.config = config;
     this.#hooks = hooks;
     const pages = PagePool.pagesFor(cacheTokens ?? config.maxPositionEmbeddings);

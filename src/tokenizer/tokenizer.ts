@@ -88,9 +88,7 @@ export class Tokenizer {
 
   /** Decodes ids one at a time, for output while it is generated. */
   streamDecoder(options: DecodeOptions = {}): StreamDecoder {
-    return new StreamDecoder((id) =>
-      options.skipSpecialTokens && this.#vocabulary.special.has(id) ? NO_BYTES : this.#bytesOf(id),
-    );
+    return new StreamDecoder((id) => this.tokenBytes(id, options));
   }
 
   /**
@@ -106,6 +104,14 @@ export class Tokenizer {
         byte < 0x80 ? String.fromCharCode(byte) : `<0x${byte.toString(16).toUpperCase()}>`;
       return Array.from(bytes, show).join("");
     }
+  }
+
+  /**
+   * The bytes that a token adds to the text; none for an id without a token.
+   * @throws TokenizerError for an id that is negative or not whole.
+   */
+  tokenBytes(id: number, { skipSpecialTokens = false }: DecodeOptions = {}): Uint8Array {
+    return skipSpecialTokens && this.#vocabulary.special.has(id) ? NO_BYTES : this.#bytesOf(id);
   }
 
   /** The tokenizer.json it was made from. */

@@ -11,14 +11,13 @@ import { parseRecipe } from "../config/recipe.ts";
 import { CheckpointError, ResourceError } from "../errors.ts";
 import { SafetensorsFile } from "../formats/io.ts";
 import { openModel } from "../formats/model.io.ts";
+import { checkpointStep, listCheckpoints } from "../formats/runFolder.io.ts";
 import { AdamW } from "../optim/adamw.ts";
 import { loadTokenizer, trainTokenizer } from "../tokenizer/io.ts";
 import { PACKAGE_VERSION } from "../util/packageRoot.io.ts";
 import {
-  checkpointStep,
   checkWritable,
   clearUnfinished,
-  listCheckpoints,
   readCheckpoint,
   readTrainerState,
   type Trained,

@@ -22,6 +22,7 @@ import { fileError, isMissing, readSmallFile, replaceFile, syncFolder } from "..
 import { SafetensorsFile, type TensorToWrite, writeSafetensors } from "../formats/io.ts";
 import { parseJson } from "../formats/json.ts";
 import { readParameters, saveModel } from "../formats/model.io.ts";
+import { checkpointStep, listCheckpoints, namesIn } from "../formats/runFolder.io.ts";
 import type { Parameters } from "../model/parameters.ts";
 import type { AdamW } from "../optim/adamw.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
@@ -29,7 +30,6 @@ import { PACKAGE_VERSION } from "../util/packageRoot.io.ts";
 import type { RoutingState } from "./routingMonitor.ts";
 import { writeRoutingState } from "./routingState.io.ts";
 
-const NAME = /^step(\d+)-tokens(\d+)$/;
 /** What is being written or removed; a killed process leaves it, and the next one clears it away. */
 const UNFINISHED =
   /^(step\d+-tokens\d+\.(partial|removed)|(metrics|recipe|summary|report|experiments|curves)\.[a-z]+\.\d+\.tmp|events\.[\w.]+\.tmp|\.probe-\d+)$/;
@@ -158,30 +158,6 @@ export async function removeCheckpoint(folder: string): Promise<void> {
   } catch (error) {
     if (!isMissing(error)) throw fileError("remove", folder, error);
   }
-}
-
-/** Names in a folder; an absent one has none. */
-async function namesIn(directory: string): Promise<string[]> {
-  try {
-    return await readdir(directory);
-  } catch (error) {
-    if (isMissing(error)) return [];
-    throw fileError("read", directory, error);
-  }
-}
-
-/** Step of a checkpoint, by the name of its folder. */
-export function checkpointStep(path: string): number {
-  return Number(NAME.exec(basename(path))?.[1]);
-}
-
-/** Checkpoints of a run, oldest first. An absent folder has none. */
-export async function listCheckpoints(directory: string): Promise<string[]> {
-  const names = await namesIn(directory);
-  return names
-    .filter((name) => NAME.test(name))
-    .sort((a, b) => checkpointStep(a) - checkpointStep(b))
-    .map((name) => join(directory, name));
 }
 
 /** Clears away what a killed process left half written or half removed in one folder. */

@@ -11,10 +11,10 @@ import type { Recipe } from "../config/recipe.ts";
 import { CheckpointError } from "../errors.ts";
 import { readModelConfig } from "../formats/huggingface.io.ts";
 import { checkModelWeights, readParameters } from "../formats/model.io.ts";
+import { checkpointsOf, listCheckpoints } from "../formats/runFolder.io.ts";
 import { loadTokenizer } from "../tokenizer/io.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
-import { listCheckpoints, readMoments, readTrainerState, type Trained, verifyCheckpoint } from "./checkpoint.io.ts";
-import { checkpointsOf } from "./resume.io.ts";
+import { readMoments, readTrainerState, type Trained, verifyCheckpoint } from "./checkpoint.io.ts";
 
 /** A checked model to start from. */
 export interface InitialModel {

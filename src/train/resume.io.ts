@@ -3,16 +3,8 @@ import { basename, join } from "node:path";
 import type { Recipe } from "../config/recipe.ts";
 import type { PreparedData } from "../data/prepare.io.ts";
 import { ConfigError, DataError } from "../errors.ts";
-import {
-  clearUnfinished,
-  listCheckpoints,
-  readTrainerState,
-  type TrainerState,
-  verifyCheckpoint,
-} from "./checkpoint.io.ts";
-
-/** Where a run keeps its checkpoints. */
-export const checkpointsOf = (directory: string) => join(directory, "checkpoints");
+import { checkpointsOf, listCheckpoints } from "../formats/runFolder.io.ts";
+import { clearUnfinished, readTrainerState, type TrainerState, verifyCheckpoint } from "./checkpoint.io.ts";
 
 /** A checkpoint to go on from. */
 export interface Start {

@@ -1,10 +1,9 @@
 /** The checkpoints of one run: when they are written, which stay, and which one the run can go back to. */
 import type { Recipe } from "../config/recipe.ts";
 import type { LoaderCursor } from "../data/loader.ts";
+import { checkpointStep, listCheckpoints } from "../formats/runFolder.io.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import {
-  checkpointStep,
-  listCheckpoints,
   readCheckpoint,
   readTrainerState,
   removeCheckpoint,

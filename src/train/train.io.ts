@@ -11,14 +11,13 @@ import { resolveModel } from "../config/presets.ts";
 import { TokenLoader } from "../data/loader.ts";
 import { openHeldOut, openTrainingSources } from "../data/open.io.ts";
 import { prepareData } from "../data/prepare.io.ts";
-import { CheckpointError } from "../errors.ts";
 import { replaceFile } from "../formats/files.io.ts";
-import { checkWritable, listCheckpoints } from "./checkpoint.io.ts";
+import { checkWritable } from "./checkpoint.io.ts";
 import { checkHooks, HeldOutPerplexity } from "./evalHooks.ts";
 import { checkInitialTokenizer, findInitialModel } from "./init.io.ts";
 import { frozenTensors } from "./patterns.ts";
 import { checkPrecision } from "./precision.ts";
-import { checkData, checkpointsOf, findStart } from "./resume.io.ts";
+import { checkData, findStart } from "./resume.io.ts";
 import { Run, type TrainOptions, type TrainOutcome } from "./run.io.ts";
 
 /**
@@ -74,13 +73,4 @@ export async function train(options: TrainOptions): Promise<TrainOutcome> {
     run.dispose();
     throw error;
   }
-}
-
-/** Newest checkpoint of a run's folder. @throws CheckpointError where there is none. */
-export async function newestCheckpoint(directory: string): Promise<string> {
-  const newest = (await listCheckpoints(checkpointsOf(directory))).at(-1);
-  if (newest === undefined) {
-    throw new CheckpointError(`${directory}: no checkpoint`, { hint: "train one first: olmoe train RECIPE" });
-  }
-  return newest;
 }

@@ -6,9 +6,9 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { openBackend } from "../../src/backend/io.ts";
 import { CheckpointError, ConfigError, OlmoeError, TrainingError } from "../../src/errors.ts";
+import { newestCheckpoint } from "../../src/formats/runFolder.io.ts";
 import { verifyCheckpoint } from "../../src/train/checkpoint.io.ts";
 import type { TrainEvent } from "../../src/train/run.io.ts";
-import { newestCheckpoint } from "../../src/train/train.io.ts";
 import { checkpointNames, metricsOf, resultOf, unfinished } from "../resume/runFolder.ts";
 import { trainTiny, writeTexts } from "../tinyRun.ts";
 

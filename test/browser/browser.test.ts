@@ -1,24 +1,16 @@
 /** `olmoe/browser` in Chromium, from a server with and without the headers of cross-origin isolation. */
-import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { build } from "esbuild";
-import { type Browser, chromium } from "playwright-core";
+import type { Browser } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { buildWasm } from "../../src/backend/build.io.ts";
 import { openBackend } from "../../src/backend/io.ts";
 import { WASM_FILES, type WasmVariant } from "../../src/backend/wasm/library.ts";
+import { EXECUTABLE, launch, PLACE } from "./chromium.ts";
 import type { PageResult } from "./page.ts";
 import { type Result, runWorkload } from "./workload.ts";
-
-const EXECUTABLE = [
-  process.env.CHROMIUM_PATH,
-  "/usr/bin/chromium",
-  "/usr/bin/chromium-browser",
-  "/usr/bin/google-chrome",
-  "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
-].find((file) => file !== undefined && existsSync(file));
 
 const ISOLATION = {
   "cross-origin-opener-policy": "same-origin",
@@ -63,8 +55,6 @@ async function serve(): Promise<Server> {
   return server;
 }
 
-const PLACE = EXECUTABLE ?? "Chromium, which is missing (Debian: apt install chromium; or its path in CHROMIUM_PATH)";
-
 describe.skipIf(EXECUTABLE === undefined)(`olmoe/browser in ${PLACE}`, () => {
   let server: Server;
   let browser: Browser;
@@ -72,8 +62,7 @@ describe.skipIf(EXECUTABLE === undefined)(`olmoe/browser in ${PLACE}`, () => {
 
   beforeAll(async () => {
     server = await serve();
-    const args = process.getuid?.() === 0 ? ["--no-sandbox"] : [];
-    browser = await chromium.launch({ executablePath: EXECUTABLE!, args });
+    browser = await launch();
     const backend = await openBackend({ backend: "wasm", threads: 1 });
     node = runWorkload(backend);
   });

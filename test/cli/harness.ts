@@ -60,7 +60,7 @@ export async function olmoe(argv: readonly string[], input?: string | Uint8Array
     isTTY: input === undefined,
   });
   const signal = new AbortController().signal;
-  const session: Session = { stdin, stdout, stderr, signal, interruptedCode: undefined };
+  const session: Session = { stdin, stdout, stderr, signal, onInterrupt: () => undefined, interruptedCode: undefined };
   const code = await runCli(argv, session);
   return { code, stdout: stdout.text, stderr: stderr.text };
 }

@@ -86,11 +86,87 @@ describe("olmoe run", () => {
     });
   });
 
+  it("ends before a stop text and says which, or runs on where it never comes", async () => {
+    const greedy = ["-p", "the cat", "--max-tokens", "12", "--temperature", "0"];
+    const { text } = (await runJson(model, ...greedy)).rest;
+    const stop = text.slice(5, 8);
+    const { rest } = await runJson(model, ...greedy, "--stop", "never said", "--stop", stop);
+    expect(rest).toMatchObject({ text: text.slice(0, text.indexOf(stop)), finishReason: "stop", stop });
+    const shown = await olmoe(["run", model, ...greedy, "--stop", stop, ...reference]);
+    expect(shown.stdout).toBe(`${rest.text}\n`);
+    expect(shown.stderr).toContain(`new, ended by --stop ${JSON.stringify(stop)}; `);
+    expect((await runJson(model, ...greedy, "--stop", "never said")).rest).toMatchObject({
+      text,
+      finishReason: "length",
+    });
+    expect((await olmoe(["run", model, ...greedy, "--stop", ""])).stderr).toBe(
+      'olmoe: --stop: "", expected a text of at least one character\nhint: "olmoe run --help" shows the usage\n',
+    );
+  });
+
+  it("writes several texts of one prompt, with seeds one after another", async () => {
+    const argv = ["-p", "the cat", "--max-tokens", "5"];
+    const texts = [];
+    for (const seed of ["7", "8"]) texts.push((await runJson(model, ...argv, "--seed", seed)).rest.text);
+    const { stdout } = await olmoe(["run", model, ...argv, "--seed", "7", "--n", "2", ...reference]);
+    expect(stdout).toBe(`[1 of 2]\n${texts[0]}\n[2 of 2]\n${texts[1]}\n`);
+    const { rest } = await runJson(model, ...argv, "--seed", "7", "--n", "2");
+    expect(rest.texts.map(({ text, seed }: { text: string; seed: number }) => [text, seed])).toEqual([
+      [texts[0], 7],
+      [texts[1], 8],
+    ]);
+  });
+
+  it("shows log-probabilities, and takes every option of the sampler", async () => {
+    const argv = ["-p", "the cat", "--max-tokens", "3", "--temperature", "0", "--logprobs", "2"];
+    const { rest } = await runJson(model, ...argv);
+    expect(rest.tokens.length).toBe(3);
+    for (const token of rest.tokens) {
+      expect(Object.keys(token)).toEqual(["id", "text", "byteOffset", "logprob", "top"]);
+      expect(token.top.length).toBe(2);
+      expect(token.top[0]).toEqual({ id: token.id, text: token.text, logprob: token.logprob });
+    }
+    const { stderr } = await olmoe(["run", model, ...argv, ...reference]);
+    expect(stderr.split("\n")[0]).toMatch(/^"\S+" +-\d+\.\d{3} {2}"\S+" -\d+\.\d{3} {2}"\S+" -\d+\.\d{3}$/);
+    const sampler = ["--min-p", "0.05", "--typical-p", "0.9", "--top-p", "0.9", "--top-k", "50"];
+    const penalties = ["--repetition-penalty", "1.1", "--frequency-penalty", "0.2", "--presence-penalty", "-0.1"];
+    await runJson(model, "-p", "the", "--max-tokens", "3", ...sampler, ...penalties);
+    expect((await olmoe(["run", model, "-p", "a", "--min-p", "2"])).stderr).toBe(
+      'olmoe: --min-p: "2", expected a number above 0 and at most 1\nhint: "olmoe run --help" shows the usage\n',
+    );
+  });
+
+  it("keeps a smaller context, reads beyond the trained one on request, and refuses it otherwise", async () => {
+    const long = "dog ".repeat(40);
+    const run = (...argv: string[]) => olmoe(["run", model, "-p", long, "--max-tokens", "2", ...reference, ...argv]);
+    expect((await run("--context", "20")).stderr).toMatch(
+      /^olmoe: context: the prompt is \d+ tokens, the model holds 20\nhint: shorten the prompt to at most 20 tokens\n$/,
+    );
+    expect((await run("--context", "200")).stderr).toBe(
+      "olmoe: engine: context: 200, the model holds 64\n" +
+        "hint: give less, or read beyond the trained context with ropeScaling (--rope-scaling yarn:FACTOR)\n",
+    );
+    for (const scaling of ["yarn:4", "ntk:4"]) expect((await run("--rope-scaling", scaling)).code).toBe(0);
+    expect((await run("--rope-scaling", "linear:4")).stderr).toBe(
+      'olmoe: --rope-scaling: "linear:4", expected yarn:FACTOR or ntk:FACTOR with a factor above 1\n' +
+        'hint: "olmoe run --help" shows the usage\n',
+    );
+    for (const type of ["f32", "f16", "q8_0"]) {
+      const argv = ["run", model, "-p", "a", "--max-tokens", "2", "--cache-type", type, ...reference];
+      expect((await olmoe(argv)).code).toBe(0);
+    }
+  });
+
   it("names what is wrong with a model, a prompt or an option", async () => {
     const absent = join(root, "absent");
     const long = "dog ".repeat(100);
-    expect((await olmoe(["run", absent, "-p", "a"])).stderr.split("\n")[0]).toBe(
-      `olmoe: ${absent}: no such folder, looked for config.json in it`,
+    expect((await olmoe(["run", absent, "-p", "a"])).stderr).toBe(
+      `olmoe: ${absent}: no such file or folder, expected a model\n` +
+        "hint: give a .gguf file, a folder with config.json and weights, or the folder of a training run\n",
+    );
+    expect((await olmoe(["run", "allenai/OLMoE-1B-7B-0924", "-p", "a"])).stderr).toBe(
+      "olmoe: allenai/OLMoE-1B-7B-0924: no such file or folder\n" +
+        "hint: if this is a name on the Hugging Face hub: download its files first and give their folder\n",
     );
     expect((await olmoe(["run", model, "-p", long, ...reference])).stderr).toMatch(
       /^olmoe: context: the prompt is \d+ tokens, the model holds 64\nhint: shorten the prompt to at most 64 tokens\n$/,
@@ -107,8 +183,8 @@ describe("olmoe run", () => {
       code: 1,
       stdout: "",
       stderr:
-        `olmoe: ${join(model, "tokenizer.json")}: file does not exist\n` +
-        "hint: name a tokenizer.json or a folder that holds one\n",
+        `olmoe: ${model}: the model has no tokenizer\n` +
+        "hint: put the tokenizer.json that it was trained with beside it\n",
     });
   });
 });
