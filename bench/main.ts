@@ -1,10 +1,15 @@
 /** Benchmarks: `npx tsx bench/main.ts NAME [options]`. Results go to stdout, everything else to stderr. */
 import { parseArgs } from "node:util";
 import { OlmoeError, UsageError } from "../src/errors.ts";
+import { writeExpertsChart } from "./chart.ts";
 import { gemmBench } from "./gemm.ts";
 import { type BenchOptions, formatMachine, formatTable, loadWarning, type Row } from "./harness.ts";
+import { inferBench } from "./infer.ts";
+import { inferMemoryBench, inferMemoryChild } from "./inferMemory.ts";
 import { memoryBench, memoryChild } from "./memory.ts";
+import { ensureLlamaCpp } from "./peers/llamacpp/setup.ts";
 import { profileTraining } from "./profile.ts";
+import { RANDOM_MODELS, type RandomModelType } from "./randomModel.ts";
 import { expertsBench, lengthBench } from "./scaling.ts";
 import { TRAIN_SIZES, trainBench, trainFlops } from "./train.ts";
 
@@ -15,20 +20,26 @@ const USAGE = `usage: npx tsx bench/main.ts NAME [options]
   experts  a training step without its optimiser, with 8 to 256 experts of which a token uses eight
   length   attention over sequences of 256 to 8192 tokens
   memory   peak memory of training beside what olmoe estimate predicts
+  infer    prompts and tokens per second of a model of the released size with random weights; peer: llama.cpp
+  infer-memory   what generating holds in memory, over thousands of generations, and the delay of the event loop
+  peers    builds beforehand what infer would build at its first run: llama.cpp, ten minutes
 
   --json             one line of JSON for each row
   --no-peers         do not install or run the peers
-  --repetitions N    timed rounds; default 5 for train, else 7
+  --repetitions N    timed rounds; default 5 for train and infer, else 7
   --backend NAME     native or wasm only
   --isa NAME         instruction set of the native kernels: amx, avx512, avx2, x86-64 or neon
   --precision NAME   products of train: f32 or bf16; default f32
   --threads N        threads of every contender
   --profile          of train: where the time of a step goes, kernel by kernel, instead of the rows
+  --chart FILE       of experts: draw the rows as an SVG file, too
   --size NAME        preset to train: ${TRAIN_SIZES.join(", ")}; default small
+  --type NAME        weights of infer and infer-memory: ${Object.keys(RANDOM_MODELS).join(", ")}; default q4_0
 
 example: npx tsx bench/main.ts gemm --threads 2 --no-peers`;
 
-const NAMES = ["gemm", "train", "experts", "length", "memory"] as const;
+const NAMES = ["gemm", "train", "experts", "length", "memory", "infer", "infer-memory", "peers"] as const;
+const TYPES = Object.keys(RANDOM_MODELS) as RandomModelType[];
 
 const OPTIONS = {
   json: { type: "boolean", default: false },
@@ -39,7 +50,9 @@ const OPTIONS = {
   precision: { type: "string" },
   threads: { type: "string" },
   size: { type: "string", default: "small" },
+  type: { type: "string", default: "q4_0" },
   profile: { type: "boolean", default: false },
+  chart: { type: "string" },
   child: { type: "string" },
   help: { type: "boolean", default: false },
 } as const;
@@ -73,7 +86,8 @@ async function main(signal: AbortSignal): Promise<void> {
     return;
   }
   if (values.child !== undefined) {
-    console.log(await memoryChild(values.child));
+    const child = positionals[0] === "infer-memory" ? inferMemoryChild : memoryChild;
+    console.log(await child(values.child));
     return;
   }
   if (positionals.length !== 1) {
@@ -83,9 +97,15 @@ async function main(signal: AbortSignal): Promise<void> {
   }
   const name = oneOf("bench", positionals[0]!, NAMES);
   const size = oneOf("--size", values.size, TRAIN_SIZES);
+  const type = oneOf("--type", values.type, TYPES);
   const { backend, isa, precision, threads, repetitions } = values;
   const options: BenchOptions = {
-    repetitions: repetitions === undefined ? (name === "train" ? 5 : 7) : positiveInteger("repetitions", repetitions),
+    repetitions:
+      repetitions === undefined
+        ? name === "train" || name === "infer"
+          ? 5
+          : 7
+        : positiveInteger("repetitions", repetitions),
     peers: !values["no-peers"],
     ...(backend === undefined ? {} : { backend: oneOf("--backend", backend, ["native", "wasm"]) }),
     ...(isa === undefined ? {} : { isa: oneOf("--isa", isa, ["amx", "avx512", "avx2", "x86-64", "neon"]) }),
@@ -95,30 +115,64 @@ async function main(signal: AbortSignal): Promise<void> {
     notice: (text) => console.error(text),
   };
 
+  if (values.chart !== undefined && name !== "experts") {
+    throw new UsageError(`--chart: not for ${name}, expected experts`);
+  }
   if (values.profile) {
     if (name !== "train") throw new UsageError(`--profile: not for ${name}, expected train`);
     console.log(await profileTraining(options, size));
     return;
   }
-  if (name === "memory") {
-    console.log(await memoryBench(options));
-    return;
+  switch (name) {
+    case "memory":
+      console.log(await memoryBench(options));
+      return;
+    case "infer-memory":
+      console.log(await inferMemoryBench(options, type));
+      return;
+    case "peers":
+      console.log(Object.values(await ensureLlamaCpp(options)).join("\n"));
+      return;
+    case "train":
+      await printRows(trainBench(options, size), options, values.json, [
+        `matrix products of a token: ${trainFlops(size).arithmetic}`,
+      ]);
+      return;
+    case "infer":
+      await printRows(inferBench(options, type), options, values.json);
+      return;
+    default: {
+      const benches = { gemm: gemmBench, experts: expertsBench, length: lengthBench };
+      const rows = await printRows(benches[name](options), options, values.json);
+      if (values.chart !== undefined && rows.length > 0) await writeExpertsChart(rows, values.chart);
+    }
   }
+}
+
+/** Prints rows as they come (JSON), or all of them as a table with what is said besides (text). */
+async function printRows(
+  results: AsyncIterable<Row | string>,
+  { repetitions }: BenchOptions,
+  json: boolean,
+  remarks: readonly string[] = [],
+): Promise<Row[]> {
   const rows: Row[] = [];
-  const benches = { gemm: gemmBench, experts: expertsBench, length: lengthBench };
-  for await (const row of name === "train" ? trainBench(options, size) : benches[name](options)) {
-    rows.push(row);
-    if (values.json) console.log(JSON.stringify(row));
-    else console.error(`measured ${row.case}`);
+  const findings: string[] = [];
+  for await (const result of results) {
+    if (json) console.log(JSON.stringify(typeof result === "string" ? { finding: result } : result));
+    else console.error(typeof result === "string" ? result : `measured ${result.case}`);
+    if (typeof result === "string") findings.push(result);
+    else rows.push(result);
   }
   const warning = loadWarning(rows);
   if (warning !== undefined) console.error(warning);
-  if (values.json || rows.length === 0) return;
+  if (json || rows.length === 0) return rows;
   console.log(`machine: ${formatMachine(rows[0]!.machine)}`);
   console.log(`command: npx tsx bench/main.ts ${process.argv.slice(2).join(" ")}`);
-  if (name === "train") console.log(`matrix products of a token: ${trainFlops(size).arithmetic}`);
-  console.log(`each peer: median (ours / theirs); ${options.repetitions} interleaved repetitions\n`);
-  console.log(formatTable(rows));
+  for (const remark of remarks) console.log(remark);
+  console.log(`each peer: median (ours / theirs); ${repetitions} interleaved repetitions\n`);
+  console.log([formatTable(rows), ...findings].join("\n"));
+  return rows;
 }
 
 const interrupt = new AbortController();

@@ -22,7 +22,11 @@ const LAYERS = 2;
 const [BATCH_SIZE, SEQUENCE_LENGTH] = [8, 256] as const;
 
 const LENGTHS = [256, 512, 1024, 2048, 4096, 8192] as const;
-const [HEADS, CHANNELS] = [8, 64] as const;
+/** Heads and channels of one: of the preset `medium`, and of OLMoE-1B-7B. */
+const HEAD_SHAPES = [
+  [8, 64],
+  [16, 128],
+] as const;
 
 function openChosen(options: BenchOptions): Promise<Backend> {
   return openBackend({
@@ -87,11 +91,12 @@ export async function* expertsBench(options: BenchOptions): AsyncGenerator<Row> 
 /** GFLOP/s of attention over 8192 tokens in sequences of one length; FLOPs are those of the pairs that see each other. */
 function attentionContender(
   backend: Backend,
+  [heads, channels]: readonly [heads: number, channels: number],
   length: number,
   direction: "forward" | "backward",
 ): Contender & { dispose(): void } {
   const tokens = Math.max(...LENGTHS);
-  const [batch, width] = [tokens / length, HEADS * CHANNELS];
+  const [batch, width] = [tokens / length, heads * channels];
   const generator = xoroshiro128plus(1);
   const blocks: Block[] = [];
   const matrix = (size = tokens * width) => {
@@ -111,8 +116,8 @@ function attentionContender(
     number,
     number,
   ];
-  const lse = matrix(tokens * HEADS);
-  const scale = 1 / Math.sqrt(CHANNELS);
+  const lse = matrix(tokens * heads);
+  const scale = 1 / Math.sqrt(channels);
   const { kernels } = backend;
   const forward = () =>
     kernels.attentionForward(
@@ -130,9 +135,9 @@ function attentionContender(
       length,
       length,
       length,
-      HEADS,
-      HEADS,
-      CHANNELS,
+      heads,
+      heads,
+      channels,
       scale,
     );
   const backward = () =>
@@ -157,14 +162,14 @@ function attentionContender(
       width,
       batch,
       length,
-      HEADS,
-      HEADS,
-      CHANNELS,
+      heads,
+      heads,
+      channels,
       scale,
     );
   forward();
-  const pairs = batch * HEADS * ((length * (length + 1)) / 2);
-  const gigaflops = (pairs * CHANNELS * (direction === "forward" ? 4 : 10)) / 1e9;
+  const pairs = batch * heads * ((length * (length + 1)) / 2);
+  const gigaflops = (pairs * channels * (direction === "forward" ? 4 : 10)) / 1e9;
   return {
     name: `${direction} ${length}`,
     run: () => gigaflops / (timed(direction === "forward" ? forward : backward).ms / 1000),
@@ -174,20 +179,22 @@ function attentionContender(
   };
 }
 
-/** A row for each length and direction. */
+/** A row for each shape of heads, length and direction. */
 export async function* lengthBench(options: BenchOptions): AsyncGenerator<Row> {
   const backend = await openChosen(options);
-  for (const length of LENGTHS) {
-    for (const direction of ["forward", "backward"] as const) {
-      const ours = attentionContender(backend, length, direction);
-      const measurement = await interleave([ours, fmaPeak(backend, 1e9)], options);
-      ours.dispose();
-      const machine = describeMachine(backend.kernels.cpuFeatures());
-      const name = `attention ${direction}, ${length} tokens`;
-      yield toRow(
-        { bench: "length", case: name, unit: "GFLOP/s", machine, ours: ours.name, limit: "limit" },
-        measurement,
-      );
+  const machine = describeMachine(backend.kernels.cpuFeatures());
+  for (const shape of HEAD_SHAPES) {
+    for (const length of LENGTHS) {
+      for (const direction of ["forward", "backward"] as const) {
+        const ours = attentionContender(backend, shape, length, direction);
+        const measurement = await interleave([ours, fmaPeak(backend, 1e9)], options);
+        ours.dispose();
+        const name = `attention ${direction}, ${shape.join(" heads of ")} channels, ${length} tokens`;
+        yield toRow(
+          { bench: "length", case: name, unit: "GFLOP/s", machine, ours: ours.name, limit: "limit" },
+          measurement,
+        );
+      }
     }
   }
   backend.close();

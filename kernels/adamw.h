@@ -2,7 +2,7 @@
 #pragma once
 #include "blocks.h"
 
-OLMOE_API void olmoe_adamw(f32* param, f32* grad, f32* m, f32* v, isize count, f32 lr, f32 beta1, f32 beta2,
+OLMOE_API void olmoe_adamw(f32* param, const f32* grad, f32* m, f32* v, isize count, f32 lr, f32 beta1, f32 beta2,
                            f32 epsilon, f32 weight_decay, f32 bias1, f32 bias2, f32 grad_scale) {
   f32 keep = 1 - lr * weight_decay, step = lr / bias1, spread = 1 / __builtin_sqrtf(bias2);
   parallel_vectors(count, [=](isize i, isize n) INLINE_LAMBDA {
@@ -13,6 +13,5 @@ OLMOE_API void olmoe_adamw(f32* param, f32* grad, f32* m, f32* v, isize count, f
     store_n(param + i, load_n(param + i, n) * splat(keep) - splat(step) * mean / denominator, n);
     store_n(m + i, mean, n);
     store_n(v + i, square, n);
-    store_n(grad + i, splat(0), n);
   });
 }

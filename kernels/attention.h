@@ -7,7 +7,15 @@
 // The forward pass wants long rows of scores, for one softmax each; the backward pass holds two tiles, and short ones.
 constexpr isize KEY_UNIT = NR > 32 ? NR : 32;
 constexpr isize FORWARD_QUERIES = 24, FORWARD_KEYS = 4 * KEY_UNIT;
+// The forward pass is computed in registers of f32 wherever it runs: a cached pass gives its bits. The backward pass is free to
+// use tiles of bf16 parts, in a library that does not round to bf16.
+#if defined(__AMX_BF16__) && !defined(OLMOE_BF16)
+namespace backward_products = fragment_products;
+constexpr isize BACKWARD_QUERIES = 64, BACKWARD_KEYS = 64;
+#else
+namespace backward_products = tile_products;
 constexpr isize BACKWARD_QUERIES = 48, BACKWARD_KEYS = 2 * KEY_UNIT;
+#endif
 
 // Which of a tile's keys one query sees: low .. high.
 struct Visible {
@@ -19,55 +27,53 @@ INLINE Visible visible_keys(const i32* kv_start, isize query, isize position, is
   return {low, minimum(position + 1 - first_key, keys)};
 }
 
-// C[m, n] (+)= A B for a tile, A by rows of stride lda.
-INLINE void multiply_tile_rows(isize m, isize n, isize k, const f32* a, isize lda, const PanelsOfB& b, f32* c, isize ldc,
-                               bool add) {
-  multiply_panels(
-      m, n, k, [=](isize i, isize rows) { return rows_of(a + i * lda, lda, rows); }, b, c, ldc, add);
-}
-
-// C[m, n] += A^T B for a tile, A[k, m] of the backward pass's scores.
-INLINE void multiply_tile_columns(isize m, isize n, isize k, const f32* a, const PanelsOfB& b, f32* c, isize ldc) {
-  multiply_panels(
-      m, n, k, [=](isize i, isize) { return ColumnsOfA{a + i, BACKWARD_KEYS}; }, b, c, ldc, true);
-}
-
 INLINE void scale_row(f32* x, isize count, f32 factor) {
   each_vector(count, [&](isize j, isize n) { store_n(x + j, load_n(x + j, n) * splat(factor), n); });
 }
 
-// f(j, x) for each vector of a row of scores, what is not visible being `hidden`. Rows of a tile end on a vector's border.
+// f(j, x) for each vector of a row of scores that holds something visible; what is not visible in it being `hidden`.
 template <class F>
-INLINE void each_score(const f32* scores, Visible see, isize keys, f32 hidden, F f) {
-  bool all = see.low <= 0 && see.high >= keys && keys % LANES == 0;
-  for (isize j = 0; j < keys; j += LANES) {
-    vf x = load(scores + j);
-    if (!all) {
-      vi place = lane_numbers() + (i32)j;
-      x = choose((place >= (i32)see.low) & (place < (i32)see.high), x, splat(hidden));
-    }
-    f(j, x);
-  }
+INLINE void each_visible(const f32* scores, Visible see, f32 hidden, F f) {
+  isize j = see.low / LANES * LANES, whole = round_up(see.low, LANES), end = see.high / LANES * LANES;
+  auto border = [&](isize j) INLINE_LAMBDA {
+    vi place = lane_numbers() + (i32)j;
+    f(j, choose((place >= (i32)see.low) & (place < (i32)see.high), load(scores + j), splat(hidden)));
+  };
+  if (j < whole) border(j);
+  for (j = whole; j < end; j += LANES) f(j, load(scores + j));
+  if (j < see.high) border(j);
+}
+
+// Sets what lies outside the vectors with something visible to zero.
+INLINE void clear_hidden(f32* scores, Visible see, isize keys) {
+  isize begin = see.low / LANES * LANES, end = round_up(see.high, LANES);
+  memset(scores, 0, (size_t)begin * sizeof(f32));
+  if (end < keys) memset(scores + end, 0, (size_t)(keys - end) * sizeof(f32));
 }
 
 // The largest score that a query sees, -infinity where there is none; not-a-number is left out.
-INLINE f32 highest_score(const f32* scores, Visible see, isize keys) {
+INLINE f32 highest_score(const f32* scores, Visible see) {
   const f32 nothing = -__builtin_inff();
-  vf best = splat(nothing);
-  each_score(scores, see, keys, nothing, [&](isize, vf x) INLINE_LAMBDA { best = maximum(x, best); });
-  return max_lanes(best);
+  vf best[2] = {splat(nothing), splat(nothing)};  // two chains: a comparison waits for the one before it
+  each_visible(scores, see, nothing, [&](isize j, vf x) INLINE_LAMBDA {
+    vf& chain = best[j / LANES % 2];
+    chain = maximum(x, chain);
+  });
+  return max_lanes(maximum(best[0], best[1]));
 }
 
-// Turns scores into exp((score - highest) * scale), zero outside what is visible; returns their sum.
-INLINE f32 exponentials(f32* scores, Visible see, isize keys, f32 scale, f32 highest) {
+// Turns scores into exp((score - highest) * scale), zero outside what is visible; returns their sum. Not inlined, and neither
+// is RunningSoftmax::take: one piece of code rounds alike wherever it is called from.
+__attribute__((noinline)) static f32 exponentials(f32* scores, Visible see, isize keys, f32 scale, f32 highest) {
   const f32 nothing = -__builtin_inff();
   // Where every score is -infinity or not a number there is no maximum to take off, and the latter must stay to be seen.
   vf sum = splat(0.0f), factor = splat(scale), most = splat(highest == nothing ? 0 : highest);
-  each_score(scores, see, keys, nothing, [&](isize j, vf x) INLINE_LAMBDA {
+  each_visible(scores, see, nothing, [&](isize j, vf x) INLINE_LAMBDA {
     vf p = exp_below((x - most) * factor);
     sum += p;
     store(scores + j, p);
   });
+  clear_hidden(scores, see, keys);
   return sum_lanes(sum);
 }
 
@@ -75,8 +81,9 @@ INLINE f32 exponentials(f32* scores, Visible see, isize keys, f32 scale, f32 hig
 struct RunningSoftmax {
   f32 highest = -__builtin_inff(), sum = 0;
   // Takes in the sum over more keys, under a maximum that is no lower; returns the factor for what was summed up before.
-  INLINE f32 take(RunningSoftmax& state, f32 highest, f32 sum, f32 scale) {
-    f32 correction = state.highest == highest ? 1 : __builtin_expf((state.highest - highest) * scale);
+  __attribute__((noinline)) static f32 take(RunningSoftmax& state, f32 highest, f32 sum, f32 scale) {
+    const f32 nothing = -__builtin_inff();  // before the first keys there is nothing to correct
+    f32 correction = state.highest == highest || state.highest == nothing ? 1 : __builtin_expf((state.highest - highest) * scale);
     state.highest = highest;
     state.sum = state.sum * correction + sum;
     return correction;
@@ -85,7 +92,7 @@ struct RunningSoftmax {
 
 // Turns one row of raw scores into exponentials under the running maximum; returns the factor for what was summed up before.
 INLINE f32 softmax_row(f32* scores, Visible see, isize keys, f32 scale, RunningSoftmax& state) {
-  f32 highest = highest_score(scores, see, keys);
+  f32 highest = highest_score(scores, see);
   if (!(highest > state.highest)) highest = state.highest;
   if (see.high <= see.low) {
     memset(scores, 0, (size_t)keys * sizeof(f32));
@@ -121,13 +128,14 @@ static void attend_to_keys(const QueryRows& rows, const PanelsOfB& keys_across, 
   for (isize i = first / FORWARD_QUERIES * FORWARD_QUERIES; i < rows.count; i += FORWARD_QUERIES) {
     isize m = minimum(FORWARD_QUERIES, rows.count - i), seen = minimum(count, rows.position + i + m - first_key);
     f32* out = rows.out + i * rows.ldo;
-    multiply_tile_rows(m, seen, channels, rows.q + i * rows.ldq, rows.ldq, keys_across, scores, FORWARD_KEYS, false);
+    tile_products::multiply_near(false, m, seen, channels, rows.q + i * rows.ldq, rows.ldq, keys_across, scores, FORWARD_KEYS,
+                                 false);
     for (isize r = 0; r < m; r++) {
       Visible see = visible_keys(rows.kv_start, i + r, rows.position + i + r, first_key, seen);
       f32 factor = softmax_row(scores + r * FORWARD_KEYS, see, seen, scale, rows.states[i + r]);
       if (factor != 1) scale_row(out + r * rows.ldo, channels, factor);
     }
-    multiply_tile_rows(m, channels, seen, scores, FORWARD_KEYS, values, out, rows.ldo, true);
+    tile_products::multiply_near(false, m, channels, seen, scores, FORWARD_KEYS, values, out, rows.ldo, true);
   }
 }
 
@@ -152,8 +160,9 @@ OLMOE_API void olmoe_attention_forward(const f32* q, isize ldq, const f32* k, is
     for (isize j = 0; j < keys; j += FORWARD_KEYS) {
       isize count = minimum(FORWARD_KEYS, keys - j);
       isize row = b * kv_stride + j;
-      PanelsOfB keys_across = panels_of({k + row * ldk + kv_head * channels, ldk, true}, 0, channels, 0, count, SLOT_D);
-      PanelsOfB values = panels_of({v + row * ldv + kv_head * channels, ldv, false}, 0, count, 0, channels, SLOT_E);
+      const f32 *key = k + row * ldk + kv_head * channels, *value = v + row * ldv + kv_head * channels;
+      PanelsOfB keys_across = tile_products::columns_of({key, ldk, true}, channels, count, SLOT_D);
+      PanelsOfB values = tile_products::columns_of({value, ldv, false}, count, channels, SLOT_E);
       for (isize h = 0; h < group; h++) attend_to_keys(rows_of_head(h), keys_across, values, j, count, channels, scale);
     }
     for (isize h = 0; h < group; h++) {
@@ -179,12 +188,14 @@ static void score_gradients(f32* probs, f32* dscores, const f32* lse, const f32*
       continue;
     }
     vf factor = splat(scale), shift = splat(lse[r]), mean = splat(delta[r]);
-    each_score(p, see, count, -__builtin_inff(), [&](isize j, vf x) INLINE_LAMBDA {
+    each_visible(p, see, -__builtin_inff(), [&](isize j, vf x) INLINE_LAMBDA {
       vf probability = exp_below(x * factor - shift);
       store(p + j, probability);
       // What is not seen stays out of it, whatever its value is.
       store(d + j, choose(probability == splat(0), splat(0), probability * (load(d + j) - mean) * factor));
     });
+    clear_hidden(p, see, count);
+    clear_hidden(d, see, count);
   }
 }
 
@@ -194,6 +205,8 @@ OLMOE_API void olmoe_attention_backward(const f32* q, isize ldq, const f32* k, i
                                         isize length, isize heads, isize kv_heads, isize channels, f32 scale) {
   isize group = heads / kv_heads;
   parallel_for(batch * kv_heads, [&](isize task) {
+    using namespace backward_products;
+    Registers registers;
     isize b = task / kv_heads, kv_head = task % kv_heads, row0 = b * length;
     // delta = dout . out of each query: the part of the softmax's gradient that all keys share.
     f32* delta = scratch(SLOT_C, group * length);
@@ -211,9 +224,9 @@ OLMOE_API void olmoe_attention_backward(const f32* q, isize ldq, const f32* k, i
     for (isize j = 0; j < length; j += BACKWARD_KEYS) {
       isize count = minimum(BACKWARD_KEYS, length - j);
       const f32 *key = k + (row0 + j) * ldk + kv_head * channels, *value = v + (row0 + j) * ldv + kv_head * channels;
-      PanelsOfB keys_across = panels_of({key, ldk, true}, 0, channels, 0, count, SLOT_D);
-      PanelsOfB values_across = panels_of({value, ldv, true}, 0, channels, 0, count, SLOT_E);
-      PanelsOfB keys = panels_of({key, ldk, false}, 0, count, 0, channels, SLOT_G);
+      Columns keys_across = columns_of({key, ldk, true}, channels, count, SLOT_D);
+      Columns values_across = columns_of({value, ldv, true}, channels, count, SLOT_E);
+      Columns keys = columns_of({key, ldk, false}, count, channels, SLOT_G);
       f32 *probs = scratch(SLOT_F, 2 * BACKWARD_QUERIES * BACKWARD_KEYS), *dscores = probs + BACKWARD_QUERIES * BACKWARD_KEYS;
       f32 *dkey = dk + (row0 + j) * lddk + kv_head * channels, *dvalue = dv + (row0 + j) * lddv + kv_head * channels;
       for (isize r = 0; r < count; r++) {
@@ -225,15 +238,15 @@ OLMOE_API void olmoe_attention_backward(const f32* q, isize ldq, const f32* k, i
           isize m = minimum(BACKWARD_QUERIES, length - i), seen = minimum(count, i + m - j);
           isize column = (kv_head * group + h) * channels, state = h * length + i;
           const f32 *query = q + (row0 + i) * ldq + column, *dquery = dout + (row0 + i) * lddo + column;
-          multiply_tile_rows(m, seen, channels, query, ldq, keys_across, probs, BACKWARD_KEYS, false);
-          multiply_tile_rows(m, seen, channels, dquery, lddo, values_across, dscores, BACKWARD_KEYS, false);
+          multiply_near(false, m, seen, channels, query, ldq, keys_across, probs, BACKWARD_KEYS, false);
+          multiply_near(false, m, seen, channels, dquery, lddo, values_across, dscores, BACKWARD_KEYS, false);
           score_gradients(probs, dscores, lse + (b * heads + kv_head * group + h) * length + i, delta + state, kv_start,
                           row0 + i, i, j, m, seen, scale);
-          multiply_tile_rows(m, channels, seen, dscores, BACKWARD_KEYS, keys, dq + (row0 + i) * lddq + column, lddq, true);
-          PanelsOfB douts = panels_of({dquery, lddo, false}, 0, m, 0, channels, SLOT_A);
-          multiply_tile_columns(seen, channels, m, probs, douts, dvalue, lddv);
-          PanelsOfB queries = panels_of({query, ldq, false}, 0, m, 0, channels, SLOT_A);
-          multiply_tile_columns(seen, channels, m, dscores, queries, dkey, lddk);
+          multiply_near(false, m, channels, seen, dscores, BACKWARD_KEYS, keys, dq + (row0 + i) * lddq + column, lddq, true);
+          Columns douts = columns_of({dquery, lddo, false}, m, channels, SLOT_B);
+          multiply_near(true, seen, channels, m, probs, BACKWARD_KEYS, douts, dvalue, lddv, true);
+          Columns queries = columns_of({query, ldq, false}, m, channels, SLOT_B);
+          multiply_near(true, seen, channels, m, dscores, BACKWARD_KEYS, queries, dkey, lddk, true);
         }
     }
   });

@@ -88,22 +88,18 @@ static void dot_rows(const u8* rows, isize row_bytes, isize count, isize columns
                      isize ldy) {
   if constexpr (Block::VALUES == 1)
     if (inputs <= WIDENED_TOKENS) {
-      with_count((int)inputs, [&](auto number) INLINE_LAMBDA {
-        if constexpr (decltype(number)::value <= WIDENED_TOKENS)
-          dot_stream<Block, decltype(number)::value>((const Block*)rows, count, columns, x, y, ldy);
+      in_groups<2>(inputs, [&](isize i, auto number) INLINE_LAMBDA {
+        dot_stream<Block, decltype(number)::value>((const Block*)rows, count, columns, x + i, y + i * ldy, ldy);
       });
       return;
     }
   f32* decoded = scratch(SLOT_A, count * columns);
   for (isize r = 0; r < count; r++) decode_blocks((const Block*)(rows + r * row_bytes), decoded + r * columns, columns);
-  auto tokens = [&](isize i, auto number) INLINE_LAMBDA {
+  in_groups<DOT_TOKENS>(inputs, [&](isize i, auto number) INLINE_LAMBDA {
     constexpr int N = decltype(number)::value;
     isize r = 0;
     for (; r + TILE_ROWS <= count; r += TILE_ROWS)
       dot_tile<TILE_ROWS, N>(decoded + r * columns, columns, x + i, y + i * ldy + r, ldy);
     for (; r < count; r++) dot_tile<1, N>(decoded + r * columns, columns, x + i, y + i * ldy + r, ldy);
-  };
-  isize i = 0;
-  for (; i + DOT_TOKENS <= inputs; i += DOT_TOKENS) tokens(i, std::integral_constant<int, DOT_TOKENS>{});
-  for (; i < inputs; i++) tokens(i, std::integral_constant<int, 1>{});
+  });
 }

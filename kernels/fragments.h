@@ -257,7 +257,7 @@ INLINE void multiply_square(const bf16* a0, const bf16* a1, const bf16* b0, cons
 #endif
 
 // C[m, n] (+)= A B for one block of k. Borders of C go through a whole square, so that every output is computed alike.
-static void multiply_fragments(isize m, isize n, const Fragments& a, const Fragments& b, f32* c, isize ldc, bool add,
+INLINE void multiply_fragments(isize m, isize n, const Fragments& a, const Fragments& b, f32* c, isize ldc, bool add,
                                Ahead* ahead = nullptr) {
   alignas(64) f32 border[SIDE * SIDE];
   for (isize i = 0; i < m; i += SIDE) {
@@ -310,12 +310,11 @@ static void multiply_rows(isize m, isize n, isize k, Row row, const SourceOfB& b
       multiply_fragments(m, cols, a, packed, c + j, ldc, add || p > 0, ahead);
     }
   }
-  if (k == 0 && !add)
-    for (isize i = 0; i < m; i++) memset(c + i * ldc, 0, (size_t)n * sizeof(f32));
+  if (k == 0 && !add) clear_rows(c, ldc, m, n);
 }
 
 template <class RowA, class RowB>
-static void multiply_columns(isize m, isize n, isize k, RowA row_a, RowB row_b, f32* c, isize ldc) {
+static void multiply_columns(isize m, isize n, isize k, RowA row_a, RowB row_b, f32* c, isize ldc, bool add) {
   Tiles tiles;
   for (isize p = 0; p < k; p += DEEP) {
     isize depth = minimum(DEEP, k - p);
@@ -325,9 +324,10 @@ static void multiply_columns(isize m, isize n, isize k, RowA row_a, RowB row_b, 
       isize cols = minimum(NEAR_COLUMNS, n - j);
       Fragments b = fragments(SLOT_B, cols, depth);
       pack_across(b, [&](isize r) { return row_b(p + r) + j; }, cols, round_up(cols, SIDE), depth, false);
-      multiply_fragments(m, cols, a, b, c + j, ldc, true);
+      multiply_fragments(m, cols, a, b, c + j, ldc, add || p > 0);
     }
   }
+  if (k == 0 && !add) clear_rows(c, ldc, m, n);
 }
 
 // Rows begin .. end of a dense product whose B is packed: block p of k begins at packed + (the floats of p of k).
@@ -360,6 +360,25 @@ static void multiply_dense(const DenseProduct& product) {
     pack_b({Fragments::at(columns, first), columns.steps}, product.b, p, depth, first, minimum(GROUP, n - first));
   });
   each_row_block(product.m, SIDE, BLOCK, [&](isize begin, isize end) { multiply_block(product, packed, begin, end); });
+}
+
+typedef Fragments Columns;
+typedef Tiles Registers;
+
+static Columns columns_of(const SourceOfB& b, isize k, isize n, Slot slot) {
+  Fragments columns = fragments(slot, n, k);
+  pack_b(columns, b, 0, k, 0, n);
+  return columns;
+}
+
+// The calling task holds Registers.
+__attribute__((noinline)) static void multiply_near(bool transpose_a, isize m, isize n, isize k, const f32* a, isize lda, const Columns& b, f32* c,
+                          isize ldc, bool add) {
+  Fragments rows = fragments(SLOT_A, m, k);
+  auto row = [=](isize r) { return a + r * lda; };
+  if (transpose_a) pack_across(rows, row, m, m, k, true);
+  else pack_along(rows, row, m, m, k, false);
+  multiply_fragments(m, n, rows, b, c, ldc, add);
 }
 
 }  // namespace fragment_products

@@ -15,7 +15,7 @@ template <class Multiply>
 INLINE void multiply_in_parts(const DenseProduct& whole, Multiply multiply) {
   constexpr isize PACKED = 4 << 20;  // elements of B that are packed at a time
   if (whole.k == 0) {
-    for (isize i = 0; i < whole.m && !whole.accumulate; i++) memset(whole.c + i * whole.ldc, 0, (size_t)whole.n * sizeof(f32));
+    if (!whole.accumulate) clear_rows(whole.c, whole.ldc, whole.m, whole.n);
     return;
   }
   isize columns = maximum(PACKED / whole.k / 64, 1) * 64;

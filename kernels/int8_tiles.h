@@ -70,7 +70,7 @@ static void tile_tokens(const Panel32& panel, isize columns, const f32* const* x
 }
 
 template <class W, int N>
-static void tile_tokens256(const Panel256<W>& panel, isize columns, const f32* const* x, f32* y, isize ldy) {
+static void tile_tokens256(const Panel256& panel, isize columns, const f32* const* x, f32* y, isize ldy) {
   typedef Rounding<256, W::SUB> Rounded;
   constexpr int SUBS = 256 / W::SUB;
   ByteTiles<N, W::SUB> tiles;

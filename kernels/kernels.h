@@ -194,12 +194,13 @@ OLMOE_API void olmoe_moe_plan(const i32* expert_ids, i32* offsets, i32* row_slot
 OLMOE_API void olmoe_moe_forward(const f32* x, const f32* gate_up, const f32* down, const f32* weights, const i32* offsets,
                                  const i32* row_slot, const i32* slot_row, f32* hidden, f32* rows, f32* out, isize tokens,
                                  isize experts, isize top_k, isize width, isize inner);
-// Gradients of the above. Overwrites dx[T, D] and dweights[T, K], adds to dgate_up and ddown (each may be null), uses
-// `hidden` up (it holds its own gradient afterwards); rows[R, D] and activation[R, F] are scratch.
+// Gradients of the above. Overwrites dx[T, D] and dweights[T, K], and dgate_up and ddown (each may be null) or, where their
+// flags are set, adds to them; uses `hidden` up (it holds its own gradient afterwards); rows[R, D] and activation[R, F] are
+// scratch.
 OLMOE_API void olmoe_moe_backward(const f32* x, const f32* gate_up, const f32* down, const f32* weights,
                                   const i32* offsets, const i32* row_slot, const i32* slot_row, const f32* dout, f32* hidden,
                                   f32* rows, f32* activation, f32* dx, f32* dweights, f32* dgate_up, f32* ddown,
-                                  isize tokens, isize experts, isize top_k, isize width, isize inner);
+                                  isize accumulate_gate_up, isize accumulate_down, isize tokens, isize experts, isize top_k, isize width, isize inner);
 
 // ---- stored weights --------------------------------------------------------------------------------------------------
 
@@ -240,9 +241,9 @@ OLMOE_API void olmoe_cross_entropy(f32* logits, const i32* labels, f32* losses, 
 
 // ---- optimiser -----------------------------------------------------------------------------------------------------
 
-// One AdamW step with decoupled decay; reads grad * grad_scale and leaves grad at zero. bias1 and bias2 are
+// One AdamW step with decoupled decay; reads grad * grad_scale. bias1 and bias2 are
 // 1 - beta^step.
-OLMOE_API void olmoe_adamw(f32* param, f32* grad, f32* m, f32* v, isize count, f32 lr, f32 beta1, f32 beta2, f32 epsilon,
+OLMOE_API void olmoe_adamw(f32* param, const f32* grad, f32* m, f32* v, isize count, f32 lr, f32 beta1, f32 beta2, f32 epsilon,
                            f32 weight_decay, f32 bias1, f32 bias2, f32 grad_scale);
 
 // Every function above, for the bindings.

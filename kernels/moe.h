@@ -139,6 +139,7 @@ struct ExpertBackward {
   const i32* row_slot;
   const f32* dout;
   f32 *hidden, *rows, *activation, *dweights, *dgate_up, *ddown;
+  bool add_gate_up, add_down;
   isize top_k, width, inner;
 };
 
@@ -162,9 +163,9 @@ static void expert_row_gradients(const ExpertBackward& job, ExpertRows block, Ah
                           job.rows + block.begin * width, width, false, ahead);
 }
 
-// dgate_up[e] += dhidden^T x and ddown[e] += dout^T (weighted activation), over rows of one expert; of the outputs' rows,
-// part number `part` of `parts`.
-static void expert_weight_gradients(const ExpertBackward& job, ExpertRows block, isize part, isize parts) {
+// dgate_up[e] (+)= dhidden^T x and ddown[e] (+)= dout^T (weighted activation), over rows of one expert, of which these are
+// the `first` or further ones; of the outputs' rows, part number `part` of `parts`.
+static void expert_weight_gradients(const ExpertBackward& job, ExpertRows block, bool first, isize part, isize parts) {
   isize begin = block.begin, count = block.end - begin, inner = job.inner, width = job.width;
   auto share = [&](isize n, isize& from) {
     isize size = round_up((n + parts - 1) / parts, 16);
@@ -177,21 +178,24 @@ static void expert_weight_gradients(const ExpertBackward& job, ExpertRows block,
   if (job.dgate_up && (m = share(2 * inner, from)) > 0)
     products::multiply_columns(
         m, width, count, [=](isize r) { return job.hidden + (begin + r) * 2 * inner + from; },
-        [=](isize r) { return x_rows[r]; }, job.dgate_up + (block.expert * 2 * inner + from) * width, width);
+        [=](isize r) { return x_rows[r]; }, job.dgate_up + (block.expert * 2 * inner + from) * width, width,
+        job.add_gate_up || !first);
   if (job.ddown && (m = share(width, from)) > 0)
     products::multiply_columns(
         m, inner, count, [=](isize r) { return dout_rows[r] + from; },
         [=](isize r) { return job.activation + (begin + r) * inner; },
-        job.ddown + (block.expert * width + from) * inner, inner);
+        job.ddown + (block.expert * width + from) * inner, inner, job.add_down || !first);
 }
 
 OLMOE_API void olmoe_moe_backward(const f32* x, const f32* gate_up, const f32* down, const f32* weights, const i32* offsets,
                                   const i32* row_slot, const i32* slot_row, const f32* dout, f32* hidden, f32* rows,
-                                  f32* activation, f32* dx, f32* dweights, f32* dgate_up, f32* ddown, isize tokens,
-                                  isize experts, isize top_k, isize width, isize inner) {
+                                  f32* activation, f32* dx, f32* dweights, f32* dgate_up, f32* ddown,
+                                  isize accumulate_gate_up, isize accumulate_down, isize tokens, isize experts,
+                                  isize top_k, isize width, isize inner) {
   memset(dweights, 0, (size_t)(tokens * top_k) * sizeof(f32));  // a slot without a row has no gradient
-  ExpertBackward job{x,    gate_up, down,       weights,  row_slot, dout,  hidden,
-                     rows, activation, dweights, dgate_up, ddown, top_k, width, inner};
+  ExpertBackward job{x,       gate_up,  down,     weights, row_slot,                dout,                 hidden, rows,
+                     activation, dweights, dgate_up, ddown,   accumulate_gate_up != 0, accumulate_down != 0, top_k,  width,
+                     inner};
   bool many = experts >= MANY_EXPERTS;
   // With many experts one task does all of an expert while its rows are near; with few, threads share an expert: its rows
   // first, and then parts of its weights. Sums over rows run in the same blocks either way.
@@ -200,14 +204,16 @@ OLMOE_API void olmoe_moe_backward(const f32* x, const f32* gate_up, const f32* d
     for (isize begin = all.begin; begin < all.end; begin += EXPERT_BLOCK) {
       ExpertRows block{all.expert, begin, minimum(begin + EXPERT_BLOCK, all.end)};
       expert_row_gradients(job, block, &ahead);
-      if (many) expert_weight_gradients(job, block, 0, 1);
+      if (many) expert_weight_gradients(job, block, begin == all.begin, 0, 1);
     }
   });
-  if (!many && (dgate_up || ddown)) {
+  if (dgate_up || ddown) {
+    // What is left: with few experts everything, else the gradients of those without rows.
     isize parts = (MANY_EXPERTS + experts - 1) / experts;
     parallel_for(experts * parts, [&](isize task) {
       isize e = task / parts;
-      expert_weight_gradients(job, {e, offsets[e], offsets[e + 1]}, task % parts, parts);
+      if (many && offsets[e] < offsets[e + 1]) return;
+      expert_weight_gradients(job, {e, offsets[e], offsets[e + 1]}, true, task % parts, parts);
     });
   }
   gather_sum(rows, slot_row, nullptr, dx, tokens, top_k, width);

@@ -117,7 +117,7 @@ static void score_tile(const Call& call, const Piece& piece, const Tile& tile) {
   }
   for (isize r = 0; r < count; r++) {
     Visible see = visible_keys(nullptr, 0, piece.position + r % piece.queries, tile.first, tile.count);
-    tile.highest[r] = highest_score(tile.scores + r * FORWARD_KEYS, see, tile.count);
+    tile.highest[r] = highest_score(tile.scores + r * FORWARD_KEYS, see);
   }
 }
 

@@ -162,7 +162,7 @@ struct Bytes {
       most = maximum(size, most);
       faults += choose(size <= limit, splat(0), splat(1));
     });
-    memset(out, 0, (size_t)count);
+    memset(out, 0, count > 0 ? (size_t)count : 0);
     if (sum_lanes(faults) > 0) return 0x7e00;
     half stored = half_of(max_lanes(most) / 127), lanes[LANES] = {stored};
     f32 scale = load_halves(lanes)[0];

@@ -113,21 +113,19 @@ static void stream_tokens256(const u8* rows, isize row_bytes, isize count, isize
 // ---- panels --------------------------------------------------------------------------------------------------------
 
 // LANES rows unpacked, block after block in the order of the chains.
-template <class W>
 struct Panel256 {
-  static constexpr int SUBS = 256 / W::SUB;
   u8* values;        // [blocks][64][LANES][4]
-  i32* factors;      // [blocks][SUBS][LANES]
-  i32* corrections;  // [blocks][SUBS / 2][LANES]: pairs of 16 bits
+  i32* factors;      // [blocks][subs][LANES]
+  i32* corrections;  // [blocks][subs / 2][LANES]: pairs of 16 bits
   f32* scales;       // [blocks][LANES]
   f32* minima;       // [blocks][LANES]
 
-  INLINE isize floats(isize columns) { return columns / 256 * LANES * (64 + SUBS + SUBS / 2 + 2); }
-  INLINE Panel256 in(f32* memory, isize columns) {
+  INLINE isize floats(isize columns, isize subs) { return columns / 256 * LANES * (64 + subs + subs / 2 + 2); }
+  INLINE Panel256 in(f32* memory, isize columns, isize subs) {
     isize unit = columns / 256 * LANES;
     i32* ints = (i32*)memory + unit * 64;
-    f32* scales = memory + unit * (64 + SUBS + SUBS / 2);
-    return {(u8*)memory, ints, ints + unit * SUBS, scales, scales + unit};
+    f32* scales = memory + unit * (64 + subs + subs / 2);
+    return {(u8*)memory, ints, ints + unit * subs, scales, scales + unit};
   }
 };
 
@@ -135,9 +133,9 @@ struct Panel256 {
 INLINE isize chain256_at(isize i) { return i % 2 * 2 + i / 2; }
 
 template <class W>
-static void unpack_panel256(const u8* rows, isize row_bytes, isize columns, const Panel256<W>& panel) {
+static void unpack_panel256(const u8* rows, isize row_bytes, isize columns, const Panel256& panel) {
   typedef typename W::Block Block;
-  constexpr int SUBS = Panel256<W>::SUBS;
+  constexpr int SUBS = 256 / W::SUB;
   alignas(64) u8 stage[LANES][256];
   isize blocks = columns / 256, place = 0;
   for (isize i = 0; i < CHAINS256; i++)
@@ -164,7 +162,7 @@ static void unpack_panel256(const u8* rows, isize row_bytes, isize columns, cons
 
 // y[t * ldy + lane] of N tokens.
 template <class W, int N>
-static void panel_tokens256(const Panel256<W>& panel, isize columns, const f32* const* x, f32* y, isize ldy) {
+static void panel_tokens256(const Panel256& panel, isize columns, const f32* const* x, f32* y, isize ldy) {
   typedef Rounding<256, W::SUB> Rounded;
   constexpr int SUBS = 256 / W::SUB;
   isize blocks = columns / 256, place = 0;
@@ -216,7 +214,7 @@ static void panel_tokens256(const Panel256<W>& panel, isize columns, const f32* 
 
 #if defined(__AMX_INT8__)
 template <class W, int N>
-static void tile_tokens256(const Panel256<W>& panel, isize columns, const f32* const* x, f32* y, isize ldy);
+static void tile_tokens256(const Panel256& panel, isize columns, const f32* const* x, f32* y, isize ldy);
 #endif
 
 template <class W>
@@ -225,26 +223,23 @@ struct Products256 {
 
   static void stream(const u8* rows, isize row_bytes, isize count, isize columns, const f32* const* x, isize inputs, f32* y,
                      isize ldy) {
-    for (isize i = 0; i < inputs;) {
-      int n = (int)minimum(inputs - i, STREAMED_TOKENS);
-      with_count(n, [&](auto number) INLINE_LAMBDA {
-        constexpr int N = decltype(number)::value;
-        const f32* order[N];
-        for (int t = 0; t < N; t++) order[t] = x[i + t];
-        stream_tokens256<W, N>(rows, row_bytes, count, columns, order, y + i * ldy, ldy);
-      });
-      i += n;
-    }
+    in_groups<STREAMED_TOKENS>(inputs, [&](isize i, auto number) INLINE_LAMBDA {
+      constexpr int N = decltype(number)::value;
+      const f32* order[N];
+      for (int t = 0; t < N; t++) order[t] = x[i + t];
+      stream_tokens256<W, N>(rows, row_bytes, count, columns, order, y + i * ldy, ldy);
+    });
   }
 
   static void panel(const u8* rows, isize row_bytes, isize columns, const f32* const* x, isize inputs, f32* y, isize ldy) {
-    Panel256<W> panel = Panel256<W>::in(scratch(SLOT_A, Panel256<W>::floats(columns)), columns);
+    constexpr isize SUBS = 256 / W::SUB;
+    Panel256 panel = Panel256::in(scratch(SLOT_A, Panel256::floats(columns, SUBS)), columns, SUBS);
     unpack_panel256<W>(rows, row_bytes, columns, panel);
-    each_tile(inputs, [&](isize i, auto number) INLINE_LAMBDA {
+    in_groups<TILE_TOKENS>(inputs, [&](isize i, auto number) INLINE_LAMBDA {
 #if defined(__AMX_INT8__)
-      tile_tokens256<W, decltype(number)::value>(panel, columns, x + i, y + i * ldy, ldy);
+      tile_tokens256<Unpacked256<W>, decltype(number)::value>(panel, columns, x + i, y + i * ldy, ldy);
 #else
-      panel_tokens256<W, decltype(number)::value>(panel, columns, x + i, y + i * ldy, ldy);
+      panel_tokens256<Unpacked256<W>, decltype(number)::value>(panel, columns, x + i, y + i * ldy, ldy);
 #endif
     });
   }

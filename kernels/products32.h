@@ -109,13 +109,14 @@ struct Panel32 {
   u8* values;   // [blocks][8][LANES][4]
   f32* scales;  // [blocks][LANES]
   f32* minima;  // [blocks][LANES]
+  i32 offset;   // of the values
 };
 
 INLINE isize panel_floats(isize columns) { return columns / 32 * LANES * (8 + 2); }
-INLINE Panel32 panel_in(f32* memory, isize columns) {
+INLINE Panel32 panel_in(f32* memory, isize columns, i32 offset) {
   isize blocks = columns / 32;
   f32* scales = memory + blocks * LANES * 8;
-  return {(u8*)memory, scales, scales + blocks * LANES};
+  return {(u8*)memory, scales, scales + blocks * LANES, offset};
 }
 
 template <class W>
@@ -174,7 +175,7 @@ static void panel_tokens(const Panel32& panel, isize columns, const f32* const* 
     for (isize b = chain_at(i); b < blocks; b += LANES) {
       vi whole[N];
 #pragma GCC unroll 12
-      for (int t = 0; t < N; t++) whole[t] = vi{} - W::OFFSET * read_i32(q[t] + sums_at + b * 4);
+      for (int t = 0; t < N; t++) whole[t] = vi{} - panel.offset * read_i32(q[t] + sums_at + b * 4);
 #pragma GCC unroll 8
       for (int k = 0; k < 8; k++) {
         vi w = load_bytes(values + k * VECTOR_BYTES);
@@ -212,28 +213,23 @@ struct Products32 {
                      isize ldy) {
     isize size = round_up(streamed_floats(columns), 16);
     f32* memory = scratch(SLOT_A, size * STREAMED_TOKENS);
-    for (isize i = 0; i < inputs;) {
-      int n = (int)minimum(inputs - i, STREAMED_TOKENS);
-      auto run = [&](auto number) INLINE_LAMBDA {
-        constexpr int N = decltype(number)::value;
-        Streamed32 order[N];
-        for (int t = 0; t < N; t++) order[t] = stream_order<W>(x[i + t], columns, memory + t * size);
-        stream_tokens<W, N>(rows, row_bytes, count, columns, order, y + i * ldy, ldy);
-      };
-      with_count(n, run);
-      i += n;
-    }
+    in_groups<STREAMED_TOKENS>(inputs, [&](isize i, auto number) INLINE_LAMBDA {
+      constexpr int N = decltype(number)::value;
+      Streamed32 order[N];
+      for (int t = 0; t < N; t++) order[t] = stream_order<W>(x[i + t], columns, memory + t * size);
+      stream_tokens<W, N>(rows, row_bytes, count, columns, order, y + i * ldy, ldy);
+    });
   }
 
   // The same for LANES rows and many inputs, which are all at one distance from each other.
   static void panel(const u8* rows, isize row_bytes, isize columns, const f32* const* x, isize inputs, f32* y, isize ldy) {
-    Panel32 panel = panel_in(scratch(SLOT_A, panel_floats(columns)), columns);
+    Panel32 panel = panel_in(scratch(SLOT_A, panel_floats(columns)), columns, W::OFFSET);
     unpack_panel<W>(rows, row_bytes, columns, panel);
-    each_tile(inputs, [&](isize i, auto number) INLINE_LAMBDA {
+    in_groups<TILE_TOKENS>(inputs, [&](isize i, auto number) INLINE_LAMBDA {
 #if defined(__AMX_INT8__)
-      tile_tokens<W, decltype(number)::value>(panel, columns, x + i, y + i * ldy, ldy);
+      tile_tokens<Unpacked32<W>, decltype(number)::value>(panel, columns, x + i, y + i * ldy, ldy);
 #else
-      panel_tokens<W, decltype(number)::value>(panel, columns, x + i, y + i * ldy, ldy);
+      panel_tokens<Unpacked32<W>, decltype(number)::value>(panel, columns, x + i, y + i * ldy, ldy);
 #endif
     });
   }

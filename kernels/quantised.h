@@ -23,24 +23,18 @@ constexpr int TILE_TOKENS = 12;
 constexpr int TILE_TOKENS = 4;
 #endif
 
-// f(N) with N as a type, for 1 <= n <= 4.
-template <class F>
-INLINE void with_count(int n, F f) {
-  if (n == 1) f(std::integral_constant<int, 1>{});
-  else if (n == 2) f(std::integral_constant<int, 2>{});
-  else if (n == 3) f(std::integral_constant<int, 3>{});
-  else f(std::integral_constant<int, 4>{});
-}
-// f(first, N) for tiles of up to TILE_TOKENS of `count` inputs.
-template <class F>
-INLINE void each_tile(isize count, F f) {
+// f(first, N) for groups of N inputs, as many as go in groups of MOST, then of 8 (from 16 down), 4, 2 and 1. N is a type.
+template <int MOST, class F>
+INLINE void in_groups(isize count, F f) {
   isize i = 0;
-  for (; i + TILE_TOKENS <= count; i += TILE_TOKENS) f(i, std::integral_constant<int, TILE_TOKENS>{});
-  if (TILE_TOKENS > 12)
-    for (; i + 8 <= count; i += 8) f(i, std::integral_constant<int, 8>{});
-  if (TILE_TOKENS > 4)
-    for (; i + 4 <= count; i += 4) f(i, std::integral_constant<int, 4>{});
-  if (i < count) with_count((int)(count - i), [&](auto number) INLINE_LAMBDA { f(i, number); });
+  auto groups = [&](auto number) INLINE_LAMBDA {
+    for (; i + decltype(number)::value <= count; i += decltype(number)::value) f(i, number);
+  };
+  groups(std::integral_constant<int, MOST>{});
+  if constexpr (MOST > 12) groups(std::integral_constant<int, 8>{});
+  if constexpr (MOST > 4) groups(std::integral_constant<int, 4>{});
+  if constexpr (MOST > 2) groups(std::integral_constant<int, 2>{});
+  if constexpr (MOST > 1) groups(std::integral_constant<int, 1>{});
 }
 
 INLINE void load_nibbles(const u8* first, isize stride, vi& low, vi& high) {
@@ -115,6 +109,10 @@ struct Weights8_0 {
   }
 };
 
+// Of types that differ only in how they are unpacked, and in OFFSET, the one that their panels are multiplied as.
+template <class W>
+using Unpacked32 = std::conditional_t<W::SIGNED, Weights8_0, std::conditional_t<W::MINIMUM, Weights4_1, Weights4_0>>;
+
 // A type of 256 values is a struct with
 //   Block, SUB (values that share a scale), OFFSET, MINIMUM (whether each sub-block subtracts a minimum), and
 //   values(block, c): bytes of values c * VECTOR_BYTES and following;
@@ -168,6 +166,9 @@ struct Weights6_K {
   }
 };
 
+template <class W>
+using Unpacked256 = std::conditional_t<W::MINIMUM, Weights4_K, Weights6_K>;
+
 // Whole numbers that multiply the sub-blocks of a block, as pairs (n, n) of 16 bits; and those that multiply the sums of
 // their activations, as they are: minima, or the scales again where each value has an offset.
 template <class W>
@@ -199,8 +200,16 @@ INLINE void factors_of(const W*, const u8 (&packed)[12], Factors<W>& factors) {
 INLINE void read_factors(const BlockQ4_K& block, Factors<Weights4_K>& f) { factors_of((Weights4_K*)0, block.scales, f); }
 INLINE void read_factors(const BlockQ5_K& block, Factors<Weights5_K>& f) { factors_of((Weights5_K*)0, block.scales, f); }
 INLINE void read_factors(const BlockQ6_K& block, Factors<Weights6_K>& factors) {
+#if defined(__AVX2__)
+  __m256i wide = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)block.scales));
+  _mm256_store_si256((__m256i*)factors.correction, wide);
+  __m256i low = _mm256_unpacklo_epi16(wide, wide), high = _mm256_unpackhi_epi16(wide, wide);
+  _mm256_store_si256((__m256i*)factors.scale, _mm256_permute2x128_si256(low, high, 0x20));
+  _mm256_store_si256((__m256i*)(factors.scale + 8), _mm256_permute2x128_si256(low, high, 0x31));
+#else
   for (int j = 0; j < 16; j++) {
     store_factor(factors.scale[j], block.scales[j]);
     factors.correction[j] = block.scales[j];
   }
+#endif
 }

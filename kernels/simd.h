@@ -59,20 +59,28 @@ INLINE void store_some(f32* p, vf x, isize n) {
 INLINE vf choose(vi mask, vf a, vf b) { return mask ? a : b; }
 INLINE vf maximum(vf a, vf b) { return choose(a > b, a, b); }
 
-// Sums in a fixed tree, so that every caller gets the same rounding.
+// f over the two halves of x, then over the halves of that, down to one lane: always the same tree, so that every caller
+// gets the same rounding.
+template <class F>
+INLINE f32 reduce_lanes(vf x, F f) {
+#if defined(__AVX512F__)
+  typedef f32 v8 __attribute__((vector_size(32)));
+  v8 eight = f(__builtin_shufflevector(x, x, 0, 1, 2, 3, 4, 5, 6, 7), __builtin_shufflevector(x, x, 8, 9, 10, 11, 12, 13, 14, 15));
+  v4 four = f(__builtin_shufflevector(eight, eight, 0, 1, 2, 3), __builtin_shufflevector(eight, eight, 4, 5, 6, 7));
+#elif defined(__AVX2__)
+  v4 four = f(__builtin_shufflevector(x, x, 0, 1, 2, 3), __builtin_shufflevector(x, x, 4, 5, 6, 7));
+#else
+  v4 four = x;
+#endif
+  v4 two = f(four, __builtin_shufflevector(four, four, 2, 3, 2, 3));
+  v4 one = f(two, __builtin_shufflevector(two, two, 1, 1, 1, 1));
+  return one[0];
+}
 INLINE f32 sum_lanes(vf x) {
-  f32 lanes[LANES];
-  store(lanes, x);
-  for (int width = LANES / 2; width > 0; width /= 2)
-    for (int i = 0; i < width; i++) lanes[i] += lanes[i + width];
-  return lanes[0];
+  return reduce_lanes(x, [](auto a, auto b) INLINE_LAMBDA { return a + b; });
 }
 INLINE f32 max_lanes(vf x) {
-  f32 lanes[LANES];
-  store(lanes, x);
-  for (int width = LANES / 2; width > 0; width /= 2)
-    for (int i = 0; i < width; i++) lanes[i] = lanes[i + width] > lanes[i] ? lanes[i + width] : lanes[i];
-  return lanes[0];
+  return reduce_lanes(x, [](auto a, auto b) INLINE_LAMBDA { return b > a ? b : a; });
 }
 
 // e^x for x up to 88.37, to 1e-7 relative: x = n ln 2 + r, |r| <= ln(2)/2, a polynomial in r (Cephes' coefficients), times

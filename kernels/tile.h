@@ -193,6 +193,10 @@ struct DenseProduct {
   isize ldc;
 };
 
+INLINE void clear_rows(f32* c, isize ldc, isize m, isize n) {
+  for (isize i = 0; i < m; i++) memset(c + i * ldc, 0, (size_t)n * sizeof(f32));
+}
+
 // task(begin, end) over blocks of at most `most` rows, whole units of `unit`: as equal as can be, the same number for each
 // thread.
 template <class F>
@@ -223,8 +227,7 @@ static void multiply_rows(isize m, isize n, isize k, Row row, const SourceOfB& b
       multiply_panels(m, cols, depth, tile, panels_of(b, p, depth, j, cols, SLOT_B), c + j, ldc, add || p > 0, ahead);
     }
   }
-  if (k == 0 && !add)
-    for (isize i = 0; i < m; i++) memset(c + i * ldc, 0, (size_t)n * sizeof(f32));
+  if (k == 0 && !add) clear_rows(c, ldc, m, n);
 }
 
 // stripes[i / STRIPE][k][i % STRIPE] = row(k)[i] for m columns of A transposed, which are then close to each other. What lies
@@ -244,9 +247,9 @@ INLINE ColumnsOfA stripe_tile(const f32* stripes, isize k, isize i) {
   return {stripes + i / STRIPE * STRIPE * k + i % STRIPE, STRIPE};
 }
 
-// C[m, n] += A^T B on the calling thread, both given by their rows: A's row k holds m values, B's row k holds n.
+// C[m, n] (+)= A^T B on the calling thread, both given by their rows: A's row k holds m values, B's row k holds n.
 template <class RowA, class RowB>
-static void multiply_columns(isize m, isize n, isize k, RowA row_a, RowB row_b, f32* c, isize ldc) {
+static void multiply_columns(isize m, isize n, isize k, RowA row_a, RowB row_b, f32* c, isize ldc, bool add) {
   for (isize p = 0; p < k; p += KC) {
     isize depth = minimum(KC, k - p);
     f32* packed_b = scratch(SLOT_B, round_up(n, NR) * depth);
@@ -254,8 +257,9 @@ static void multiply_columns(isize m, isize n, isize k, RowA row_a, RowB row_b, 
       pack_rows([&](isize r) { return row_b(p + r) + j; }, depth, minimum(NR, n - j), packed_b + j * depth);
     f32* stripes = pack_stripes([&](isize r) { return row_a(p + r); }, depth, m, SLOT_A);
     auto tile = [&](isize i, isize) { return stripe_tile(stripes, depth, i); };
-    multiply_panels(m, n, depth, tile, {packed_b, depth * NR, NR}, c, ldc, true);
+    multiply_panels(m, n, depth, tile, {packed_b, depth * NR, NR}, c, ldc, add || p > 0);
   }
+  if (k == 0 && !add) clear_rows(c, ldc, m, n);
 }
 
 // Rows begin .. end of a dense product, in parts of n whose panels stay near. Panels of block p of k begin at
@@ -299,6 +303,29 @@ static void multiply_dense(const DenseProduct& product) {
   }
   constexpr isize BLOCK = 40 * MR;  // rows of one task, at most
   each_row_block(product.m, MR, BLOCK, [&](isize begin, isize end) { multiply_block(product, packed, begin, end); });
+}
+
+// Products of small matrices that lie near: B is packed once for several of them, A comes as it is.
+typedef PanelsOfB Columns;
+// What a task that multiplies holds meanwhile.
+struct Registers {};
+
+static Columns columns_of(const SourceOfB& b, isize k, isize n, Slot slot) {
+  f32* packed = scratch(slot, round_up(n, NR) * k);
+  for (isize q = 0; q < n; q += NR) SourceOfB::pack(b, 0, k, q, minimum(NR, n - q), packed + q * k);
+  return {packed, k * NR, NR};
+}
+
+// C[m, n] (+)= op(A) B.
+static void multiply_near(bool transpose_a, isize m, isize n, isize k, const f32* a, isize lda, const Columns& b, f32* c,
+                          isize ldc, bool add) {
+  if (transpose_a) {
+    multiply_panels(
+        m, n, k, [=](isize i, isize) { return ColumnsOfA{a + i, lda}; }, b, c, ldc, add);
+  } else {
+    multiply_panels(
+        m, n, k, [=](isize i, isize rows) { return rows_of(a + i * lda, lda, rows); }, b, c, ldc, add);
+  }
 }
 
 }  // namespace tile_products

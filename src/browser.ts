@@ -30,6 +30,9 @@ export {
   UnsupportedError,
   UsageError,
 } from "./errors.ts";
+// Model files in memory: GGUF, opened with its weights as the file holds them.
+export { type GgufHeader, type GgufTensorInfo, type GgufValue, parseGguf } from "./formats/gguf.ts";
+export { openStoredGguf, type StoredModel, type StoredOptions } from "./formats/stored.ts";
 export { type FileSource, type ModelSource, OlmoeModel, type OpenOptions } from "./infer/browser.ts";
 // A model opened for use: text in, text and numbers out.
 export { type ChatAnswer, ChatSession } from "./infer/chatSession.ts";

@@ -8,6 +8,7 @@ import { resolveModel } from "../src/config/presets.ts";
 import { type CacheType, PagePool } from "../src/model/cache.ts";
 import { Decoder, type ForwardOptions } from "../src/model/decoder.ts";
 import { Parameters } from "../src/model/parameters.ts";
+import type { WeightSource } from "../src/model/weights.ts";
 import { Arena } from "../src/tensor/arena.ts";
 
 /** All backends and instruction sets, the reference last, each under its name. */
@@ -41,12 +42,22 @@ export function createDecoder(
 }
 
 /** An empty sequence over pages of its own, which hold f32 unless asked otherwise. */
-export function createCache(backend: Backend, { config }: Decoder, tokens: number, type: CacheType = "f32") {
+export function createCache(
+  backend: Backend,
+  { config }: Pick<Decoder, "config">,
+  tokens: number,
+  type: CacheType = "f32",
+) {
   return new PagePool(backend, config, { pages: PagePool.pagesFor(tokens), type }).sequence();
 }
 
 /** Logits [T, V] of a pass without a tape. */
-export function logitsOf(backend: Backend, decoder: Decoder, ids: ArrayLike<number>, options: ForwardOptions = {}) {
+export function logitsOf(
+  backend: Backend,
+  decoder: Decoder<WeightSource>,
+  ids: ArrayLike<number>,
+  options: ForwardOptions = {},
+) {
   const arena = new Arena(backend);
   const graph = new Graph(backend, arena, { record: false });
   const { hidden } = decoder.forward(graph, ids, options);

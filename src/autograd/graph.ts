@@ -13,6 +13,8 @@ export interface Variable {
   readonly trainable: boolean;
   /** Set during the backward pass; parameters have theirs from the start and add to it. */
   grad: Tensor | undefined;
+  /** Where true, what `grad` holds is of an earlier step: the next gradient is written over it, not added. */
+  outdated?: boolean;
 }
 
 /** A parameter: its gradient outlives the pass and is added to. */
@@ -107,9 +109,10 @@ export class Graph {
   /** Where to write the gradient of an input, or undefined where none is wanted. */
   target(variable: Variable): GradientTarget | undefined {
     if (!variable.trainable) return undefined;
-    if (variable.grad !== undefined) return { pointer: variable.grad.pointer, accumulate: 1 };
-    variable.grad = this.take(variable.value.shape);
-    return { pointer: variable.grad.pointer, accumulate: 0 };
+    const accumulate = variable.grad !== undefined && variable.outdated !== true ? 1 : 0;
+    variable.grad ??= this.take(variable.value.shape);
+    variable.outdated = false;
+    return { pointer: variable.grad.pointer, accumulate };
   }
 
   /** Adds `grad` to a variable's gradient; takes the tensor over where there is none yet. */
@@ -117,7 +120,9 @@ export class Graph {
     if (!variable.trainable) this.release(grad);
     else if (variable.grad === undefined) variable.grad = grad;
     else {
-      this.kernels.add(variable.grad.pointer, grad.pointer, variable.grad.pointer, grad.size);
+      const { pointer, accumulate } = this.target(variable) as GradientTarget;
+      if (accumulate) this.kernels.add(pointer, grad.pointer, pointer, grad.size);
+      else variable.grad.data.set(grad.data);
       this.release(grad);
     }
   }

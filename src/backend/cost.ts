@@ -147,10 +147,13 @@ export const KERNEL_COSTS: { readonly [K in KernelName]: (...args: Parameters<Ke
   },
   // The same three for the gradient of the rows, and as many for the gradient of the weights where it is wanted.
   moeBackward: (...args) => {
-    const [dgateUp, ddown, tokens, experts, topK, width, inner] = args.slice(13) as number[] as Numbers7;
+    const [dgateUp, ddown, addGateUp, addDown, tokens, experts, topK, width, inner] = args.slice(
+      13,
+    ) as number[] as Numbers9;
     const rows = tokens * topK;
     const products = 3 + (dgateUp === 0 ? 0 : 2) + (ddown === 0 ? 0 : 1);
-    const weights = expertWeights(experts, rows, width, inner) * (products === 3 ? 1 : 3);
+    const weights =
+      expertWeights(experts, rows, width, inner) * (1 + (products === 3 ? 0 : addGateUp || addDown ? 2 : 1));
     const activations = 3 * tokens * width + rows * (4 * inner + inner + width);
     return { flops: 2 * products * rows * width * inner, bytes: 4 * (weights + activations) };
   },
@@ -177,18 +180,19 @@ export const KERNEL_COSTS: { readonly [K in KernelName]: (...args: Parameters<Ke
   crossEntropy: (_logits, _labels, _losses, tokens, vocabulary, scale) =>
     moved(tokens * (vocabulary * (scale === 0 ? 1 : 2) + 2)),
 
-  // Parameter, gradient and both moments are read and written.
-  adamw: (_param, _grad, _m, _v, count) => moved(8 * count),
+  // The gradient is read; parameter and both moments are read and written.
+  adamw: (_param, _grad, _m, _v, count) => moved(7 * count),
 };
 
 type Numbers4 = [number, number, number, number];
 type Numbers5 = [number, number, number, number, number];
 type Numbers7 = [number, number, number, number, number, number, number];
+type Numbers9 = [...Numbers7, number, number];
 
 /** Where the arguments of the experts' kernels have the offsets of the experts' rows, and the sizes. */
 export const EXPERT_ARGUMENTS = {
   moeForward: { offsets: 4, tokens: 10, experts: 11, topK: 12 },
-  moeBackward: { offsets: 4, tokens: 15, experts: 16, topK: 17 },
+  moeBackward: { offsets: 4, tokens: 17, experts: 18, topK: 19 },
   storedExperts: { offsets: 6, tokens: 12, experts: 13, topK: 14 },
 } as const satisfies Partial<Record<KernelName, object>>;
 

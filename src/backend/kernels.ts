@@ -308,6 +308,8 @@ export interface Kernels {
     dweights: Pointer,
     dgateUp: Pointer,
     ddown: Pointer,
+    accumulateGateUp: Flag,
+    accumulateDown: Flag,
     tokens: number,
     experts: number,
     topK: number,

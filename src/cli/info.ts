@@ -1,25 +1,30 @@
 /** `olmoe info`: what a model is, from its small files and the headers of its weights. */
-import { readdir } from "node:fs/promises";
+import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { Command } from "commander";
 import type { ModelConfig } from "../config/model.ts";
 import { variantChoices } from "../config/variant.ts";
+import { GgufFile } from "../formats/gguf.io.ts";
+import { configFromGguf } from "../formats/ggufConfig.ts";
+import { textFromGguf } from "../formats/ggufTokenizer.ts";
 import { readModelConfig } from "../formats/huggingface.io.ts";
 import { SafetensorsFile } from "../formats/io.ts";
 import { countParameters, type ParameterCounts } from "../model/counts.ts";
 import { formatBytes, formatCount, table } from "../report/text.ts";
-import { loadTokenizer } from "../tokenizer/io.ts";
+import { loadTokenizer, tokenizerFromJson } from "../tokenizer/io.ts";
+import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { readTrainerState } from "../train/checkpoint.io.ts";
 import { type Session, writeJson } from "./common.ts";
 import { exists, MODEL_ARGUMENT, resolveModelFolder } from "./modelFolder.ts";
 
 const HELP = `
-Example:
-  $ olmoe info runs/quickstart`;
+Examples:
+  $ olmoe info runs/quickstart
+  $ olmoe info model.gguf`;
 
 export function register(command: Command, session: Session): void {
   command
-    .argument("<model>", MODEL_ARGUMENT)
+    .argument("<model>", `${MODEL_ARGUMENT}, or a GGUF file`)
     .option("--json", "for programs")
     .addHelpText("after", HELP)
     .action(async (model: string, { json }: { readonly json?: boolean }) => {
@@ -34,12 +39,16 @@ interface WeightFacts {
   readonly tensors: number;
   /** Stored types, as the files name them. */
   readonly dtypes: readonly string[];
+  /** How many tensors have each of them. */
+  readonly types: Readonly<Record<string, number>>;
   /** Of all values. */
   readonly bytes: number;
 }
 
 interface ModelFacts {
+  /** The folder or GGUF file. */
   readonly folder: string;
+  readonly format: "huggingface" | "gguf";
   readonly config: ModelConfig;
   readonly parameters: ParameterCounts;
   /** Null for a folder without weights. */
@@ -48,16 +57,49 @@ interface ModelFacts {
     readonly vocabSize: number;
     readonly eosTokenId: number;
     readonly padTokenId: number | null;
+    readonly chatTemplate?: boolean;
   } | null;
   /** Null for a model that is not a checkpoint of a run. */
   readonly training: { readonly step: number; readonly steps: number; readonly tokens: number } | null;
 }
 
 async function collectFacts(model: string): Promise<ModelFacts> {
-  const folder = await resolveModelFolder(model);
+  const isFile = await stat(model).then(
+    (facts) => facts.isFile(),
+    () => model.endsWith(".gguf"),
+  );
+  return isFile ? ggufFacts(model) : folderFacts(await resolveModelFolder(model));
+}
+
+async function ggufFacts(path: string): Promise<ModelFacts> {
+  const file = await GgufFile.open(path);
+  await file.close();
+  const { metadata, tensors, paths } = file;
+  const config = configFromGguf(metadata, tensors, path);
+  const text = textFromGguf(metadata, path);
+  const infos = Array.from(tensors.values(), ({ type, byteLength }) => ({ dtype: type, byteLength }));
+  return {
+    folder: path,
+    format: "gguf",
+    config,
+    parameters: countParameters(config),
+    weights: summary(paths.length, infos),
+    tokenizer:
+      text === undefined
+        ? null
+        : {
+            ...describeTokenizer(tokenizerFromJson(text.tokenizerJson, path)),
+            chatTemplate: text.chatTemplate !== undefined,
+          },
+    training: null,
+  };
+}
+
+async function folderFacts(folder: string): Promise<ModelFacts> {
   const config = await readModelConfig(folder);
   return {
     folder,
+    format: "huggingface",
     config,
     parameters: countParameters(config),
     weights: await weightFacts(folder),
@@ -74,19 +116,26 @@ async function weightFacts(folder: string): Promise<WeightFacts | null> {
     infos.push(...file.tensors.values());
     await file.close();
   }
-  if (names.length === 0) return null;
-  return {
-    files: names.length,
-    tensors: infos.length,
-    dtypes: [...new Set(infos.map(({ dtype }) => dtype))].sort(),
-    bytes: infos.reduce((sum, { byteLength }) => sum + byteLength, 0),
-  };
+  return names.length === 0 ? null : summary(names.length, infos);
+}
+
+function summary(
+  files: number,
+  infos: readonly { readonly dtype: string; readonly byteLength: number }[],
+): WeightFacts {
+  const types: Record<string, number> = {};
+  for (const { dtype } of infos) types[dtype] = (types[dtype] ?? 0) + 1;
+  const bytes = infos.reduce((sum, { byteLength }) => sum + byteLength, 0);
+  return { files, tensors: infos.length, dtypes: Object.keys(types).sort(), types, bytes };
+}
+
+function describeTokenizer({ vocabSize, eosTokenId, padTokenId }: Tokenizer) {
+  return { vocabSize, eosTokenId, padTokenId };
 }
 
 async function tokenizerFacts(folder: string): Promise<ModelFacts["tokenizer"]> {
   if (!(await exists(join(folder, "tokenizer.json")))) return null;
-  const { vocabSize, eosTokenId, padTokenId } = await loadTokenizer(folder);
-  return { vocabSize, eosTokenId, padTokenId };
+  return describeTokenizer(await loadTokenizer(folder));
 }
 
 async function trainingFacts(folder: string): Promise<ModelFacts["training"]> {
@@ -96,7 +145,8 @@ async function trainingFacts(folder: string): Promise<ModelFacts["training"]> {
 }
 
 /** Rows of name and value. */
-function describe({ folder, config, parameters, weights, tokenizer, training }: ModelFacts): string[][] {
+function describe({ folder, format, config, parameters, weights, tokenizer, training }: ModelFacts): string[][] {
+  const place = format === "gguf" ? "file" : "folder";
   const count = (value: number) => value.toLocaleString("en-US");
   const { numAttentionHeads: heads, numKeyValueHeads: kvHeads, hiddenSize: width, intermediateSize: inner } = config;
   const experts =
@@ -105,7 +155,7 @@ function describe({ folder, config, parameters, weights, tokenizer, training }: 
       : `${config.numExperts}, ${config.numExpertsPerTok} for each token${config.routing === "expert_choice" ? " on average" : ""}, of width ${count(inner)}`;
   const choices = Object.entries(variantChoices(config));
   return [
-    ["folder", folder],
+    [place, folder],
     ["architecture", config.mlpType === "dense" ? "OLMoE decoder, dense twin" : "OLMoE, mixture of experts"],
     ...(choices.length === 0 ? [] : [["choices", choices.map(([key, value]) => `${key} ${value}`).join(", ")]]),
     [
@@ -127,21 +177,33 @@ function describe({ folder, config, parameters, weights, tokenizer, training }: 
     [
       "weights",
       weights === null
-        ? "none in this folder"
-        : `${count(weights.tensors)} tensors, ${weights.dtypes.join(", ")}, ${formatBytes(weights.bytes)}` +
+        ? `none in this ${place}`
+        : `${count(weights.tensors)} tensors, ${typeList(weights)}, ${formatBytes(weights.bytes)}` +
           (weights.files === 1 ? "" : ` in ${weights.files} files`),
     ],
     [
       "tokenizer",
       tokenizer === null
-        ? "none in this folder"
-        : `${count(tokenizer.vocabSize)} entries, end of text ${tokenizer.eosTokenId}`,
+        ? `none in this ${place}`
+        : `${count(tokenizer.vocabSize)} entries, end of text ${tokenizer.eosTokenId}` +
+          (tokenizer.chatTemplate ? ", with a chat template" : ""),
     ],
-    [
-      "training",
-      training === null
-        ? "no training state in this folder"
-        : `step ${count(training.step)} of ${count(training.steps)}, ${count(training.tokens)} tokens`,
-    ],
+    ...(format === "gguf" ? [] : [["training", describeTraining(training)]]),
   ];
+}
+
+/** F32 where there is one type, 16 Q4_K and 11 F32 where there are several. */
+function typeList({ dtypes, types }: WeightFacts): string {
+  if (dtypes.length === 1) return dtypes.join();
+  return Object.entries(types)
+    .sort(([, a], [, b]) => b - a)
+    .map(([type, count]) => `${count} ${type}`)
+    .join(" and ");
+}
+
+function describeTraining(training: ModelFacts["training"]): string {
+  if (training === null) return "no training state in this folder";
+  const { step, steps, tokens } = training;
+  const count = (value: number) => value.toLocaleString("en-US");
+  return `step ${count(step)} of ${count(steps)}, ${count(tokens)} tokens`;
 }

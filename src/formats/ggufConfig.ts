@@ -43,7 +43,8 @@ class Reader {
     if (found === undefined) return undefined;
     const value = typeof found.value === "bigint" ? Number(found.value) : found.value;
     if (typeof value === "number" && Number.isFinite(value)) return value;
-    this.faults.push(`${key}: ${found.type === "ARRAY" ? "an array" : quoted(found.value)}, expected a number`);
+    const shown = typeof value === "number" ? String(value) : found.type === "ARRAY" ? "an array" : quoted(value);
+    this.faults.push(`${key}: ${shown}, expected a number`);
     return undefined;
   }
 
@@ -74,8 +75,9 @@ function readFields(reader: Reader, metadata: Metadata, tensors: ReadonlyMap<str
   if (counts.maxPositionEmbeddings > MAX_CONTEXT) {
     reader.faults.push(`${key("context_length")}: ${counts.maxPositionEmbeddings}, at most ${MAX_CONTEXT} are read`);
   }
-  const epsilon = reader.number(key("attention.layer_norm_rms_epsilon"));
-  if (epsilon === undefined) reader.faults.push(`${key("attention.layer_norm_rms_epsilon")}: missing`);
+  const epsilonKey = key("attention.layer_norm_rms_epsilon");
+  const epsilon = reader.number(epsilonKey);
+  if (!metadata.has(epsilonKey)) reader.faults.push(`${epsilonKey}: missing`);
   const head = counts.hiddenSize / counts.numAttentionHeads;
   for (const name of ["rope.dimension_count", "attention.key_length", "attention.value_length"]) {
     reader.only(key(name), [head], `expected the width of a head (${head})`);

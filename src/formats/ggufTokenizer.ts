@@ -1,4 +1,5 @@
 /** Tokenizer and chat template in GGUF's metadata, both ways. */
+import type { ModelConfig } from "../config/model.ts";
 import { CheckpointError } from "../errors.ts";
 import { ggufFromTokenizerJson, tokenizerJsonFromGguf } from "../tokenizer/gguf.ts";
 import type { GgufValue } from "./gguf.ts";
@@ -81,6 +82,15 @@ export function textFromGguf(metadata: Metadata, place: string): TextFiles | und
     addBos: flag(metadata, "add_bos_token"),
     addEos: flag(metadata, "add_eos_token"),
   };
+}
+
+/** Metadata of a model without a tokenizer: the ids that its config names. */
+export function idsToGguf({ eosTokenId, padTokenId }: ModelConfig): [string, GgufValue][] {
+  const ids = [
+    [ROLES.eos, eosTokenId],
+    [ROLES.pad, padTokenId],
+  ] as const;
+  return ids.flatMap(([key, value]) => (value === null ? [] : [[PREFIX + key, { type: "UINT32", value }]]));
 }
 
 /**

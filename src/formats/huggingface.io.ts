@@ -10,8 +10,9 @@ import type { ModelConfig } from "../config/model.ts";
 import { CheckpointError, ConfigError, ShapeError } from "../errors.ts";
 import { formatShape, shapeSize } from "../tensor/tensor.ts";
 import { fileError, isMissing, readSmallFile, replaceFile } from "./files.io.ts";
-import { SafetensorsFile, type TensorToWrite, writeSafetensors } from "./io.ts";
+import { SafetensorsFile, type StreamedTensor, type TensorToWrite, type WriteOptions, writeSafetensors } from "./io.ts";
 import { isJsonObject, parseJson, quoted } from "./json.ts";
+import { dtypeBytes, type TensorOutline } from "./safetensors.ts";
 import {
   countedNames,
   type PlannedRead,
@@ -313,12 +314,16 @@ function checkStorable({ name, shape, data }: SavedTensor, dtype: StoredWeightDT
   }
 }
 
+function valueBytes({ dtype, shape }: TensorOutline): number {
+  return shapeSize(shape) * dtypeBytes(dtype);
+}
+
 /** Consecutive tensors in shards of at most `maxBytes` each; a larger tensor has a shard of its own. */
-function splitShards(tensors: readonly TensorToWrite[], width: number, maxBytes: number): TensorToWrite[][] {
-  const shards: TensorToWrite[][] = [[]];
+function splitShards<T extends TensorOutline>(tensors: readonly T[], maxBytes: number): T[][] {
+  const shards: T[][] = [[]];
   let bytes = 0;
   for (const tensor of tensors) {
-    const size = shapeSize(tensor.shape) * width;
+    const size = valueBytes(tensor);
     if (bytes > 0 && bytes + size > maxBytes) {
       shards.push([]);
       bytes = 0;
@@ -340,26 +345,37 @@ function splitShards(tensors: readonly TensorToWrite[], width: number, maxBytes:
 export async function saveWeights(
   directory: string,
   tensors: readonly SavedTensor[],
-  { dtype, maxShardBytes = DEFAULT_SHARD_BYTES, signal }: SaveOptions,
+  { dtype, maxShardBytes, signal }: SaveOptions,
+): Promise<void> {
+  for (const tensor of tensors) checkStorable(tensor, dtype);
+  const stored = { f32: "F32", f16: "F16", bf16: "BF16" } as const;
+  const entries = tensors.map((tensor) => ({ ...tensor, dtype: stored[dtype] }));
+  await writeWeightFiles(directory, entries, { maxShardBytes, signal });
+}
+
+/**
+ * Writes stored tensors as `saveWeights` does, each in its own type.
+ * @throws ConfigError for a shard size below 1; ResourceError if the disk is full or the folder can not be written.
+ */
+export async function writeWeightFiles(
+  directory: string,
+  tensors: readonly (TensorToWrite | StreamedTensor)[],
+  { maxShardBytes = DEFAULT_SHARD_BYTES, ...options }: Omit<SaveOptions, "dtype"> & Pick<WriteOptions, "onBytes">,
 ): Promise<void> {
   if (!(maxShardBytes >= 1)) throw new ConfigError(`maxShardBytes: ${maxShardBytes}, must be at least 1`);
-  for (const tensor of tensors) checkStorable(tensor, dtype);
   await makeFolder(directory);
-  const stored = { f32: "F32", f16: "F16", bf16: "BF16" } as const;
-  const width = dtype === "f32" ? 4 : 2;
-  const entries = tensors.map((tensor) => ({ ...tensor, dtype: stored[dtype] }));
-  const shards = splitShards(entries, width, maxShardBytes);
-  const written = new Map<string, readonly TensorToWrite[]>();
+  const shards = splitShards(tensors, maxShardBytes);
+  const written = new Map<string, readonly TensorOutline[]>();
   // Without its index a model that is only half replaced can not be mistaken for a whole one.
   if (shards.length > 1) await removeFiles(directory, (name) => name === INDEX);
   for (const [index, shard] of shards.entries()) {
     const number = (value: number) => String(value).padStart(5, "0");
     const name = shards.length === 1 ? SINGLE : `model-${number(index + 1)}-of-${number(shards.length)}.safetensors`;
-    await writeSafetensors(join(directory, name), shard, { metadata: { format: "pt" }, signal });
+    await writeSafetensors(join(directory, name), shard, { metadata: { format: "pt" }, ...options });
     written.set(name, shard);
   }
   if (shards.length > 1) {
-    const total_size = entries.reduce((sum, { shape }) => sum + shapeSize(shape) * width, 0);
+    const total_size = tensors.reduce((sum, tensor) => sum + valueBytes(tensor), 0);
     const weight_map = Object.fromEntries(
       [...written].flatMap(([file, shard]) => shard.map(({ name }) => [name, file])),
     );

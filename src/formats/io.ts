@@ -18,6 +18,7 @@ import {
   type SafetensorsDType,
   type SafetensorsHeader,
   type TensorInfo,
+  type TensorOutline,
 } from "./safetensors.ts";
 
 /** Bytes that are read or converted at a time. */
@@ -175,9 +176,16 @@ export type TensorToWrite = { readonly name: string; readonly shape: readonly nu
   | { readonly dtype: "F64"; readonly data: Float64Array }
 );
 
+/** A tensor to write whose stored bytes come in pieces of any size. */
+export interface StreamedTensor extends TensorOutline {
+  readonly bytes: () => AsyncIterable<Uint8Array>;
+}
+
 export interface WriteOptions extends ReadOptions {
   /** Strings for the header's `__metadata__`; transformers asks for `{ format: "pt" }`. */
   readonly metadata?: Readonly<Record<string, string>> | undefined;
+  /** Told how many more bytes of values are written. */
+  readonly onBytes?: ((count: number) => void) | undefined;
 }
 
 /** The stored bytes of the values, a few MB at a time. Half-width values are rounded to nearest even. */
@@ -196,6 +204,19 @@ function* encode(dtype: SafetensorsDType, data: Float32Array | Int32Array | Floa
   }
 }
 
+/** The stored bytes of a tensor, in pieces. */
+function piecesOf(
+  tensor: TensorToWrite | StreamedTensor,
+  path: string,
+): Iterable<Uint8Array> | AsyncIterable<Uint8Array> {
+  if ("bytes" in tensor) return tensor.bytes();
+  const { name, dtype, shape, data } = tensor;
+  if (data.length !== shapeSize(shape)) {
+    throw new ShapeError(`${path}: tensor "${name}" has ${data.length} values, expected ${formatShape(shape)}`);
+  }
+  return encode(dtype, data);
+}
+
 /**
  * Writes a file that the reference library reads, in its own layout (widest type first, then by name).
  * The file appears whole or not at all.
@@ -203,23 +224,24 @@ function* encode(dtype: SafetensorsDType, data: Float32Array | Int32Array | Floa
  */
 export async function writeSafetensors(
   path: string,
-  tensors: Iterable<TensorToWrite>,
-  { metadata, signal }: WriteOptions = {},
+  tensors: Iterable<TensorToWrite | StreamedTensor>,
+  { metadata, signal, onBytes }: WriteOptions = {},
 ): Promise<void> {
   const layout = layOut(tensors, metadata);
   await replaceFile(path, async (file) => {
     await writeAll(file, layout.prefix);
     for (const tensor of layout.tensors) {
-      const { data } = tensor;
-      if (data.length !== shapeSize(tensor.shape)) {
-        throw new ShapeError(
-          `${path}: tensor "${tensor.name}" has ${data.length} values, expected ${formatShape(tensor.shape)}`,
-        );
-      }
-      for (const bytes of encode(tensor.dtype, data)) {
+      const expected = shapeSize(tensor.shape) * dtypeBytes(tensor.dtype);
+      let done = 0;
+      for await (const bytes of piecesOf(tensor, path)) {
         signal?.throwIfAborted();
+        done += bytes.byteLength;
+        if (done > expected) break;
         await writeAll(file, bytes);
+        onBytes?.(bytes.byteLength);
       }
+      if (done !== expected)
+        throw new ShapeError(`${path}: tensor "${tensor.name}" gave other bytes than its shape has`);
     }
   });
 }

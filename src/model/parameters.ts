@@ -43,7 +43,7 @@ export class Parameters implements WeightSource {
   /** Elements of each flat block, padding between parameters included. */
   readonly flatSize: number;
   readonly values: Tensor;
-  /** All gradients, zero between steps; undefined for a model that is not trained. */
+  /** All gradients, zero at first; undefined for a model that is not trained. */
   readonly grads: Tensor | undefined;
   readonly #blocks: Block[];
   readonly #specs: readonly { readonly spec: ParameterSpec; readonly start: number }[];
@@ -78,13 +78,26 @@ export class Parameters implements WeightSource {
       // A parameter that is not trainable never has its gradient asked for. Kernels see all experts of a layer as one: with
       // only some of them frozen, the gradients of all are computed, and those of the frozen ones dropped.
       const trainable = grad !== undefined && spec.slices.some(({ name }) => !this.#frozen.has(name));
-      this.#parameters.set(spec.name, { value, grad: grad ?? value, trainable });
+      this.#parameters.set(spec.name, { value, grad: grad ?? value, trainable, outdated: false });
     }
   }
 
   /** Whether a checkpoint tensor is left out of training. */
   isFrozen(name: string): boolean {
     return this.#frozen.has(name);
+  }
+
+  /** Begins a step: what the gradients hold is of no use any more, and the first that are computed replace it. */
+  outdateGradients(): void {
+    for (const parameter of this.#parameters.values()) parameter.outdated = parameter.trainable;
+  }
+
+  /** Ends a backward pass: what nothing was written to in this step is set to zero. */
+  clearOutdatedGradients(): void {
+    for (const parameter of this.#parameters.values()) {
+      if (parameter.outdated) parameter.grad.data.fill(0);
+      parameter.outdated = false;
+    }
   }
 
   /** Sets the gradients of frozen tensors that are part of a trained parameter back to zero. */

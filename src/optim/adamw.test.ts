@@ -144,12 +144,11 @@ describe.each(gradientBackends)("AdamW on %s", (_, backend) => {
     }
   });
 
-  it("measures the norm over all gradients, and leaves them and the padding at zero", () => {
+  it("measures the norm over all gradients, and leaves the padding of the weights at zero", () => {
     const { parameters, optimizer, step } = setup(backend, {});
     for (const { data } of parameters.tensors(parameters.grads)) data.fill(-3);
     expect(optimizer.gradientNorm()).toBeCloseTo(3 * Math.sqrt(TOTAL), 4);
     step(0.1, 0.5);
-    expect(parameters.grads?.data.every((value) => value === 0)).toBe(true);
     const zeros = parameters.values.data.reduce((count, value) => count + (value === 0 ? 1 : 0), 0);
     expect(zeros).toBe(parameters.flatSize - TOTAL);
   });

@@ -72,7 +72,7 @@ export class AdamW {
   }
 
   /**
-   * One step, which leaves the gradients at zero. With clipping, gradients are scaled by
+   * One step, which leaves the gradients as they are. With clipping, they are scaled by
    * min(1, clipNorm / (norm + 1e-6)).
    * @param norm what `gradientNorm` gave.
    */

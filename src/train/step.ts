@@ -95,48 +95,20 @@ export class TrainStep {
    * One step with the given learning rate.
    * @param onGradients called when the gradients are complete, before they are clipped and used up.
    * @throws TrainingError when a loss or gradient is not finite, ShapeError for ids the model can not take. After any
-   *   error the parameters are as before the step and the gradients zero.
+   *   error the parameters are as before the step.
    */
   run(batch: StepBatch, lr: number, onGradients?: () => void): StepResult {
-    try {
-      return this.#run(batch, lr, onGradients);
-    } catch (error) {
-      // Part of a gradient must not be left for the next step: this one has not happened.
-      const { grads } = this.#decoder.parameters;
-      if (grads) this.#backend.kernels.fill(grads.pointer, grads.size, 0);
-      throw error;
-    }
-  }
-
-  /** @throws TrainingError naming the first weight, or AdamW's moment of it, that is NaN or infinite. */
-  checkFinite(): void {
-    const { moments, steps } = this.optimizer;
-    const names = {
-      "": this.#nonfinite(this.#decoder.parameters.values),
-      "the first moment of ": this.#nonfinite(moments.m),
-      "the second moment of ": this.#nonfinite(moments.v),
-    };
-    const [culprit] = Object.entries(names).filter(([, name]) => name !== undefined);
-    if (culprit === undefined) return;
-    throw new TrainingError(`step ${steps}: ${culprit.join("")} is not finite after it`, { hint: DIVERGED });
-  }
-
-  /** Gives activations and moments back. */
-  dispose(): void {
-    this.#arena.dispose();
-    this.optimizer.dispose();
-  }
-
-  #run(batch: StepBatch, lr: number, onGradients?: () => void): StepResult {
     const { sequenceLength, microBatchSize, loss: weights, onPhase } = this.#options;
     onPhase?.("step");
     const tokens = batch.ids.length;
     const targets = batch.labels.reduce((sum, label) => sum + (label >= 0 ? 1 : 0), 0);
     const denominator = Math.max(1, weights.crossEntropyOver === "tokens" ? tokens : targets);
     const size = microBatchSize * sequenceLength;
+    this.#decoder.parameters.outdateGradients();
     const parts = Array.from({ length: Math.ceil(tokens / size) }, (_, index) =>
       this.#forwardBackward(batch, index * size, Math.min(tokens, (index + 1) * size), denominator),
     );
+    this.#decoder.parameters.clearOutdatedGradients();
     const mean = (value: (losses: RouterLosses) => number) =>
       parts.reduce((sum, { losses }) => sum + value(losses), 0) / parts.length;
     const crossEntropySum = parts.reduce((sum, part) => sum + part.crossEntropySum, 0);
@@ -168,6 +140,25 @@ export class TrainStep {
         parts.reduce((sum, { losses }) => sum + (losses.layers[layer]?.dropped ?? 0), 0),
       ),
     };
+  }
+
+  /** @throws TrainingError naming the first weight, or AdamW's moment of it, that is NaN or infinite. */
+  checkFinite(): void {
+    const { moments, steps } = this.optimizer;
+    const names = {
+      "": this.#nonfinite(this.#decoder.parameters.values),
+      "the first moment of ": this.#nonfinite(moments.m),
+      "the second moment of ": this.#nonfinite(moments.v),
+    };
+    const [culprit] = Object.entries(names).filter(([, name]) => name !== undefined);
+    if (culprit === undefined) return;
+    throw new TrainingError(`step ${steps}: ${culprit.join("")} is not finite after it`, { hint: DIVERGED });
+  }
+
+  /** Gives activations and moments back. */
+  dispose(): void {
+    this.#arena.dispose();
+    this.optimizer.dispose();
   }
 
   #forwardBackward(batch: StepBatch, start: number, end: number, denominator: number): MicroBatchResult {

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { resolveModel } from "../../src/config/presets.ts";
 import { parseRecipe } from "../../src/config/recipe.ts";
+import { convertModel } from "../../src/formats/convert.io.ts";
 import { writeModelConfig } from "../../src/formats/huggingface.io.ts";
 import { olmoe, temporaryFolder, writeTinyModel } from "./harness.ts";
 
@@ -45,12 +46,30 @@ training      no training state in this folder
     const { stdout } = await olmoe(["info", folder, "--json"]);
     expect(JSON.parse(stdout)).toEqual({
       folder,
+      format: "huggingface",
       config: expect.objectContaining({ vocabSize: 280, numExperts: 8 }),
       parameters: { total: 51_488, active: 33_056 },
-      weights: { files: 1, tensors: 69, dtypes: ["F32"], bytes: 51_488 * 4 },
+      weights: { files: 1, tensors: 69, dtypes: ["F32"], types: { F32: 69 }, bytes: 51_488 * 4 },
       tokenizer: { vocabSize: 280, eosTokenId: 0, padTokenId: 1 },
       training: null,
     });
+  });
+
+  it("describes a GGUF file, split or not", async () => {
+    const file = join(folder, "model.gguf");
+    await convertModel(folder, file, { type: "f16", maxShardBytes: 60_000 });
+    const { stdout, stderr, code } = await olmoe(["info", join(folder, "model-00002-of-00002.gguf")]);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    expect(stdout.split("\n").slice(0, 2)).toEqual([
+      `file          ${join(folder, "model-00002-of-00002.gguf")}`,
+      "architecture  OLMoE, mixture of experts",
+    ]);
+    expect(stdout.split("\n").slice(-4)).toEqual([
+      "vocabulary    280 rows",
+      "weights       27 tensors, 16 F16 and 11 F32, 105 kB in 2 files",
+      "tokenizer     280 entries, end of text 0",
+      "",
+    ]);
   });
 
   it("tells how far a checkpoint was trained, and what is not there", async () => {

@@ -126,7 +126,7 @@ export function adamwCase(count: number, step: number, weightDecay: number): Ker
   const positive = (values: Values) => Float32Array.from(values, Math.abs);
   const operands = {
     param: updated(draw.floats(count), close),
-    grad: updated(draw.floats(count, 8), EXACT),
+    grad: input(draw.floats(count, 8)),
     m: updated(draw.floats(count), close),
     v: updated(positive(draw.floats(count)), { relative: 1e-5 }),
   };

@@ -1,4 +1,5 @@
 /** Cases of the mixture of experts: plan, forward and backward. */
+import type { Flag } from "../../src/backend/kernels.ts";
 import {
   Draw,
   expected,
@@ -139,7 +140,11 @@ export function moeForwardCase(inputs: MoeInputs): KernelCase {
 }
 
 /** Takes hidden from the reference's forward pass. */
-export function moeBackwardCase(inputs: MoeInputs, without: "dgateUp" | "ddown" | "both" | null = null): KernelCase {
+export function moeBackwardCase(
+  inputs: MoeInputs,
+  without: "dgateUp" | "ddown" | "both" | null = null,
+  accumulate: Flag = 1,
+): KernelCase {
   const { tokens, experts, topK, width, inner } = inputs.sizes;
   const slots = tokens * topK;
   const routed = inputs.expertIds.filter((id) => id >= 0).length;
@@ -160,7 +165,7 @@ export function moeBackwardCase(inputs: MoeInputs, without: "dgateUp" | "ddown" 
     dgateUp: given("dgateUp") ? updated(draw.floats(experts * 2 * inner * width)) : null,
     ddown: given("ddown") ? updated(draw.floats(experts * width * inner)) : null,
   };
-  const name = `${JSON.stringify(inputs.sizes)}${without === null ? "" : ` without ${without}`}`;
+  const name = `${JSON.stringify(inputs.sizes)}${without === null ? "" : ` without ${without}`}${accumulate ? "" : " written over"}`;
   return kernelCase("moeBackward", name, operands, (kernels, at) =>
     kernels.moeBackward(
       at.x,
@@ -178,6 +183,8 @@ export function moeBackwardCase(inputs: MoeInputs, without: "dgateUp" | "ddown" 
       at.dweights,
       at.dgateUp,
       at.ddown,
+      accumulate,
+      accumulate,
       tokens,
       experts,
       topK,
@@ -217,5 +224,6 @@ export const moeCases: readonly KernelCase[] = [
   ),
   ...inputsOfShapes.map(moeForwardCase),
   ...inputsOfShapes.map((inputs) => moeBackwardCase(inputs)),
+  ...inputsOfShapes.map((inputs) => moeBackwardCase(inputs, null, 0)),
   ...(["dgateUp", "ddown", "both"] as const).map((without) => moeBackwardCase(inputsOfShapes[0]!, without)),
 ];

@@ -203,7 +203,8 @@ const plainColumns = (["F32", "F16", "BF16"] as const).flatMap((type) =>
 
 const expertCases = STORED_TYPES.flatMap((type) => {
   const [width, inner] = [unit(type), unit(type)];
-  if (width > 32) return [storedExpertsCase({ type, tokens: 5, experts: 3, topK: 1, width, inner, choice: "one expert" })];
+  if (width > 32)
+    return [storedExpertsCase({ type, tokens: 5, experts: 3, topK: 1, width, inner, choice: "one expert" })];
   return [
     storedExpertsCase({ type, tokens: 5, experts: 4, topK: 2, width, inner, activations: "f32" }),
     storedExpertsCase({ type, tokens: 1, experts: 8, topK: 3, width, inner }),

@@ -159,8 +159,6 @@ export function experts(graph: Graph, x: Variable, routing: Routing, gateUp: Wei
     const rowsScratch = graph.take([rows, width]);
     const activation = graph.take([rows, inner]);
     const [dgateUp, ddown] = [graph.target(gateUp), graph.target(down)];
-    if (dgateUp && !dgateUp.accumulate) kernels.fill(dgateUp.pointer, gateUp.value.size, 0);
-    if (ddown && !ddown.accumulate) kernels.fill(ddown.pointer, down.value.size, 0);
     kernels.moeBackward(
       x.value.pointer,
       gateUp.value.pointer,
@@ -177,6 +175,8 @@ export function experts(graph: Graph, x: Variable, routing: Routing, gateUp: Wei
       dweights.pointer,
       dgateUp?.pointer ?? 0,
       ddown?.pointer ?? 0,
+      dgateUp?.accumulate ?? 0,
+      ddown?.accumulate ?? 0,
       tokens,
       numExperts,
       slots,

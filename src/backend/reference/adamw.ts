@@ -19,7 +19,6 @@ export function adamw(memory: Memory): Kernels["adamw"] {
       param[i] = param[i]! - lr * (step + weightDecay * param[i]!);
       m[i] = mean;
       v[i] = square;
-      grad[i] = 0;
     }
   };
 }

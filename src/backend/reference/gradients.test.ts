@@ -263,7 +263,7 @@ describe("gradients of the reference kernels", () => {
     ];
     // biome-ignore format: the arguments in the groups of kernels.h
     kernels.moeBackward(
-      x, gateUp, down, weights, ...plan, dout, hidden, rows, activation, dx, dweights, dgateUp, ddown, ...sizes,
+      x, gateUp, down, weights, ...plan, dout, hidden, rows, activation, dx, dweights, dgateUp, ddown, 1, 1, ...sizes,
     );
     for (const [i, gradient] of [dx, dgateUp, ddown, dweights].entries()) {
       expect(memory.read(gradient, counts[i]!)).toBeAllClose(expected[i]!, CLOSE);

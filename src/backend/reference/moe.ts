@@ -95,14 +95,14 @@ export function moeForward(memory: Memory): Kernels["moeForward"] {
 }
 
 /**
- * With g = dout of the row's token: dweight = g . y = activation . (down_e^T g); ddown_e += w g activation^T;
- * dactivation = w down_e^T g; through SwiGLU to dhidden; dgate_up_e += dhidden x^T; dx = sum of gate_up_e^T dhidden.
+ * With g = dout of the row's token: dweight = g . y = activation . (down_e^T g); ddown_e (+)= w g activation^T;
+ * dactivation = w down_e^T g; through SwiGLU to dhidden; dgate_up_e (+)= dhidden x^T; dx = sum of gate_up_e^T dhidden.
  */
 export function moeBackward(memory: Memory): Kernels["moeBackward"] {
   // biome-ignore format: the arguments in the groups of kernels.h
   return (
     xAt, gateUpAt, downAt, weightsAt, offsetsAt, rowSlotAt, slotRowAt, doutAt, hiddenAt, rowsAt, activationAt,
-    dxAt, dweightsAt, dgateUpAt, ddownAt, tokens, experts, topK, width, inner,
+    dxAt, dweightsAt, dgateUpAt, ddownAt, accumulateGateUp, accumulateDown, tokens, experts, topK, width, inner,
   ) => {
     const x = memory.f32(xAt);
     const gateUp = memory.f32(gateUpAt);
@@ -144,8 +144,16 @@ export function moeBackward(memory: Memory): Kernels["moeBackward"] {
         Float64Array.from(dout.subarray(token * width, (token + 1) * width), (g) => weights[slot]! * g),
       );
       const act = run.map(({ row }) => activation.subarray(row * inner, (row + 1) * inner));
-      if (dgateUp !== null) addOuterProducts(dgateUp.subarray(e * 2 * inner * width), dhidden, input);
-      if (ddown !== null) addOuterProducts(ddown.subarray(e * width * inner), output, act);
+      const targets = [
+        { target: dgateUp, size: 2 * inner * width, accumulate: accumulateGateUp, left: dhidden, right: input },
+        { target: ddown, size: width * inner, accumulate: accumulateDown, left: output, right: act },
+      ];
+      for (const { target, size, accumulate, left, right } of targets) {
+        if (target === null) continue;
+        const own = target.subarray(e * size, (e + 1) * size);
+        if (!accumulate) own.fill(0);
+        addOuterProducts(own, left, right);
+      }
     }
   };
 }
