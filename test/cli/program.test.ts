@@ -23,6 +23,8 @@ Commands:
   score           say how likely a model finds each line of a text
   perplexity      say how well a model predicts a file
   info            describe a model without loading it
+  convert         convert a model between GGUF, Hugging Face and OLMo
+  quantize        store a model in fewer bits
   forward         write logits, routing, losses and gradients of one pass
   tokenizer       train a tokenizer, encode and decode text
   help [command]  show the usage of a command
