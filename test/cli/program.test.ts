@@ -19,7 +19,12 @@ Commands:
   sweep           train variants of a recipe and compare them
   estimate        say what a recipe or a model will take
   run             continue a text
+  chat            talk with a model
+  score           say how likely a model finds each line of a text
+  perplexity      say how well a model predicts a file
   info            describe a model without loading it
+  convert         convert a model between GGUF, Hugging Face and OLMo
+  quantize        store a model in fewer bits
   forward         write logits, routing, losses and gradients of one pass
   tokenizer       train a tokenizer, encode and decode text
   help [command]  show the usage of a command
@@ -41,19 +46,28 @@ describe("olmoe", () => {
     expect(await olmoe([])).toEqual({ code: 2, stdout: "", stderr: HELP });
   });
 
-  it.each(["run", "info", "forward", "doctor", "tokenizer", "tokenizer train", "tokenizer encode", "tokenizer decode"])(
-    "%s has help with an example",
-    async (command) => {
-      const { code, stdout, stderr } = await olmoe([...command.split(" "), "--help"]);
-      expect({ code, stderr, start: stdout.split("\n")[0]?.startsWith(`Usage: olmoe ${command} `) }).toEqual({
-        code: 0,
-        stderr: "",
-        start: true,
-      });
-      expect(stdout).toMatch(new RegExp(`Examples?:\\n  \\$ olmoe ${command}\\b`));
-      expect(await olmoe(["help", ...command.split(" ").slice(0, 1)])).toMatchObject({ code: 0, stderr: "" });
-    },
-  );
+  it.each([
+    "run",
+    "chat",
+    "score",
+    "perplexity",
+    "info",
+    "forward",
+    "doctor",
+    "tokenizer",
+    "tokenizer train",
+    "tokenizer encode",
+    "tokenizer decode",
+  ])("%s has help with an example", async (command) => {
+    const { code, stdout, stderr } = await olmoe([...command.split(" "), "--help"]);
+    expect({ code, stderr, start: stdout.split("\n")[0]?.startsWith(`Usage: olmoe ${command} `) }).toEqual({
+      code: 0,
+      stderr: "",
+      start: true,
+    });
+    expect(stdout).toMatch(new RegExp(`Examples?:\\n  \\$ olmoe ${command}\\b`));
+    expect(await olmoe(["help", ...command.split(" ").slice(0, 1)])).toMatchObject({ code: 0, stderr: "" });
+  });
 
   it.each([
     [["rnu"], "unknown command 'rnu'", 'did you mean run? "olmoe --help" shows the usage'],

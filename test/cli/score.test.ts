@@ -1,11 +1,12 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
+import { Graph } from "../../src/autograd/graph.ts";
 import { createReferenceBackend } from "../../src/backend/reference/backend.ts";
 import type { ModelConfig } from "../../src/config/model.ts";
 import { openModel } from "../../src/formats/model.io.ts";
+import { Arena } from "../../src/tensor/arena.ts";
 import { loadTokenizer } from "../../src/tokenizer/io.ts";
-import { logitsOf } from "../models.ts";
 import { olmoe, temporaryFolder, writeTinyModel } from "./harness.ts";
 
 const root = await temporaryFolder();
@@ -21,7 +22,11 @@ beforeAll(async () => {
   const backend = createReferenceBackend();
   const decoder = await openModel(model, backend);
   plain = (ids) => {
-    const logits = logitsOf(backend, decoder, ids.slice(0, -1));
+    const arena = new Arena(backend);
+    const graph = new Graph(backend, arena, { record: false });
+    const { hidden } = decoder.forward(graph, ids.slice(0, -1), { batch: 1 });
+    const logits = decoder.logits(graph, hidden).value.data.slice();
+    arena.dispose();
     const { vocabSize }: ModelConfig = decoder.config;
     return ids.slice(1).map((id, place) => {
       const row = logits.subarray(place * vocabSize, (place + 1) * vocabSize);
