@@ -30,23 +30,23 @@ INLINE void round_block(const f32* x, i8* q, f32* scale, typename R::Sum* sums) 
     vi magnitude = (vi)load(x + i) & 0x7fffffff;
     most = most > magnitude ? most : magnitude;  // as integers, so that not-a-number is the largest
   }
-  i32 bits = 0;
-  for (int lane = 0; lane < LANES; lane++) bits = most[lane] > bits ? most[lane] : bits;
+  i32 bits = largest_lane(most);
   f32 largest;
   memcpy(&largest, &bits, sizeof largest);
   bool finite = bits < 0x7f800000;
   f32 inverse = finite && largest > 1e-30f ? 127.0f / largest : 0.0f;
   *scale = !finite ? __builtin_nanf("") : inverse == 0.0f ? 0.0f : largest / 127.0f;
   const vf factor = splat(inverse);
-  i32 run = 0;
+  vi run{};
   for (isize i = 0; i < R::BLOCK; i += LANES) {
     vi whole = finite ? nearest_ints(load(x + i) * factor) : vi{};
     typedef i8 bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
     *(bytes*)(q + i) = __builtin_convertvector(whole, bytes);
-    for (int lane = 0; lane < LANES; lane++) run += whole[lane];
+    run += whole;
     if ((i + LANES) % R::RUN == 0) {
-      *sums++ = (typename R::Sum)run;
-      run = 0;
+      quad_ints four = add_pieces(run);
+      *sums++ = (typename R::Sum)((four[0] + four[2]) + (four[1] + four[3]));
+      run = vi{};
     }
   }
 }

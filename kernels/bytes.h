@@ -164,6 +164,20 @@ INLINE quad_ints add_pieces(vi x) {
 #endif
 }
 
+// The largest lane; none is negative.
+INLINE i32 largest_lane(vi x) {
+#if defined(__AVX512F__)
+  __m256i y = _mm256_max_epi32(_mm512_castsi512_si256((__m512i)x), _mm512_extracti64x4_epi64((__m512i)x, 1));
+  __m128i z = _mm_max_epi32(_mm256_castsi256_si128(y), _mm256_extracti128_si256(y, 1));
+  z = _mm_max_epi32(z, _mm_unpackhi_epi64(z, z));
+  return _mm_cvtsi128_si32(_mm_max_epi32(z, _mm_shuffle_epi32(z, 1)));
+#else
+  i32 largest = 0;
+  for (int lane = 0; lane < LANES; lane++) largest = x[lane] > largest ? x[lane] : largest;
+  return largest;
+#endif
+}
+
 // In each piece: x[p] lane q becomes x[q] lane p.
 INLINE void transpose_pieces(vi (&x)[4]) {
   vi a = low_ints(x[0], x[1]), b = high_ints(x[0], x[1]), c = low_ints(x[2], x[3]), d = high_ints(x[2], x[3]);

@@ -1,13 +1,14 @@
 // The panel path on AMX: whole numbers from tiles of 8-bit products, the same as from any other instruction, and then the
-// same steps in f32 in the same order. A tile multiplies up to 16 tokens with 16 rows of a panel over one block (or
-// sub-block) of k; its products pass through memory, one step ahead of their use.
+// same steps in f32 in the same order. A tile multiplies up to 16 tokens with 16 rows of a panel over one step of k, a block
+// of 32 or a sub-block; its products pass through memory, a few steps ahead of their use.
 //
-// Panels hold bytes with signs here: what a type subtracts from its values is subtracted when they are unpacked.
+// Panels hold bytes with signs here: what a type subtracts from its values is subtracted when they are unpacked. Tokens are
+// packed as panels are, so that all is read from front to back: in the first cache there is room for neither.
 #pragma once
 #include "products256.h"
 
 // Tile 0 has the products of N tokens, 1 the tokens' bytes, 2 the weights': K bytes of each. The registers belong to a thread:
-// each call sets them up and gives them back.
+// who uses them sets them up and gives them back.
 template <int N, int K>
 struct ByteTiles {
   ByteTiles() {
@@ -19,49 +20,101 @@ struct ByteTiles {
     _tile_loadconfig(&shape);
   }
   ~ByteTiles() { _tile_release(); }
+};
 
-  // products[t][lane] of tokens that are `stride` bytes apart.
-  INLINE void multiply(const i8* tokens, isize stride, const u8* weights, i32* products) {
+// Steps by which the tiles are ahead: what they store has to leave the processor's queue of stores before it can be loaded.
+constexpr isize STEPS_AHEAD = 3;
+
+// Products of packed tokens with a panel, step by step.
+template <int N, int K>
+struct TileQueue {
+  ByteTiles<N, K> tiles;
+  const i8* tokens;
+  const u8* weights;
+  isize steps, next = 0;
+  alignas(64) i32 products[STEPS_AHEAD + 1][N][16];
+
+  TileQueue(const i8* tokens, const u8* weights, isize steps) : tokens(tokens), weights(weights), steps(steps) {
+    for (isize s = 0; s < STEPS_AHEAD; s++) advance(*this);
+  }
+  INLINE void advance(TileQueue& queue) {
+    isize s = queue.next++;
+    if (s >= queue.steps) return;
     _tile_zero(0);
-    _tile_loadd(1, tokens, stride);
-    _tile_loadd(2, weights, 64);
+    _tile_loadd(1, queue.tokens + s * N * K, K);
+    _tile_loadd(2, queue.weights + s * K * 16, 64);
     _tile_dpbssd(0, 1, 2);
-    _tile_stored(0, products, 64);
+    _tile_stored(0, queue.products[s % (STEPS_AHEAD + 1)], 64);
+  }
+  // The products of step s, asked for in rising order.
+  INLINE const i32 (*take(TileQueue& queue, isize s))[16] {
+    advance(queue);
+    return queue.products[s % (STEPS_AHEAD + 1)];
   }
 };
 
+// N rounded rows in the order of the chains.
+template <int N>
+struct PackedTokens {
+  i8* q;        // [steps][N][K]
+  f32* scales;  // [blocks][N]
+  f32* minima;  // [blocks][N]: of blocks of 32, scale * sum
+  i32* sums;    // [blocks][SUBS / 2][N]: of blocks of 256, pairs of 16 bits
+
+  INLINE PackedTokens in(f32* memory, isize columns, isize blocks) {
+    f32 *scales = memory + N * columns / 4, *rest = scales + N * blocks;
+    return {(i8*)memory, scales, rest, (i32*)rest};
+  }
+};
+
+template <int N>
+static void pack_tokens(const f32* const* x, isize columns, const PackedTokens<N>& packed) {
+  isize blocks = columns / 32;
+  for (int t = 0; t < N; t++) {
+    const i8* q = Rounding32::values(x[t]);
+    const f32* scales = Rounding32::scales(x[t], columns);
+    const i32* sums = Rounding32::sums(x[t], columns);
+    isize place = t;
+    for (isize i = 0; i < LANES; i++)
+      for (isize b = chain_at(i); b < blocks; b += LANES, place += N) {
+        memcpy(packed.q + place * 32, q + b * 32, 32);
+        packed.scales[place] = scales[b];
+        packed.minima[place] = scales[b] * (f32)sums[b];
+      }
+  }
+}
+
+template <int SUB, int N>
+static void pack_tokens256(const f32* const* x, isize columns, const PackedTokens<N>& packed) {
+  typedef Rounding<256, SUB> Rounded;
+  constexpr int SUBS = 256 / SUB;
+  isize blocks = columns / 256, place = 0;
+  for (isize i = 0; i < CHAINS256; i++)
+    for (isize b = chain256_at(i); b < blocks; b += CHAINS256, place++)
+      for (int t = 0; t < N; t++) {
+        const i8* q = Rounded::values(x[t]) + b * 256;
+        const i16* sums = Rounded::sums(x[t], columns) + b * SUBS;
+        for (int j = 0; j < SUBS; j++) memcpy(packed.q + ((place * SUBS + j) * N + t) * SUB, q + j * SUB, SUB);
+        for (int j = 0; j < SUBS / 2; j++) packed.sums[(place * (SUBS / 2) + j) * N + t] = read_i32(sums + 2 * j);
+        packed.scales[place * N + t] = Rounded::scales(x[t], columns)[b];
+      }
+}
+
 template <class W, int N>
-static void tile_tokens(const Panel32& panel, isize columns, const f32* const* x, f32* y, isize ldy) {
-  ByteTiles<N, 32> tiles;
-  isize blocks = columns / 32, stride = N > 1 ? (const i8*)x[1] - (const i8*)x[0] : 0;
-  const i8* q = Rounding32::values(x[0]);
-  isize scales_at = columns, sums_at = columns + blocks * (isize)sizeof(f32);  // bytes
-  alignas(64) i32 products[2][N][16];
-  // The block that is multiplied next, and its chain.
-  isize next_chain = 0, next = 0, next_place = 0;
-  auto multiply_next = [&]() INLINE_LAMBDA {
-    while (next >= blocks && next_chain + 1 < LANES) next = chain_at(++next_chain);
-    if (next >= blocks) return;
-    tiles.multiply(q + next * 32, stride, panel.values + next_place * 8 * VECTOR_BYTES, products[next_place % 2][0]);
-    next += LANES, next_place++;
-  };
-  multiply_next();
+static void tile_tokens(const Panel32& panel, isize columns, const PackedTokens<N>& x, f32* y, isize ldy) {
+  isize blocks = columns / 32, place = 0;
+  TileQueue<N, 32> queue(x.q, panel.values, blocks);
   ChainSums<N> sums;
-  isize place = 0;
   for (isize i = 0; i < LANES; i++) {
     vf chain[N];
     for (int t = 0; t < N; t++) chain[t] = splat(0);
     for (isize b = chain_at(i); b < blocks; b += LANES, place++) {
-      multiply_next();
+      const i32(*products)[16] = queue.take(queue, place);
       vf scale = load(panel.scales + place * LANES), minimum = W::MINIMUM ? load(panel.minima + place * LANES) : splat(0);
-      const i8* own = q + b * 4;
 #pragma GCC unroll 16
-      for (int t = 0; t < N; t++, own += stride) {
-        vi whole = load_bytes(products[place % 2][t]);
-        f32 token_scale;
-        memcpy(&token_scale, own + scales_at, sizeof token_scale);
-        chain[t] = fused(as_floats(whole), scale * splat(token_scale), chain[t]);
-        if (W::MINIMUM) chain[t] = fused(minimum, splat(token_scale * (f32)read_i32(own + sums_at)), chain[t]);
+      for (int t = 0; t < N; t++) {
+        chain[t] = fused(as_floats(load_bytes(products[t])), scale * splat(x.scales[place * N + t]), chain[t]);
+        if (W::MINIMUM) chain[t] = fused(minimum, splat(x.minima[place * N + t]), chain[t]);
       }
     }
     ChainSums<N>::push(sums, i, chain);
@@ -70,45 +123,35 @@ static void tile_tokens(const Panel32& panel, isize columns, const f32* const* x
 }
 
 template <class W, int N>
-static void tile_tokens256(const Panel256& panel, isize columns, const f32* const* x, f32* y, isize ldy) {
-  typedef Rounding<256, W::SUB> Rounded;
+static void tile_tokens256(const Panel256& panel, isize columns, const PackedTokens<N>& x, f32* y, isize ldy) {
   constexpr int SUBS = 256 / W::SUB;
-  ByteTiles<N, W::SUB> tiles;
-  isize blocks = columns / 256, stride = N > 1 ? (const i8*)x[1] - (const i8*)x[0] : 0, place = 0;
-  const i8* q = Rounded::values(x[0]);
-  isize scales_at = columns, sums_at = columns + blocks * (isize)sizeof(f32);  // bytes
-  alignas(64) i32 products[2][N][16];
+  isize blocks = columns / 256, place = 0;
+  TileQueue<N, W::SUB> queue(x.q, panel.values, blocks * SUBS);
   ChainSums<N> sums;
   for (isize i = 0; i < CHAINS256; i++) {
     vf chain[N];
     for (int t = 0; t < N; t++) chain[t] = splat(0);
     for (isize b = chain256_at(i); b < blocks; b += CHAINS256, place++) {
       vi whole[N] = {};
-      auto multiply = [&](int j) INLINE_LAMBDA {
-        tiles.multiply(q + b * 256 + j * W::SUB, stride, panel.values + (place * 64 + j * (W::SUB / 4)) * VECTOR_BYTES,
-                       products[j % 2][0]);
-      };
-      multiply(0);
       for (int j = 0; j < SUBS; j++) {
-        if (j + 1 < SUBS) multiply(j + 1);
+        const i32(*products)[16] = queue.take(queue, place * SUBS + j);
         vi factor = load_bytes(panel.factors + (place * SUBS + j) * LANES);
 #pragma GCC unroll 16
-        for (int t = 0; t < N; t++) whole[t] += load_bytes(products[j % 2][t]) * factor;
+        for (int t = 0; t < N; t++) whole[t] += load_bytes(products[t]) * factor;
       }
       vf scale = load(panel.scales + place * LANES), minimum = W::MINIMUM ? load(panel.minima + place * LANES) : splat(0);
-      const i8* own = q;
 #pragma GCC unroll 16
-      for (int t = 0; t < N; t++, own += stride) {
+      for (int t = 0; t < N; t++) {
         vi correction{};
 #pragma GCC unroll 8
-        for (int j = 0; j < SUBS / 2; j++)
-          correction = add_scaled_pairs(correction, load_bytes(panel.corrections + (place * (SUBS / 2) + j) * LANES),
-                                        vi{} + read_i32(own + sums_at + (b * SUBS + 2 * j) * 2));
-        f32 token_scale;
-        memcpy(&token_scale, own + scales_at + b * 4, sizeof token_scale);
+        for (int j = 0; j < SUBS / 2; j++) {
+          isize at = place * (SUBS / 2) + j;
+          correction = add_scaled_pairs(correction, load_bytes(panel.corrections + at * LANES), vi{} + x.sums[at * N + t]);
+        }
         if (W::OFFSET != 0) whole[t] -= W::OFFSET * correction;
-        chain[t] = fused(as_floats(whole[t]), scale * splat(token_scale), chain[t]);
-        if (W::MINIMUM) chain[t] = fused(as_floats(correction), -(minimum * splat(token_scale)), chain[t]);
+        vf own = splat(x.scales[place * N + t]);
+        chain[t] = fused(as_floats(whole[t]), scale * own, chain[t]);
+        if (W::MINIMUM) chain[t] = fused(as_floats(correction), -(minimum * own), chain[t]);
       }
     }
     ChainSums<N>::push(sums, i, chain);

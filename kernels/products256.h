@@ -213,8 +213,11 @@ static void panel_tokens256(const Panel256& panel, isize columns, const f32* con
 // ---- both ----------------------------------------------------------------------------------------------------------
 
 #if defined(__AMX_INT8__)
+// int8_tiles.h
+template <int SUB, int N>
+static void pack_tokens256(const f32* const* x, isize columns, const PackedTokens<N>& packed);
 template <class W, int N>
-static void tile_tokens256(const Panel256& panel, isize columns, const f32* const* x, f32* y, isize ldy);
+static void tile_tokens256(const Panel256& panel, isize columns, const PackedTokens<N>& x, f32* y, isize ldy);
 #endif
 
 template <class W>
@@ -231,16 +234,30 @@ struct Products256 {
     });
   }
 
-  static void panel(const u8* rows, isize row_bytes, isize columns, const f32* const* x, isize inputs, f32* y, isize ldy) {
+  static void panels(const u8* rows, isize row_bytes, isize count, isize columns, const f32* const* x, isize inputs, f32* y,
+                     isize ldy) {
     constexpr isize SUBS = 256 / W::SUB;
     Panel256 panel = Panel256::in(scratch(SLOT_A, Panel256::floats(columns, SUBS)), columns, SUBS);
-    unpack_panel256<W>(rows, row_bytes, columns, panel);
-    in_groups<TILE_TOKENS>(inputs, [&](isize i, auto number) INLINE_LAMBDA {
 #if defined(__AMX_INT8__)
-      tile_tokens256<Unpacked256<W>, decltype(number)::value>(panel, columns, x + i, y + i * ldy, ldy);
-#else
-      panel_tokens256<Unpacked256<W>, decltype(number)::value>(panel, columns, x + i, y + i * ldy, ldy);
-#endif
+    isize unit = rounded_floats(columns);
+    f32* packed = scratch(SLOT_C, inputs * unit);
+    auto packed_at = [=](isize i, auto number) INLINE_LAMBDA {
+      return PackedTokens<decltype(number)::value>::in(packed + i * unit, columns, columns / 256);
+    };
+    in_groups<TILE_TOKENS>(inputs, [&](isize i, auto number) INLINE_LAMBDA {
+      pack_tokens256<W::SUB>(x + i, columns, packed_at(i, number));
     });
+#endif
+    for (isize r = 0; r < count; r += LANES) {
+      unpack_panel256<W>(rows + r * row_bytes, row_bytes, columns, panel);
+      in_groups<TILE_TOKENS>(inputs, [&](isize i, auto number) INLINE_LAMBDA {
+        constexpr int N = decltype(number)::value;
+#if defined(__AMX_INT8__)
+        tile_tokens256<Unpacked256<W>, N>(panel, columns, packed_at(i, number), y + i * ldy + r, ldy);
+#else
+        panel_tokens256<Unpacked256<W>, N>(panel, columns, x + i, y + i * ldy + r, ldy);
+#endif
+      });
+    }
   }
 };

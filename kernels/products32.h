@@ -200,8 +200,13 @@ static void panel_tokens(const Panel32& panel, isize columns, const f32* const* 
 // ---- both ----------------------------------------------------------------------------------------------------------
 
 #if defined(__AMX_INT8__)
+// int8_tiles.h
+template <int N>
+struct PackedTokens;
+template <int N>
+static void pack_tokens(const f32* const* x, isize columns, const PackedTokens<N>& packed);
 template <class W, int N>
-static void tile_tokens(const Panel32& panel, isize columns, const f32* const* x, f32* y, isize ldy);
+static void tile_tokens(const Panel32& panel, isize columns, const PackedTokens<N>& x, f32* y, isize ldy);
 #endif
 
 template <class W>
@@ -221,16 +226,30 @@ struct Products32 {
     });
   }
 
-  // The same for LANES rows and many inputs, which are all at one distance from each other.
-  static void panel(const u8* rows, isize row_bytes, isize columns, const f32* const* x, isize inputs, f32* y, isize ldy) {
+  // The same for many inputs and a multiple of LANES rows.
+  static void panels(const u8* rows, isize row_bytes, isize count, isize columns, const f32* const* x, isize inputs, f32* y,
+                     isize ldy) {
     Panel32 panel = panel_in(scratch(SLOT_A, panel_floats(columns)), columns, W::OFFSET);
-    unpack_panel<W>(rows, row_bytes, columns, panel);
-    in_groups<TILE_TOKENS>(inputs, [&](isize i, auto number) INLINE_LAMBDA {
 #if defined(__AMX_INT8__)
-      tile_tokens<Unpacked32<W>, decltype(number)::value>(panel, columns, x + i, y + i * ldy, ldy);
-#else
-      panel_tokens<Unpacked32<W>, decltype(number)::value>(panel, columns, x + i, y + i * ldy, ldy);
-#endif
+    isize unit = rounded_floats(columns);
+    f32* packed = scratch(SLOT_C, inputs * unit);
+    auto packed_at = [=](isize i, auto number) INLINE_LAMBDA {
+      return PackedTokens<decltype(number)::value>::in(packed + i * unit, columns, columns / 32);
+    };
+    in_groups<TILE_TOKENS>(inputs, [&](isize i, auto number) INLINE_LAMBDA {
+      pack_tokens(x + i, columns, packed_at(i, number));
     });
+#endif
+    for (isize r = 0; r < count; r += LANES) {
+      unpack_panel<W>(rows + r * row_bytes, row_bytes, columns, panel);
+      in_groups<TILE_TOKENS>(inputs, [&](isize i, auto number) INLINE_LAMBDA {
+        constexpr int N = decltype(number)::value;
+#if defined(__AMX_INT8__)
+        tile_tokens<Unpacked32<W>, N>(panel, columns, packed_at(i, number), y + i * ldy + r, ldy);
+#else
+        panel_tokens<Unpacked32<W>, N>(panel, columns, x + i, y + i * ldy + r, ldy);
+#endif
+      });
+    }
   }
 };

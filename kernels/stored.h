@@ -47,7 +47,10 @@ static void round_for(isize type, const f32* x, f32* row, isize columns) {
   with_products(type, [&](auto products) { round_row<typename decltype(products)::Rounded>(x, row, columns); });
 }
 
-// y[i * ldy + r - begin] for rows begin .. end of a part. x are f32 rows, or rounded ones at one distance from each other.
+// Tokens whose rounded activations are in scratch memory at a time.
+constexpr isize MOST_TOKENS = 512;
+
+// y[i * ldy + r - begin] for rows begin .. end of a part. x are f32 rows, or rounded ones.
 static void multiply_stored(const StoredMatrices& w, isize part, isize begin, isize end, const f32* const* x, isize inputs,
                             f32* y, isize ldy) {
   const u8* rows = (const u8*)(uintptr_t)w.parts[part] + begin * w.row_bytes;
@@ -60,16 +63,16 @@ static void multiply_stored(const StoredMatrices& w, isize part, isize begin, is
   }
   with_products(w.type, [&](auto products) {
     typedef decltype(products) Products;
-    isize r = 0;
-    if (inputs > STREAMED_TOKENS)
-      for (; r + LANES <= count; r += LANES)
-        Products::panel(rows + r * w.row_bytes, w.row_bytes, w.columns, x, inputs, y + r, ldy);
-    if (r < count) Products::stream(rows + r * w.row_bytes, w.row_bytes, count - r, w.columns, x, inputs, y + r, ldy);
+    isize whole = inputs > STREAMED_TOKENS ? count / LANES * LANES : 0;
+    for (isize i = 0; i < inputs && whole > 0; i += MOST_TOKENS)
+      Products::panels(rows, w.row_bytes, whole, w.columns, x + i, minimum(MOST_TOKENS, inputs - i), y + i * ldy, ldy);
+    if (whole < count)
+      Products::stream(rows + whole * w.row_bytes, w.row_bytes, count - whole, w.columns, x, inputs, y + whole, ldy);
   });
 }
 
-// Rows of a matrix that one task multiplies.
-constexpr isize TASK_ROWS = 64;
+// Rows of a matrix that one task multiplies: with many tokens more of them, because a task packs its tokens.
+INLINE isize task_rows_for(isize tokens) { return tokens > 64 ? 256 : tokens > STREAMED_TOKENS ? 128 : 64; }
 
 // Pointers to `count` rows of x, `ld` floats apart, in memory of the calling thread.
 static const f32** row_pointers(Slot slot, const f32* x, isize ld, isize count) {
@@ -80,9 +83,8 @@ static const f32** row_pointers(Slot slot, const f32* x, isize ld, isize count) 
 
 OLMOE_API void olmoe_stored_linear(isize type, const f64* parts, isize part_count, isize rows, isize columns, const f32* x,
                                    isize ldx, f32* y, isize ldy, isize tokens, isize activations) {
-  constexpr isize MOST_TOKENS = 512;  // whose activations are rounded at a time
   StoredMatrices w = stored_matrices(type, parts, rows, columns, activations);
-  isize tasks = (rows + TASK_ROWS - 1) / TASK_ROWS, ld = rounded_floats(columns);
+  isize size = task_rows_for(tokens), tasks = (rows + size - 1) / size, ld = rounded_floats(columns);
   for (isize first = 0; first < tokens; first += MOST_TOKENS) {
     isize count = minimum(MOST_TOKENS, tokens - first);
     const f32* in = x + first * ldx;
@@ -92,7 +94,7 @@ OLMOE_API void olmoe_stored_linear(isize type, const f64* parts, isize part_coun
         for (isize t = begin; t < end; t++) round_for(type, in + t * ldx, memory + t * ld, columns);
       });
     parallel_for(part_count * tasks, [&](isize task) {
-      isize part = task / tasks, begin = task % tasks * TASK_ROWS, end = minimum(begin + TASK_ROWS, rows);
+      isize part = task / tasks, begin = task % tasks * size, end = minimum(begin + size, rows);
       const f32** inputs = w.rounds ? row_pointers(SLOT_E, memory, ld, count) : row_pointers(SLOT_E, in, ldx, count);
       multiply_stored(w, part, begin, end, inputs, count, y + first * ldy + part * rows + begin, ldy);
     });
@@ -107,16 +109,16 @@ OLMOE_API void olmoe_stored_embedding(isize type, const f64* parts, const i32* i
   });
 }
 
-// task(expert, part of it, rows begin .. end of the part) over all experts that have rows.
+// task(expert, part of it, rows begin .. end of the part), `size` rows at a time, over all experts that have rows.
 template <class F>
-static void each_expert_rows(const i32* offsets, isize experts, isize parts, isize rows, F task) {
+static void each_expert_rows(const i32* offsets, isize experts, isize parts, isize rows, isize size, F task) {
   isize* busy = (isize*)scratch(SLOT_SHARED, maximum(experts, 1) * (isize)(sizeof(isize) / sizeof(f32)));
-  isize count = 0, tasks = (rows + TASK_ROWS - 1) / TASK_ROWS;
+  isize count = 0, tasks = (rows + size - 1) / size;
   for (isize e = 0; e < experts; e++)
     if (offsets[e + 1] > offsets[e]) busy[count++] = e;
   parallel_for(count * parts * tasks, [&](isize i) {
-    isize begin = i % tasks * TASK_ROWS;
-    task(busy[i / tasks / parts], i / tasks % parts, begin, minimum(begin + TASK_ROWS, rows));
+    isize begin = i % tasks * size;
+    task(busy[i / tasks / parts], i / tasks % parts, begin, minimum(begin + size, rows));
   });
 }
 
@@ -137,7 +139,8 @@ OLMOE_API void olmoe_stored_experts(isize gate_up_type, const f64* gate_up, isiz
         memcpy(rows + r * width, out + row_slot[r] / (i32)top_k * width, (size_t)rounded_floats(width) * sizeof(f32));
     });
   }
-  each_expert_rows(offsets, experts, 2, inner, [&](isize expert, isize part, isize begin, isize end) {
+  isize size = task_rows_for(tokens);
+  each_expert_rows(offsets, experts, 2, inner, size, [&](isize expert, isize part, isize begin, isize end) {
     isize first = offsets[expert], count = offsets[expert + 1] - first;
     const f32** inputs = up.rounds ? row_pointers(SLOT_E, rows + first * width, width, count)
                                    : token_rows(SLOT_E, x, row_slot, first, count, top_k, width);
@@ -152,7 +155,7 @@ OLMOE_API void olmoe_stored_experts(isize gate_up_type, const f64* gate_up, isiz
       if (back.rounds) round_for(back.type, activation, products, inner);
     }
   });
-  each_expert_rows(offsets, experts, 1, width, [&](isize expert, isize, isize begin, isize end) {
+  each_expert_rows(offsets, experts, 1, width, size, [&](isize expert, isize, isize begin, isize end) {
     isize first = offsets[expert], count = offsets[expert + 1] - first;
     const f32** inputs = row_pointers(SLOT_E, hidden + first * 2 * inner, 2 * inner, count);
     multiply_stored(back, expert, begin, end, inputs, count, rows + first * width + begin, width);
