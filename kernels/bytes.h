@@ -209,6 +209,10 @@ constexpr bool TILES = false;
 #endif
 
 typedef u8 vector_u8 __attribute__((vector_size(LANES * 4), may_alias));
+// GCC 12 does not know that loading a tile reads memory, nor that a configuration of tiles is longer than a pointer, and
+// leaves out calls whose stores nobody else seems to read. What was stored before this is in memory after it.
+INLINE void finish_stores(const void* place) { __asm__ volatile("" : : "r"(place) : "memory"); }
+
 // Each byte less `less`.
 INLINE vi lower_bytes(vi x, i32 less) { return (vi)((vector_u8)x - (u8)less); }
 

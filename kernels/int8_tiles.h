@@ -17,6 +17,7 @@ struct ByteTiles {
       uint16_t bytes[16] = {64, K, 64};
       uint8_t lines[16] = {N, N, K / 4};
     } shape;
+    finish_stores(&shape);
     _tile_loadconfig(&shape);
   }
   ~ByteTiles() { _tile_release(); }
@@ -35,6 +36,7 @@ struct TileQueue {
   alignas(64) i32 products[STEPS_AHEAD + 1][N][16];
 
   TileQueue(const i8* tokens, const u8* weights, isize steps) : tokens(tokens), weights(weights), steps(steps) {
+    finish_stores(tokens);
     for (isize s = 0; s < STEPS_AHEAD; s++) advance(*this);
   }
   INLINE void advance(TileQueue& queue) {
@@ -82,6 +84,7 @@ static void pack_tokens(const f32* const* x, isize columns, const PackedTokens<N
         packed.minima[place] = scales[b] * (f32)sums[b];
       }
   }
+  finish_stores(packed.q);
 }
 
 template <int SUB, int N>
@@ -98,6 +101,7 @@ static void pack_tokens256(const f32* const* x, isize columns, const PackedToken
         for (int j = 0; j < SUBS / 2; j++) packed.sums[(place * (SUBS / 2) + j) * N + t] = read_i32(sums + 2 * j);
         packed.scales[place * N + t] = Rounded::scales(x[t], columns)[b];
       }
+  finish_stores(packed.q);
 }
 
 template <class W, int N>

@@ -158,6 +158,7 @@ static void unpack_panel256(const u8* rows, isize row_bytes, isize columns, cons
         for (int p = 0; p < 4; p++) store_bytes(panel.values + ((place * 16 + k) * 4 + p) * VECTOR_BYTES, part[p]);
       }
     }
+  if (TILES) finish_stores(panel.values);
 }
 
 // y[t * ldy + lane] of N tokens.

@@ -141,6 +141,7 @@ static void unpack_panel(const u8* rows, isize row_bytes, isize columns, const P
       store(panel.scales + place * LANES, lower_f16(heads));
       if (W::MINIMUM) store(panel.minima + place * LANES, upper_f16(heads));
     }
+  if (TILES) finish_stores(panel.values);
 }
 
 // Values of a lane's chains on their way up the tree of sum_halves.
