@@ -30,6 +30,9 @@ export {
   UnsupportedError,
   UsageError,
 } from "./errors.ts";
+// Model files in memory: GGUF, opened with its weights as the file holds them.
+export { type GgufHeader, type GgufTensorInfo, type GgufValue, parseGguf } from "./formats/gguf.ts";
+export { openStoredGguf, type StoredModel, type StoredOptions } from "./formats/stored.ts";
 // Generation and scoring.
 export {
   type FinishReason,

@@ -37,6 +37,16 @@ export {
 // Sweeps: variants of a recipe, trained and compared.
 export { runSweep, type SweepEvent, type SweepOptions, type SweepOutcome } from "./experiments/sweep.io.ts";
 export type { SweepResult } from "./experiments/sweepResult.ts";
+// Model files: GGUF, conversion, models opened with their weights as files hold them.
+export { type Conversion, type ConvertOptions, convertModel } from "./formats/convert.io.ts";
+export {
+  GgufFile,
+  type GgufTensor,
+  type GgufTensorToWrite,
+  type WriteGgufOptions,
+  writeGguf,
+} from "./formats/gguf.io.ts";
+export { type GgufHeader, type GgufTensorInfo, type GgufValue, parseGguf } from "./formats/gguf.ts";
 export { type OpenModelOptions, openModel, readParameters, saveModel } from "./formats/model.io.ts";
 export {
   type Quantization,
@@ -46,6 +56,8 @@ export {
   quantizeModel,
 } from "./formats/quantize.io.ts";
 export { QUANTIZE_PRESETS, type QuantizePreset } from "./formats/quantizePresets.ts";
+export { openStored } from "./formats/stored.io.ts";
+export { openStoredGguf, type StoredModel, type StoredOptions } from "./formats/stored.ts";
 // Generation and scoring.
 export {
   type FinishReason,

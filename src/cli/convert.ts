@@ -1,12 +1,10 @@
 /** `olmoe convert`: a model from one format to another. */
 import { type Command, Option } from "commander";
-import { openBackend } from "../backend/io.ts";
-import { isFloatType } from "../formats/conversion.ts";
 import { convertModel } from "../formats/convert.io.ts";
 import type { StoredWeightDType } from "../formats/huggingface.io.ts";
-import { type ModelFormat, openModelFiles } from "../formats/modelFiles.io.ts";
-import { RowCoder } from "../formats/rowCoder.ts";
+import type { ModelFormat } from "../formats/modelFiles.io.ts";
 import { formatBytes, table } from "../report/text.ts";
+import { openChosenBackend } from "./backendOptions.ts";
 import { byteProgress } from "./byteProgress.ts";
 import { type Session, wholeNumber, writeJson } from "./common.ts";
 import { resolveModelFolder } from "./modelFolder.ts";
@@ -54,26 +52,15 @@ export function register(command: Command, session: Session): void {
     .action((input: string, output: string, flags: ConvertFlags) => convert(input, output, flags, session));
 }
 
-/** Decodes quantised weights by kernels; undefined for a model without any, for which no backend is opened. */
-async function decoderFor(path: string, { stderr }: Session): Promise<RowCoder | undefined> {
-  const model = await openModelFiles(path);
-  const isQuantised = [...model.slices.values()].some(({ type }) => !isFloatType(type));
-  await model.close();
-  if (!isQuantised) return undefined;
-  return new RowCoder(await openBackend({ onNotice: (message) => stderr.write(`notice: ${message}\n`) }));
-}
-
 async function convert(input: string, output: string, flags: ConvertFlags, session: Session): Promise<void> {
   const { to, type, maxShardBytes, json } = flags;
-  const path = await resolveModelFolder(input);
-  const coder = await decoderFor(path, session);
   const progress = byteProgress(session);
   try {
-    const done = await convertModel(path, output, {
+    const done = await convertModel(await resolveModelFolder(input), output, {
       to: to === undefined ? undefined : FORMATS[to],
       type,
       maxShardBytes,
-      decode: coder?.decode,
+      openBackend: () => openChosenBackend({ backend: "auto" }, session),
       signal: session.signal,
       onProgress: progress.update,
       onNotice: (message) => session.stderr.write(`notice: ${message}\n`),
@@ -95,6 +82,5 @@ async function convert(input: string, output: string, flags: ConvertFlags, sessi
     }
   } finally {
     progress.stop();
-    coder?.close();
   }
 }

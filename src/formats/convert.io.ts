@@ -5,13 +5,13 @@
 import { mkdir, readdir, realpath, rename, rm } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { stringify } from "yaml";
+import type { Backend } from "../backend/backend.ts";
 import type { ModelConfig } from "../config/model.ts";
 import { CheckpointError, ConfigError } from "../errors.ts";
 import type { StorageType } from "../tensor/stored.ts";
 import {
   type ConversionOptions,
   convertedBytes,
-  type DecodeBlocks,
   type FloatType,
   ggufType,
   isFloatType,
@@ -29,6 +29,7 @@ import { type StreamedTensor, writeSafetensors } from "./io.ts";
 import { type LaidTensor, layoutSize, sliceShapes } from "./layout.ts";
 import { type ModelFiles, type ModelFormat, openModelFiles } from "./modelFiles.io.ts";
 import { configToOlmo, encodeOlmoName, OLMO_CONFIG, OLMO_WEIGHTS, olmoLayout } from "./olmo.ts";
+import { RowCoder } from "./rowCoder.ts";
 import { writeTextFiles } from "./textFiles.io.ts";
 
 export interface ConvertOptions {
@@ -38,8 +39,8 @@ export interface ConvertOptions {
   readonly type?: StoredWeightDType | undefined;
   /** Bytes of values from which on another file is begun. */
   readonly maxShardBytes?: number | undefined;
-  /** Decodes blocks of quantised values; without it they can only be copied. */
-  readonly decode?: DecodeBlocks | undefined;
+  /** Opens a backend, whose kernels decode quantised weights; not called where there are none, needed where there are. */
+  readonly openBackend?: (() => Promise<Backend>) | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((progress: WriteProgress) => void) | undefined;
   /** Told in one line what is lost or left out. */
@@ -240,7 +241,7 @@ async function checkTarget(input: string, path: string, to: ModelFormat): Promis
 function notices({ model, wanted, options }: Job, to: ModelFormat): void {
   const { onNotice } = options;
   const stored = matrixType(model);
-  if (!isFloatType(stored) && (to !== "gguf" || wanted !== undefined)) {
+  if (needsDecoder(model, to, wanted)) {
     onNotice?.(
       `${model.path}: quantised weights (${stored}) are decoded to ${(wanted ?? "F32").toLowerCase()}; what quantising lost is not restored`,
     );
@@ -263,15 +264,20 @@ export async function convertModel(input: string, path: string, options: Convert
   }
   await checkTarget(input, path, to);
   const model = await openModelFiles(input);
+  let coder: RowCoder | undefined;
   try {
-    const { signal, decode, type, onProgress } = options;
+    const { signal, type, onProgress } = options;
     let bytes = 0;
     const onBytes = (count: number) => {
       bytes += count;
       onProgress?.({ bytes, totalBytes: job.totalBytes });
     };
     const wanted = type === undefined ? undefined : FLOAT_TYPES[type];
-    const job: Job = { model, path, wanted, options, conversion: { signal, decode }, totalBytes: 0, onBytes };
+    if (needsDecoder(model, to, wanted) && options.openBackend !== undefined) {
+      coder = new RowCoder(await options.openBackend());
+    }
+    const conversion = { signal, decode: coder?.decode };
+    const job: Job = { model, path, wanted, options, conversion, totalBytes: 0, onBytes };
     notices(job, to);
     const { paths, typed } =
       to === "gguf"
@@ -279,8 +285,15 @@ export async function convertModel(input: string, path: string, options: Convert
         : await writeFolder(job, (folder) => (to === "olmo" ? writeAsOlmo : writeAsHuggingFace)(job, folder));
     return { from: model.format, to, paths, ...summary(typed) };
   } finally {
+    coder?.close();
     await model.close();
   }
+}
+
+/** Whether quantised weights are to become something else. */
+function needsDecoder({ slices }: ModelFiles, to: ModelFormat, wanted: FloatType | undefined): boolean {
+  if (to === "gguf" && wanted === undefined) return false;
+  return [...slices.values()].some(({ type }) => !isFloatType(type));
 }
 
 function summary(typed: readonly TypedTensor[]): Pick<Conversion, "bytes" | "tensors" | "types"> {

@@ -20,7 +20,9 @@ import { saveModel } from "./model.io.ts";
 import { openStored, placeFile } from "./stored.io.ts";
 import { openStoredGguf, type StoredModel } from "./stored.ts";
 
+// Opened here, because the first time they may have to be compiled.
 const native = await openBackend({ backend: "native", threads: 1 }).catch(() => undefined);
+const wasm = await openBackend({ backend: "wasm", threads: 1 });
 
 let root: string;
 let parameters: Parameters;
@@ -90,7 +92,7 @@ function expectedValues(): Map<string, Float32Array> {
 
 const backends: [string, () => Promise<Backend>][] = [
   ["reference", async () => createReferenceBackend()],
-  ["wasm", () => openBackend({ backend: "wasm", threads: 1 })],
+  ["wasm", async () => wasm],
 ];
 if (native !== undefined) backends.push(["native", async () => native]);
 

@@ -87,7 +87,7 @@ hint: "olmoe convert --help" shows the usage
 
   it("leaves no target where it is interrupted", async () => {
     const large = join(root, "large");
-    await writeTinyModel(large, { hiddenSize: 512, intermediateSize: 512, numExperts: 16 });
+    await writeTinyModel(large, { hiddenSize: 512, intermediateSize: 512, numExperts: 8 });
     const child = startOlmoe(["convert", large, join(root, "interrupted.gguf")]);
     await new Promise<void>((resolve) => {
       const poll = setInterval(async () => {

@@ -3,11 +3,15 @@ import { mkdir, mkdtemp, readFile, rm, symlink } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { Graph } from "../../src/autograd/graph.ts";
+import { openBackend } from "../../src/backend/io.ts";
 import { convertModel } from "../../src/formats/convert.io.ts";
 import { GgufFile } from "../../src/formats/gguf.io.ts";
 import { SafetensorsFile } from "../../src/formats/io.ts";
+import { openModel } from "../../src/formats/model.io.ts";
 import { decodeOlmoName } from "../../src/formats/olmo.ts";
-import { parityPath, parityPresent } from "./fixtures.ts";
+import { Arena } from "../../src/tensor/arena.ts";
+import { parityPath, parityPresent, readTensors } from "./fixtures.ts";
 
 let root: string;
 beforeAll(async () => {
@@ -102,4 +106,27 @@ describe.skipIf(!parityPresent)("olmoe convert", () => {
       'gguf: the architecture "olmoe" has no place for normTopkProb true',
     );
   });
+
+  it("decodes quantised weights to what llama.cpp's own decoder gives", async () => {
+    const notices: string[] = [];
+    const backend = await openBackend({ threads: 1 });
+    const input = parityPath("gguf/narrow/tiny-Q8_0.gguf");
+    const out = join(root, "decoded");
+    await convertModel(input, out, {
+      openBackend: async () => backend,
+      onNotice: (message) => notices.push(message),
+    });
+    expect(notices).toEqual([
+      `${input}: quantised weights (Q8_0) are decoded to f32; what quantising lost is not restored`,
+    ]);
+    const [decoder, ids] = [await openModel(out, backend), await expectedPrompt("narrow")];
+    const graph = new Graph(backend, new Arena(backend), { record: false });
+    const logits = decoder.logits(graph, decoder.forward(graph, ids, { batch: 1 }).hidden).value;
+    const expected = (await readTensors(parityPath("gguf/narrow/logits.safetensors"))).f32("Q8_0.dequantised");
+    expect(logits.data).toBeAllClose(expected, { atol: 1e-4, rtol: 0 });
+  });
 });
+
+async function expectedPrompt(name: string): Promise<number[]> {
+  return JSON.parse(await readFile(parityPath(`gguf/${name}/expected.json`), "utf8")).prompt_ids;
+}
