@@ -1,12 +1,15 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { openBackend } from "../../src/backend/io.ts";
 import { GgufFile } from "../../src/formats/gguf.io.ts";
 import { olmoe, startOlmoe, temporaryFolder, writeTinyModel } from "./harness.ts";
 
 const root = await temporaryFolder();
 const model = join(root, "model");
 await writeTinyModel(model);
+// Kernels that have to be compiled first would take the time of a test.
+(await openBackend()).close();
 const out = join(root, "model.gguf");
 const timeless = (text: string) => text.replace(/ in [\d.]+ \S+\n$/, " in TIME\n");
 const quantize = (...argv: string[]) => olmoe(["quantize", ...argv, "--backend", "reference"]);
