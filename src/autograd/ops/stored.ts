@@ -8,7 +8,6 @@ import { ShapeError, UnsupportedError } from "../../errors.ts";
 import { STORAGE_TYPES, type StoredWeight } from "../../tensor/stored.ts";
 import { formatShape, type Tensor } from "../../tensor/tensor.ts";
 import type { Graph, Variable } from "../graph.ts";
-import type { Routing } from "./moe.ts";
 
 /** A weight as operations take it: an f32 tensor, or the bytes of a file that kernels decode on the way. */
 export type Weight = Variable | StoredWeight;
@@ -58,12 +57,21 @@ export function storedEmbedding(graph: Graph, table: StoredWeight, ids: Tensor<"
   return graph.node(out, [], [], () => {});
 }
 
+/** What the experts need of a routing. */
+export interface RoutedSlots {
+  /** [T, N] experts that serve the tokens, -1 for none, and what multiplies their outputs. */
+  readonly expertIds: Tensor<"i32">;
+  readonly expertWeights: Variable;
+  /** Slots that hold an expert. */
+  readonly rows: number;
+}
+
 /**
  * `experts` with stored weights.
  * @param gateUp 2E parts, gate before up of each expert; @param down E parts.
  * @throws ShapeError where only one of the two is stored, or they treat activations differently.
  */
-export function storedExperts(graph: Graph, x: Variable, routing: Routing, gateUp: Weight, down: Weight): Variable {
+export function storedExperts(graph: Graph, x: Variable, routing: RoutedSlots, gateUp: Weight, down: Weight): Variable {
   if (!isStored(gateUp) || !isStored(down) || gateUp.activations !== down.activations) {
     const kinds = [gateUp, down].map((weight) => (isStored(weight) ? `${weight.type}, ${weight.activations}` : "f32"));
     throw new ShapeError(`experts: gate_up is stored as ${kinds[0]} and down as ${kinds[1]}, expected both alike`);
