@@ -206,7 +206,7 @@ OLMOE_API void olmoe_attention_backward(const f32* q, isize ldq, const f32* k, i
   isize group = heads / kv_heads;
   parallel_for(batch * kv_heads, [&](isize task) {
     using namespace backward_products;
-    Registers registers;
+    [[maybe_unused]] Registers registers;
     isize b = task / kv_heads, kv_head = task % kv_heads, row0 = b * length;
     // delta = dout . out of each query: the part of the softmax's gradient that all keys share.
     f32* delta = scratch(SLOT_C, group * length);

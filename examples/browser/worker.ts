@@ -45,7 +45,7 @@ async function generate({ prompt, type: _, ...options }: Extract<ToWorker, { typ
     say({ type: "piece", text, tokens: tokens.map((token) => shown(token, topK)) });
   }
   const { newTokens, tokensPerSec, finishReason } = await generation.result;
-  const rate = tokensPerSec === null ? "" : `, ${tokensPerSec.toPrecision(3)} tokens/s`;
+  const rate = tokensPerSec === null ? "" : `, ${tokensPerSec.toFixed(1)} tokens/s`;
   say({ type: "ended", text: `${newTokens} tokens${rate}; ${finishReason}` });
 }
 

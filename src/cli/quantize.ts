@@ -15,7 +15,8 @@ types that llama.cpp's llama-quantize gives them: norms and routers stay as they
 matrix and some layers of the _m and _l mixtures get more bits. docs/quantisation.md has the types.
 
 The table shows for each tensor the root mean square of the error relative to that of the values,
-and the largest error of one value.
+and the largest error of one value. With --perplexity the input and the output predict a text, in
+windows of their context that begin half of it apart (olmoe perplexity).
 
 Examples:
   $ olmoe quantize runs/quickstart model-q4_k_m.gguf --type q4_k_m
@@ -23,6 +24,7 @@ Examples:
 
 interface QuantizeFlags extends BackendFlags {
   readonly type: QuantizePreset;
+  readonly perplexity?: string;
   readonly allowRequantize?: boolean;
   readonly json?: boolean;
 }
@@ -37,6 +39,7 @@ export function register(command: Command, session: Session): void {
           .choices(Object.keys(QUANTIZE_PRESETS))
           .makeOptionMandatory(),
       )
+      .option("--perplexity <file>", "measure how well both models predict this text")
       .option("--allow-requantize", "quantise a quantised model, which adds to its error")
       .option("--json", "for programs"),
   )
@@ -45,7 +48,10 @@ export function register(command: Command, session: Session): void {
 }
 
 async function quantize(input: string, output: string, flags: QuantizeFlags, session: Session): Promise<void> {
-  const { type, allowRequantize, json } = flags;
+  const { type, allowRequantize, json, perplexity: file } = flags;
+  // Opening models for use brings in much that quantising alone does not need.
+  const change = file === undefined ? undefined : await import("./perplexityChange.ts");
+  const measure = await change?.perplexityChange(file as string, flags, session);
   const backend = await openChosenBackend(flags, session);
   const progress = byteProgress(session);
   try {
@@ -57,12 +63,20 @@ async function quantize(input: string, output: string, flags: QuantizeFlags, ses
       onProgress: ({ tensor, ...bytes }) => progress.update(bytes, tensor),
     });
     progress.stop();
-    if (json) writeJson(session, done);
-    else {
-      const { inputBytes, bitsPerWeight } = done;
-      const sizes = `${formatBytes(inputBytes)} before, ${bitsPerWeight.toFixed(2)} bits a weight now`;
-      session.stdout.write(`${describe(done)}\n\n${sizes}\nwrote ${output} in ${progress.elapsed()}\n`);
+    const elapsed = progress.elapsed();
+    const perplexity = await measure?.(input, output);
+    if (json) {
+      writeJson(session, { ...done, perplexity });
+      return;
     }
+    const { inputBytes, bitsPerWeight } = done;
+    const lines = [
+      `${describe(done)}\n`,
+      `${formatBytes(inputBytes)} before, ${bitsPerWeight.toFixed(2)} bits a weight now`,
+      ...(perplexity === undefined ? [] : [change?.describeChange(perplexity)]),
+      `wrote ${output} in ${elapsed}`,
+    ];
+    session.stdout.write(`${lines.join("\n")}\n`);
   } finally {
     progress.stop();
     backend.close();

@@ -9,34 +9,35 @@ import { availableBackends } from "../backend/io.ts";
 import { createReferenceBackend } from "../backend/reference/backend.ts";
 import { CheckpointError, ConfigError, OlmoeError, ShapeError } from "../errors.ts";
 import { saveModel } from "../formats/model.io.ts";
-import { Decoder } from "../model/decoder.ts";
 import { Parameters } from "../model/parameters.ts";
 import type { Engine, GeneratedToken, Generation, GenerationRequest } from "./engine.ts";
-import type { BackendInfo, FolderEngineOptions } from "./folderEngine.io.ts";
-import { LocalEngine } from "./localEngine.ts";
+import type { LocalEngine } from "./localEngine.ts";
+import { type EngineOpening, type OpenedFacts, openEngine } from "./opener.io.ts";
 import { openWorkerEngine } from "./worker.io.ts";
 
-const OPENER = new URL("./folderEngine.io.ts", import.meta.url);
+const OPENER = new URL("./opener.io.ts", import.meta.url);
 const config = smallConfig();
 const backend = createReferenceBackend();
 const parameters = new Parameters(backend, config, { trainable: false });
 parameters.initialise(1);
-const local = new LocalEngine(backend, new Decoder(backend, parameters));
 let folder: string;
+/** The same on this thread. */
+let local: LocalEngine;
 
 beforeAll(async () => {
   // A worker runs the compiled code.
   output(process.execPath, ["scripts/setup.mjs"]);
   folder = await mkdtemp(join(tmpdir(), "olmoe-worker-"));
   await saveModel(folder, parameters);
+  local = (await openEngine(options(), { notice: () => {}, progress: () => {} })).engine;
 });
 afterAll(async () => {
   await local.close();
   await rm(folder, { recursive: true });
 });
 
-const options = (): FolderEngineOptions => ({ folder, backend: { backend: "reference" } });
-const open = () => openWorkerEngine<BackendInfo>(OPENER, options());
+const options = (): EngineOpening => ({ path: folder, backend: "reference" });
+const open = () => openWorkerEngine<OpenedFacts>(OPENER, options());
 
 const request = (changes: Partial<GenerationRequest> = {}): GenerationRequest => ({
   prompt: Array.from({ length: 40 }, (_, index) => (index * 7) % 50),
@@ -67,7 +68,7 @@ async function started(engine: Engine, signal?: AbortSignal) {
 describe("an engine in a worker", () => {
   it("gives what an engine on the caller's thread gives", async () => {
     const { engine, info } = await open();
-    expect(info).toEqual({ backend: "reference", isa: "typescript", threads: 1 });
+    expect(info.backend).toEqual({ name: "reference", isa: "typescript", threads: 1 });
     expect(engine.config).toEqual(local.config);
     const wanted = request({ logprobs: 2, promptLogprobs: 3, routing: true });
     const [theirs, ours] = [await collect(engine.generate(wanted)), await collect(local.generate(wanted))];
@@ -104,11 +105,7 @@ describe("an engine in a worker", () => {
     if (!(await availableBackends()).some(({ name }) => name === "native")) skip("no native backend on this machine");
     const engines = await Promise.all(
       [160, 320, 480].map((cacheTokens) =>
-        openWorkerEngine<BackendInfo>(OPENER, {
-          folder,
-          backend: { backend: "native", threads: 2 },
-          engine: { cacheTokens },
-        }),
+        openWorkerEngine(OPENER, { path: folder, backend: "native", threads: 2, engine: { cacheTokens } }),
       ),
     );
     const texts = await Promise.all(engines.map(({ engine }) => collect(engine.generate({ ...ENDLESS, logprobs: 1 }))));
@@ -126,7 +123,7 @@ describe("an engine in a worker", () => {
     await writeFile(
       script,
       `import { openWorkerEngine } from ${module("worker.io.js")};
-      const { engine } = await openWorkerEngine(${module("folderEngine.io.js")}, ${JSON.stringify(options())});
+      const { engine } = await openWorkerEngine(${module("opener.io.js")}, ${JSON.stringify(options())});
       console.log((await engine.logprobs([1, 2, 3])).length);`,
     );
     expect(output(process.execPath, [script])).toBe("2\n");
@@ -169,7 +166,7 @@ describe("an engine in a worker", () => {
 describe("opening an engine in a worker", () => {
   it("fails as the opener fails, with the same class and hint", async () => {
     const absent = join(folder, "absent");
-    const fault = await openWorkerEngine(OPENER, { ...options(), folder: absent }).catch((error) => error);
+    const fault = await openWorkerEngine(OPENER, { ...options(), path: absent }).catch((error) => error);
     expect(fault).toBeInstanceOf(CheckpointError);
     expect(fault.message).toBe(`${absent}: no such folder, looked for config.json in it`);
     await expect(openWorkerEngine(OPENER, { ...options(), engine: { queue: 0 } })).rejects.toThrow(
@@ -187,7 +184,7 @@ describe("opening an engine in a worker", () => {
 
   it("gives one typed error to every open request when the worker breaks, and a new worker to the next opening", async () => {
     const opener = join(folder, "breaking.mjs");
-    const inner = pathToFileURL(join(ROOT, "dist/infer/folderEngine.io.js")).href;
+    const inner = pathToFileURL(join(ROOT, "dist/infer/opener.io.js")).href;
     await writeFile(
       opener,
       `import { openEngine as inner } from ${JSON.stringify(inner)};
@@ -209,7 +206,7 @@ describe("opening an engine in a worker", () => {
       onProgress: (share: unknown) => told.push(share),
     };
     const { engine } = await openWorkerEngine(pathToFileURL(opener), options(), hooks);
-    expect(told).toEqual(["opened", { share: 1 }]);
+    expect(told).toEqual([{ stage: "backend" }, { stage: "weights" }, "opened", { share: 1 }]);
     const running = collect(await started(engine)).catch((error) => error);
     const breaking = collect(engine.generate({ ...ENDLESS, seed: 13 })).catch((error) => error);
     const fault = await running;

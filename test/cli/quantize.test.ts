@@ -1,12 +1,15 @@
-import { readdir } from "node:fs/promises";
+import { readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { openBackend } from "../../src/backend/io.ts";
 import { GgufFile } from "../../src/formats/gguf.io.ts";
-import { olmoe, startOlmoe, temporaryFolder, writeTinyModel } from "./harness.ts";
+import { olmoe, startOlmoe, TEXT, temporaryFolder, writeTinyModel } from "./harness.ts";
 
 const root = await temporaryFolder();
 const model = join(root, "model");
 await writeTinyModel(model);
+// Kernels that have to be compiled first would take the time of a test.
+(await openBackend()).close();
 const out = join(root, "model.gguf");
 const timeless = (text: string) => text.replace(/ in [\d.]+ \S+\n$/, " in TIME\n");
 const quantize = (...argv: string[]) => olmoe(["quantize", ...argv, "--backend", "reference"]);
@@ -57,6 +60,27 @@ describe("olmoe quantize", () => {
     expect(await storedTensors(again)).toEqual(await storedTensors(out));
   });
 
+  it("measures the perplexity of a text before and after", async () => {
+    const file = join(root, "text.txt");
+    await writeFile(file, TEXT);
+    const { code, stdout, stderr } = await quantize(model, out, "--type", "q8_0", "--perplexity", file);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    const measured = async (path: string) => {
+      const { stdout } = await olmoe(["perplexity", path, file, "--json", "--backend", "reference"]);
+      return JSON.parse(stdout);
+    };
+    const [before, after] = [await measured(model), await measured(out)];
+    expect(before.perToken).not.toBe(after.perToken);
+    expect(stdout.split("\n").slice(30, 33)).toEqual([
+      "206 kB before, 10.06 bits a weight now",
+      `perplexity per token  ${before.perToken.toFixed(4)} before, ${after.perToken.toFixed(4)} now`,
+      `bits per byte         ${before.bitsPerByte.toFixed(4)} before, ${after.bitsPerByte.toFixed(4)} now`,
+    ]);
+    const json = await quantize(model, out, "--type", "q8_0", "--perplexity", file, "--json");
+    const { bitsPerByte } = JSON.parse(json.stdout).perplexity.after;
+    expect(bitsPerByte).toBe(after.bitsPerByte);
+  });
+
   it("gives programs the same facts", async () => {
     const { stdout } = await quantize(model, out, "--type", "q4_0", "--json");
     const facts = JSON.parse(stdout);
@@ -102,6 +126,13 @@ describe("olmoe quantize", () => {
       1,
       `${join(root, "absent.gguf")}: no such file`,
       "check the path",
+    ],
+    [
+      "a text that is not there",
+      [model, out, "--type", "q8_0", "--perplexity", join(root, "absent.txt")],
+      1,
+      `${join(root, "absent.txt")}: does not exist`,
+      undefined,
     ],
     [
       "a folder as target",

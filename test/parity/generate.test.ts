@@ -19,10 +19,10 @@ describe.skipIf(!parityPresent)("generation parity with transformers (reference 
       const decoder = await openModel(parityPath(`olmoe/${variant}`), backend);
       const [prompt, scored] = [io.i32("generate.prompt"), io.i32("logprobs.input_ids")];
       expect(tokenLogProbs(backend, decoder, scored)).toBeAllClose(io.f32("logprobs.values"), { atol: 1e-5 });
-      // Halves of keys and values change the fourth digit of a logit.
+      // Keys and values in halves change the third digit after the point.
       for (const [cacheType, atol] of [
         ["f32", 1e-5],
-        ["f16", 1e-3],
+        ["f16", 3e-3],
       ] as const) {
         const engine = new LocalEngine(backend, decoder, { cacheType, passTokens: 7 });
         const generated = await idsOf(engine.generate(request({ prompt, maxTokens: 40, speculate: 3 })));
