@@ -7,6 +7,8 @@
 // a weight's offset or minimum is multiplied by:
 //   blocks of 32, runs of 32: sums are i32;
 //   blocks of 256, runs of 32 or 16: sums are i16, two of which make a lane of a product of pairs.
+// q of blocks of 256 are in order. Blocks of 32 are read with LANES neighbours of theirs in one step, and lie as a step needs
+// them: see Place.
 template <isize BLOCK_VALUES, isize RUN_VALUES>
 struct Rounding {
   static constexpr isize BLOCK = BLOCK_VALUES, RUN = RUN_VALUES;
@@ -19,12 +21,24 @@ struct Rounding {
   }
 };
 
+// Where the values of a block of 32 lie: 0 .. 15 from `offset` on and 16 .. 31 `upper` bytes after them. Of LANES neighbours,
+// number 4 * L + p is piece L of two vectors, its lower and its upper half, which follow those of p - 1. Blocks that are too
+// few for that, at the end of a row, are in order.
+struct Place {
+  isize offset, upper;
+  INLINE Place of(isize block, isize columns) {
+    isize lane = block % LANES, first = block - lane;
+    if ((first + LANES) * 32 > columns) return {block * 32, 16};
+    return {first * 32 + lane % 4 * 2 * VECTOR_BYTES + lane / 4 * 16, VECTOR_BYTES};
+  }
+};
+
 // Floats of a rounded row of any kind.
 INLINE isize rounded_floats(isize columns) { return round_up(columns / 4 + columns / 16, 16); }
 
-// Rounds BLOCK values. A block with an infinity or not-a-number in it gets that as its scale, and zeros.
+// Rounds BLOCK values, number i to q[i / 16 * upper + i % 16]. A block with an infinity or not-a-number in it gets that as its scale, and zeros.
 template <class R>
-INLINE void round_block(const f32* x, i8* q, f32* scale, typename R::Sum* sums) {
+INLINE void round_block(const f32* x, i8* q, isize upper, f32* scale, typename R::Sum* sums) {
   vi most{};
   for (isize i = 0; i < R::BLOCK; i += LANES) {
     vi magnitude = (vi)load(x + i) & 0x7fffffff;
@@ -41,7 +55,7 @@ INLINE void round_block(const f32* x, i8* q, f32* scale, typename R::Sum* sums) 
   for (isize i = 0; i < R::BLOCK; i += LANES) {
     vi whole = finite ? nearest_ints(load(x + i) * factor) : vi{};
     typedef i8 bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
-    *(bytes*)(q + i) = __builtin_convertvector(whole, bytes);
+    *(bytes*)(q + i / 16 * upper + i % 16) = __builtin_convertvector(whole, bytes);
     run += whole;
     if ((i + LANES) % R::RUN == 0) {
       quad_ints four = add_pieces(run);
@@ -57,6 +71,8 @@ static void round_row(const f32* x, f32* row, isize columns) {
   i8* q = (i8*)row;
   f32* scales = row + columns / 4;
   typename R::Sum* sums = (typename R::Sum*)(scales + columns / R::BLOCK);
-  for (isize b = 0; b < columns / R::BLOCK; b++)
-    round_block<R>(x + b * R::BLOCK, q + b * R::BLOCK, scales + b, sums + b * (R::BLOCK / R::RUN));
+  for (isize b = 0; b < columns / R::BLOCK; b++) {
+    Place place = R::BLOCK == 32 ? Place::of(b, columns) : Place{b * R::BLOCK, 16};
+    round_block<R>(x + b * R::BLOCK, q + place.offset, place.upper, scales + b, sums + b * (R::BLOCK / R::RUN));
+  }
 }

@@ -13,6 +13,8 @@ constexpr int TILE_ROWS = 4, DOT_TOKENS = 2;
 #endif
 // Inputs up to which a row of halves is widened in registers, instead of once in memory for all.
 constexpr isize WIDENED_TOKENS = 3;
+// Rows that are decoded at a time: they stay in the second cache while all inputs pass.
+constexpr isize DECODED_ROWS = 64;
 
 INLINE vf load_values(const BlockF32* p) { return load_packed(p); }
 INLINE vf load_values(const BlockF16* p) { return load_f16(p); }
@@ -31,12 +33,12 @@ INLINE vf load_values(const Block* p, isize n) {
 template <class Block, int N>
 static void dot_stream(const Block* rows, isize count, isize columns, const f32* const* x, f32* y, isize ldy) {
   constexpr isize STEP = CHAINS * LANES;
+  ask_ahead((const u8*)rows, minimum(count * columns * (isize)sizeof(Block), PREFETCH_BYTES));
   for (isize r = 0; r < count; r++, rows += columns) {
     vf sums[N][CHAINS] = {};
     isize k = 0;
     for (; k + STEP <= columns; k += STEP) {
-      for (isize line = 0; line < STEP * (isize)sizeof(Block); line += 64)
-        __builtin_prefetch((const u8*)(rows + k) + PREFETCH_BYTES + line);
+      ask_ahead((const u8*)(rows + k) + PREFETCH_BYTES, STEP * (isize)sizeof(Block));
 #pragma GCC unroll 4
       for (int c = 0; c < CHAINS; c++) {
         vf w = load_values(rows + k + c * LANES);
@@ -93,13 +95,17 @@ static void dot_rows(const u8* rows, isize row_bytes, isize count, isize columns
       });
       return;
     }
-  f32* decoded = scratch(SLOT_A, count * columns);
-  for (isize r = 0; r < count; r++) decode_blocks((const Block*)(rows + r * row_bytes), decoded + r * columns, columns);
-  in_groups<DOT_TOKENS>(inputs, [&](isize i, auto number) INLINE_LAMBDA {
-    constexpr int N = decltype(number)::value;
-    isize r = 0;
-    for (; r + TILE_ROWS <= count; r += TILE_ROWS)
-      dot_tile<TILE_ROWS, N>(decoded + r * columns, columns, x + i, y + i * ldy + r, ldy);
-    for (; r < count; r++) dot_tile<1, N>(decoded + r * columns, columns, x + i, y + i * ldy + r, ldy);
-  });
+  f32* decoded = scratch(SLOT_A, DECODED_ROWS * columns);
+  for (isize first = 0; first < count; first += DECODED_ROWS) {
+    isize some = minimum(DECODED_ROWS, count - first);
+    for (isize r = 0; r < some; r++)
+      decode_blocks((const Block*)(rows + (first + r) * row_bytes), decoded + r * columns, columns);
+    in_groups<DOT_TOKENS>(inputs, [&](isize i, auto number) INLINE_LAMBDA {
+      constexpr int N = decltype(number)::value;
+      f32* out = y + i * ldy + first;
+      isize r = 0;
+      for (; r + TILE_ROWS <= some; r += TILE_ROWS) dot_tile<TILE_ROWS, N>(decoded + r * columns, columns, x + i, out + r, ldy);
+      for (; r < some; r++) dot_tile<1, N>(decoded + r * columns, columns, x + i, out + r, ldy);
+    });
+  }
 }

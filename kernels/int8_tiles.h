@@ -79,7 +79,9 @@ static void pack_tokens(const f32* const* x, isize columns, const PackedTokens<N
     isize place = t;
     for (isize i = 0; i < LANES; i++)
       for (isize b = chain_at(i); b < blocks; b += LANES, place += N) {
-        memcpy(packed.q + place * 32, q + b * 32, 32);
+        Place from = Place::of(b, columns);
+        memcpy(packed.q + place * 32, q + from.offset, 16);
+        memcpy(packed.q + place * 32 + 16, q + from.offset + from.upper, 16);
         packed.scales[place] = scales[b];
         packed.minima[place] = scales[b] * (f32)sums[b];
       }

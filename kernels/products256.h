@@ -15,9 +15,8 @@ INLINE vi lane_scales(const Factors<W>& factors, int c) {
 #if defined(__AVX512F__)
   const __m512i lanes = _mm512_srli_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
                                           W::SUB == 32 ? 3 : 2);
-  __m512i all = W::SUB == 32 ? _mm512_castsi256_si512(_mm256_load_si256((const __m256i*)factors.scale))
-                             : _mm512_load_si512(factors.scale);
-  return (vi)_mm512_permutexvar_epi32(_mm512_add_epi32(lanes, _mm512_set1_epi32(c * 64 / W::SUB)), all);
+  return (vi)_mm512_permutexvar_epi32(_mm512_add_epi32(lanes, _mm512_set1_epi32(c * 64 / W::SUB)),
+                                      _mm512_load_si512(factors.scale));
 #else
   if (W::SUB == 32) return vi{} + factors.scale[c];
   i32 a = factors.scale[2 * c], b = factors.scale[2 * c + 1];
@@ -99,11 +98,12 @@ static void stream_tokens256(const u8* rows, isize row_bytes, isize count, isize
                              isize ldy) {
   constexpr isize FOUR_BYTES = 4 * sizeof(typename W::Block);
   isize blocks = columns / 256;
+  ask_ahead(rows, minimum(count * row_bytes, PREFETCH_BYTES));
   for (isize r = 0; r < count; r++, rows += row_bytes) {
     quad sums[N] = {};
     for (isize b = 0; b < blocks; b += 4) {
       const u8* place = rows + b * (isize)sizeof(typename W::Block);
-      for (isize line = 0; line < FOUR_BYTES; line += 64) __builtin_prefetch(place + PREFETCH_BYTES + line);
+      ask_ahead(place + PREFETCH_BYTES, FOUR_BYTES);
       stream_four<W, N>((const typename W::Block*)place, minimum(4, blocks - b), x, b, columns, sums);
     }
     for (int t = 0; t < N; t++) y[t * ldy + r] = (sums[t][0] + sums[t][2]) + (sums[t][1] + sums[t][3]);

@@ -14,41 +14,41 @@ typedef Rounding<32, 32> Rounding32;
 
 // ---- streaming -----------------------------------------------------------------------------------------------------
 
-// One token's activations in the order in which a row is read. Steps beyond the row's end are zero.
+// One token's activations at a step: what Weights::load gives low and high for, [4][2][VECTOR_BYTES], and LANES scales and
+// sums.
 struct Streamed32 {
-  const i8* q;         // [steps][4][2][VECTOR_BYTES]: what Weights::load gives low and high for
-  const f32* scales;   // [steps][LANES]
-  const i32* starts;   // [steps][LANES]: -OFFSET * sum
-  const f32* minima;   // [steps][LANES]: scale * sum
+  const i8* q;
+  const f32* scales;
+  const i32* sums;
+
+  INLINE Streamed32 at(const f32* row, isize columns, isize step) {
+    return {Rounding32::values(row) + step * LANES * 32, Rounding32::scales(row, columns) + step * LANES,
+            Rounding32::sums(row, columns) + step * LANES};
+  }
 };
 
-INLINE isize streamed_floats(isize columns) { return round_up(columns / 32, LANES) * (8 + 3); }
+// The last step of a row whose blocks are no multiple of LANES, filled up with zeros.
+struct LastStep32 {
+  alignas(64) i8 q[LANES * 32];
+  f32 scales[LANES];
+  i32 sums[LANES];
 
-template <class W>
-static Streamed32 stream_order(const f32* rounded_row, isize columns, f32* memory) {
-  isize blocks = columns / 32, padded = round_up(blocks, LANES);
-  i8* q = (i8*)memory;
-  f32 *scales = memory + padded * 8, *minima = scales + 2 * padded;
-  i32* starts = (i32*)(scales + padded);
-  const i8* from = Rounding32::values(rounded_row);
-  memset(memory, 0, (size_t)(streamed_floats(columns)) * sizeof(f32));
-  for (isize b = 0; b < blocks; b++) {
-    isize lane = b % LANES;  // block 4 * L + p of a step is piece L of vectors p
-    i8* to = q + b / LANES * LANES * 32 + lane % 4 * 2 * VECTOR_BYTES + lane / 4 * 16;
-    memcpy(to, from + b * 32, 16);
-    memcpy(to + VECTOR_BYTES, from + b * 32 + 16, 16);
-    f32 scale = Rounding32::scales(rounded_row, columns)[b];
-    i32 sum = Rounding32::sums(rounded_row, columns)[b];
-    scales[b] = scale;
-    starts[b] = -W::OFFSET * sum;
-    minima[b] = scale * (f32)sum;
+  static void fill(LastStep32& step, const f32* row, isize columns) {
+    memset(&step, 0, sizeof step);
+    isize blocks = columns / 32, first = blocks / LANES * LANES;
+    for (isize b = first; b < blocks; b++) {
+      Place to = Place::of(b - first, LANES * 32);
+      memcpy(step.q + to.offset, Rounding32::values(row) + b * 32, 16);
+      memcpy(step.q + to.offset + to.upper, Rounding32::values(row) + b * 32 + 16, 16);
+      step.scales[b - first] = Rounding32::scales(row, columns)[b];
+      step.sums[b - first] = Rounding32::sums(row, columns)[b];
+    }
   }
-  return {q, scales, starts, minima};
-}
+};
 
-// One step: LANES blocks from `blocks` on, for N tokens.
+// LANES blocks from `blocks` on, for N tokens.
 template <class W, int N>
-INLINE void stream_step(const u8* blocks, const Streamed32 (&x)[N], isize step, vf (&sums)[N]) {
+INLINE void stream_step(const u8* blocks, const Streamed32 (&x)[N], vf (&sums)[N]) {
   constexpr isize BYTES = sizeof(typename W::Block);
   vi parts[N][4];
 #pragma GCC unroll 4
@@ -57,7 +57,7 @@ INLINE void stream_step(const u8* blocks, const Streamed32 (&x)[N], isize step, 
     W::load(blocks + p * BYTES, 4 * BYTES, low, high);
 #pragma GCC unroll 4
     for (int t = 0; t < N; t++) {
-      const i8* q = x[t].q + (step * 4 + p) * 2 * VECTOR_BYTES;
+      const i8* q = x[t].q + p * 2 * VECTOR_BYTES;
       parts[t][p] = two_products<W::SIGNED>(low, load_bytes(q), high, load_bytes(q + VECTOR_BYTES));
     }
   }
@@ -65,31 +65,38 @@ INLINE void stream_step(const u8* blocks, const Streamed32 (&x)[N], isize step, 
   vf scales = lower_f16(heads), minima = W::MINIMUM ? upper_f16(heads) : splat(0);
 #pragma GCC unroll 4
   for (int t = 0; t < N; t++) {
-    vi whole = sum_pieces(parts[t]);
-    if (W::OFFSET != 0) whole += load_bytes(x[t].starts + step * LANES);
-    sums[t] = fused(as_floats(whole), scales * load(x[t].scales + step * LANES), sums[t]);
-    if (W::MINIMUM) sums[t] = fused(minima, load(x[t].minima + step * LANES), sums[t]);
+    vi whole = sum_pieces(parts[t]), total = load_bytes(x[t].sums);
+    vf own = load(x[t].scales);
+    if (W::OFFSET != 0) whole -= W::OFFSET * total;
+    sums[t] = fused(as_floats(whole), scales * own, sums[t]);
+    if (W::MINIMUM) sums[t] = fused(minima, own * as_floats(total), sums[t]);
   }
 }
 
 // y[t * ldy + r] for `count` rows and N tokens.
 template <class W, int N>
-static void stream_tokens(const u8* rows, isize row_bytes, isize count, isize columns, const Streamed32 (&x)[N], f32* y,
+static void stream_tokens(const u8* rows, isize row_bytes, isize count, isize columns, const f32* const* x, f32* y,
                           isize ldy) {
   constexpr isize BYTES = sizeof(typename W::Block), STEP_BYTES = LANES * BYTES;
   isize blocks = columns / 32, steps = blocks / LANES, rest = blocks % LANES * BYTES;
+  LastStep32 ends[N];
+  for (int t = 0; t < N && rest > 0; t++) LastStep32::fill(ends[t], x[t], columns);
+  ask_ahead(rows, minimum(count * row_bytes, PREFETCH_BYTES));
   for (isize r = 0; r < count; r++, rows += row_bytes) {
     vf sums[N];
     for (int t = 0; t < N; t++) sums[t] = splat(0);
     const u8* place = rows;
+    Streamed32 in[N];
     for (isize step = 0; step < steps; step++, place += STEP_BYTES) {
-      for (isize line = 0; line < STEP_BYTES; line += 64) __builtin_prefetch(place + PREFETCH_BYTES + line);
-      stream_step<W, N>(place, x, step, sums);
+      ask_ahead(place + PREFETCH_BYTES, STEP_BYTES);
+      for (int t = 0; t < N; t++) in[t] = Streamed32::at(x[t], columns, step);
+      stream_step<W, N>(place, in, sums);
     }
     if (rest > 0) {
       u8 padded[STEP_BYTES] = {};
       memcpy(padded, place, (size_t)rest);
-      stream_step<W, N>(padded, x, steps, sums);
+      for (int t = 0; t < N; t++) in[t] = {ends[t].q, ends[t].scales, ends[t].sums};
+      stream_step<W, N>(padded, in, sums);
     }
     for (int t = 0; t < N; t++) y[t * ldy + r] = sum_halves(sums[t]);
   }
@@ -174,14 +181,16 @@ static void panel_tokens(const Panel32& panel, isize columns, const f32* const* 
     vf chain[N];
     for (int t = 0; t < N; t++) chain[t] = splat(0);
     for (isize b = chain_at(i); b < blocks; b += LANES) {
+      Place place = Place::of(b, columns);
       vi whole[N];
 #pragma GCC unroll 12
       for (int t = 0; t < N; t++) whole[t] = vi{} - panel.offset * read_i32(q[t] + sums_at + b * 4);
 #pragma GCC unroll 8
       for (int k = 0; k < 8; k++) {
         vi w = load_bytes(values + k * VECTOR_BYTES);
+        isize at = place.offset + k / 4 * place.upper + k % 4 * 4;
 #pragma GCC unroll 12
-        for (int t = 0; t < N; t++) whole[t] = add_products<W::SIGNED>(whole[t], w, vi{} + read_i32(q[t] + b * 32 + k * 4));
+        for (int t = 0; t < N; t++) whole[t] = add_products<W::SIGNED>(whole[t], w, vi{} + read_i32(q[t] + at));
       }
       vf scale = load(scales), minimum = W::MINIMUM ? load(minima) : splat(0);
 #pragma GCC unroll 12
@@ -217,13 +226,8 @@ struct Products32 {
   // y[i * ldy + r] for rows 0 .. count of W and inputs i, each a rounded row.
   static void stream(const u8* rows, isize row_bytes, isize count, isize columns, const f32* const* x, isize inputs, f32* y,
                      isize ldy) {
-    isize size = round_up(streamed_floats(columns), 16);
-    f32* memory = scratch(SLOT_A, size * STREAMED_TOKENS);
     in_groups<STREAMED_TOKENS>(inputs, [&](isize i, auto number) INLINE_LAMBDA {
-      constexpr int N = decltype(number)::value;
-      Streamed32 order[N];
-      for (int t = 0; t < N; t++) order[t] = stream_order<W>(x[i + t], columns, memory + t * size);
-      stream_tokens<W, N>(rows, row_bytes, count, columns, order, y + i * ldy, ldy);
+      stream_tokens<W, decltype(number)::value>(rows, row_bytes, count, columns, x + i, y + i * ldy, ldy);
     });
   }
 

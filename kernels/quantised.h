@@ -12,8 +12,12 @@
 
 // Tokens that share one reading of the weights; with more of them, unpacking rows in panels is the quicker way.
 constexpr isize STREAMED_TOKENS = 4;
-// How far ahead of its use a weight's line is asked for.
+// How far ahead of its use a weight's line is asked for: beyond the page, at whose end the processor's own prefetcher stops.
 constexpr isize PREFETCH_BYTES = 4096;
+// Asks for lines, into the second cache: the first has room for fewer on their way than memory needs to be busy.
+INLINE void ask_ahead(const u8* place, isize bytes) {
+  for (isize line = 0; line < bytes; line += 64) __builtin_prefetch(place + line, 0, 1);
+}
 // Tokens of one tile of the panel path: as many as registers hold sums for.
 #if defined(__AMX_INT8__)
 constexpr int TILE_TOKENS = 16;
@@ -174,7 +178,7 @@ using Unpacked256 = std::conditional_t<W::MINIMUM, Weights4_K, Weights6_K>;
 template <class W>
 struct Factors {
   static constexpr int COUNT = 256 / W::SUB;
-  alignas(64) i32 scale[COUNT];
+  alignas(64) i32 scale[LANES > COUNT ? LANES : COUNT];
   alignas(32) i16 correction[COUNT];
 };
 
@@ -186,7 +190,12 @@ INLINE void factors_of(const W*, const u8 (&packed)[12], Factors<W>& factors) {
   u32 a = (u32)read_i32(packed), b = (u32)read_i32(packed + 4), c = (u32)read_i32(packed + 8);
   uint64_t scales = (a & 0x3f3f3f3f) | (uint64_t)((c & 0x0f0f0f0f) | (a >> 6 & 0x03030303) << 4) << 32;
   uint64_t minima = (b & 0x3f3f3f3f) | (uint64_t)((c >> 4 & 0x0f0f0f0f) | (b >> 6 & 0x03030303) << 4) << 32;
-#if defined(__AVX2__)
+#if defined(__AVX512F__)
+  // One store, of which one load takes all: a load that meets two stores waits until they have left the processor.
+  __m512i wide = _mm512_cvtepu8_epi32(_mm_cvtsi64_si128((long long)scales));
+  _mm512_store_si512(factors.scale, _mm512_or_si512(wide, _mm512_slli_epi32(wide, 16)));
+  _mm_store_si128((__m128i*)factors.correction, _mm_cvtepu8_epi16(_mm_cvtsi64_si128((long long)minima)));
+#elif defined(__AVX2__)
   __m256i wide = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)scales));
   _mm256_store_si256((__m256i*)factors.scale, _mm256_or_si256(wide, _mm256_slli_epi32(wide, 16)));
   _mm_store_si128((__m128i*)factors.correction, _mm_cvtepu8_epi16(_mm_cvtsi64_si128((long long)minima)));
@@ -200,7 +209,12 @@ INLINE void factors_of(const W*, const u8 (&packed)[12], Factors<W>& factors) {
 INLINE void read_factors(const BlockQ4_K& block, Factors<Weights4_K>& f) { factors_of((Weights4_K*)0, block.scales, f); }
 INLINE void read_factors(const BlockQ5_K& block, Factors<Weights5_K>& f) { factors_of((Weights5_K*)0, block.scales, f); }
 INLINE void read_factors(const BlockQ6_K& block, Factors<Weights6_K>& factors) {
-#if defined(__AVX2__)
+#if defined(__AVX512F__)
+  __m128i scales = _mm_loadu_si128((const __m128i*)block.scales);
+  __m512i wide = _mm512_cvtepi8_epi32(scales);
+  _mm512_store_si512(factors.scale, _mm512_mask_blend_epi16(0xaaaaaaaa, wide, _mm512_slli_epi32(wide, 16)));
+  _mm256_store_si256((__m256i*)factors.correction, _mm256_cvtepi8_epi16(scales));
+#elif defined(__AVX2__)
   __m256i wide = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i*)block.scales));
   _mm256_store_si256((__m256i*)factors.correction, wide);
   __m256i low = _mm256_unpacklo_epi16(wide, wide), high = _mm256_unpackhi_epi16(wide, wide);

@@ -71,8 +71,11 @@ static void multiply_stored(const StoredMatrices& w, isize part, isize begin, is
   });
 }
 
-// Rows of a matrix that one task multiplies: with many tokens more of them, because a task packs its tokens.
-INLINE isize task_rows_for(isize tokens) { return tokens > 64 ? 256 : tokens > STREAMED_TOKENS ? 128 : 64; }
+// Rows of a matrix that one task multiplies, of `rows` altogether: a few tasks for each thread, which read on for long where
+// nobody else reads, and pack their tokens seldom.
+INLINE isize task_rows_for(isize rows) {
+  return round_up(minimum(maximum(rows / (4 * thread_count), 64), 1024), 64);
+}
 
 // Pointers to `count` rows of x, `ld` floats apart, in memory of the calling thread.
 static const f32** row_pointers(Slot slot, const f32* x, isize ld, isize count) {
@@ -84,7 +87,7 @@ static const f32** row_pointers(Slot slot, const f32* x, isize ld, isize count) 
 OLMOE_API void olmoe_stored_linear(isize type, const f64* parts, isize part_count, isize rows, isize columns, const f32* x,
                                    isize ldx, f32* y, isize ldy, isize tokens, isize activations) {
   StoredMatrices w = stored_matrices(type, parts, rows, columns, activations);
-  isize size = task_rows_for(tokens), tasks = (rows + size - 1) / size, ld = rounded_floats(columns);
+  isize size = task_rows_for(part_count * rows), tasks = (rows + size - 1) / size, ld = rounded_floats(columns);
   for (isize first = 0; first < tokens; first += MOST_TOKENS) {
     isize count = minimum(MOST_TOKENS, tokens - first);
     const f32* in = x + first * ldx;
@@ -109,13 +112,14 @@ OLMOE_API void olmoe_stored_embedding(isize type, const f64* parts, const i32* i
   });
 }
 
-// task(expert, part of it, rows begin .. end of the part), `size` rows at a time, over all experts that have rows.
+// task(expert, part of it, rows begin .. end of the part) over all experts that have rows.
 template <class F>
-static void each_expert_rows(const i32* offsets, isize experts, isize parts, isize rows, isize size, F task) {
+static void each_expert_rows(const i32* offsets, isize experts, isize parts, isize rows, F task) {
   isize* busy = (isize*)scratch(SLOT_SHARED, maximum(experts, 1) * (isize)(sizeof(isize) / sizeof(f32)));
-  isize count = 0, tasks = (rows + size - 1) / size;
+  isize count = 0;
   for (isize e = 0; e < experts; e++)
     if (offsets[e + 1] > offsets[e]) busy[count++] = e;
+  isize size = task_rows_for(count * parts * rows), tasks = (rows + size - 1) / size;
   parallel_for(count * parts * tasks, [&](isize i) {
     isize begin = i % tasks * size;
     task(busy[i / tasks / parts], i / tasks % parts, begin, minimum(begin + size, rows));
@@ -139,8 +143,7 @@ OLMOE_API void olmoe_stored_experts(isize gate_up_type, const f64* gate_up, isiz
         memcpy(rows + r * width, out + row_slot[r] / (i32)top_k * width, (size_t)rounded_floats(width) * sizeof(f32));
     });
   }
-  isize size = task_rows_for(tokens);
-  each_expert_rows(offsets, experts, 2, inner, size, [&](isize expert, isize part, isize begin, isize end) {
+  each_expert_rows(offsets, experts, 2, inner, [&](isize expert, isize part, isize begin, isize end) {
     isize first = offsets[expert], count = offsets[expert + 1] - first;
     const f32** inputs = up.rounds ? row_pointers(SLOT_E, rows + first * width, width, count)
                                    : token_rows(SLOT_E, x, row_slot, first, count, top_k, width);
@@ -155,7 +158,7 @@ OLMOE_API void olmoe_stored_experts(isize gate_up_type, const f64* gate_up, isiz
       if (back.rounds) round_for(back.type, activation, products, inner);
     }
   });
-  each_expert_rows(offsets, experts, 1, width, size, [&](isize expert, isize, isize begin, isize end) {
+  each_expert_rows(offsets, experts, 1, width, [&](isize expert, isize, isize begin, isize end) {
     isize first = offsets[expert], count = offsets[expert + 1] - first;
     const f32** inputs = row_pointers(SLOT_E, hidden + first * 2 * inner, 2 * inner, count);
     multiply_stored(back, expert, begin, end, inputs, count, rows + first * width + begin, width);

@@ -143,20 +143,21 @@ INLINE void pack_rows(Row row, isize k, isize cols, f32* panel) {
   }
 }
 
-// panel[k][j] = source[j][k], the first `cols` of NR columns. A few cache lines of each row at a time: rows are often a
+// panel[k][j] = source[j][k], the first `cols` of WIDTH columns. A few cache lines of each row at a time: rows are often a
 // multiple of 4 KB apart and would push each other out of the cache.
+template <int WIDTH = NR>
 INLINE void pack_transposed(const f32* source, isize ld, isize k, isize cols, f32* panel) {
   constexpr isize STEP = 32;
   for (isize p0 = 0; p0 < k; p0 += STEP) {
     isize end = minimum(p0 + STEP, k), j = 0;
     for (; j + 4 <= cols; j += 4) {
       isize p = p0;
-      for (; p + 4 <= end; p += 4) transpose4(source + j * ld + p, ld, panel + p * NR + j, NR);
+      for (; p + 4 <= end; p += 4) transpose4(source + j * ld + p, ld, panel + p * WIDTH + j, WIDTH);
       for (; p < end; p++)
-        for (isize i = 0; i < 4; i++) panel[p * NR + j + i] = source[(j + i) * ld + p];
+        for (isize i = 0; i < 4; i++) panel[p * WIDTH + j + i] = source[(j + i) * ld + p];
     }
-    for (; j < NR; j++)
-      for (isize p = p0; p < end; p++) panel[p * NR + j] = j < cols ? source[j * ld + p] : 0.0f;
+    for (; j < WIDTH; j++)
+      for (isize p = p0; p < end; p++) panel[p * WIDTH + j] = j < cols ? source[j * ld + p] : 0.0f;
   }
 }
 
@@ -288,7 +289,34 @@ static void multiply_block(const DenseProduct& product, const f32* packed, isize
     }
 }
 
+// Up to MR rows with B transposed, as those of one token: each task reads its rows of B once, as fast as memory gives them, and
+// has a vector of outputs, in the same order of sums as any tile.
+static void multiply_few(const DenseProduct& product) {
+  constexpr isize RUN = 64, AHEAD = 4 * RUN;  // columns of B that are packed at a time, and asked for before
+  isize n = product.n, k = product.k, ld = product.b.ld;
+  parallel_for((n + LANES - 1) / LANES, [&](isize task) {
+    isize j = task * LANES, cols = minimum(LANES, n - j);
+    const f32* b = product.b.data + j * ld;
+    f32* panel = scratch(SLOT_B, KC * LANES);
+    auto ask = [=](isize begin, isize end) {
+      for (isize row = 0; row < cols; row++)
+        for (isize p = begin; p < minimum(end, k); p += 16) __builtin_prefetch(b + row * ld + p, 0, 1);
+    };
+    ask(0, AHEAD);
+    for (isize p = 0; p < k; p += KC) {
+      isize depth = minimum(KC, k - p);
+      for (isize q = 0; q < depth; q += RUN) {
+        ask(p + q + AHEAD, p + q + AHEAD + RUN);
+        pack_transposed<LANES>(b + p + q, ld, minimum(RUN, depth - q), cols, panel + q * LANES);
+      }
+      run_vectors<1>(rows_of(product.a + p, product.lda, product.m), panel, LANES, depth, product.c + j, product.ldc,
+                     product.m, cols, product.accumulate || p > 0);
+    }
+  });
+}
+
 static void multiply_dense(const DenseProduct& product) {
+  if (product.m <= MR && product.b.transposed && !product.transpose_a) return multiply_few(product);
   constexpr isize GROUP = 16;  // panels of one task
   const SourceOfB& b = product.b;
   isize n = product.n, k = product.k, panels = (n + NR - 1) / NR, groups = (panels + GROUP - 1) / GROUP;
