@@ -5,6 +5,9 @@ import { createRandom } from "../src/util/random.ts";
 import { vocabulary } from "./randomModel.ts";
 import { bestOf, decodeRate, togetherRate } from "./timeline.ts";
 
+/** A token chooses 8 of 64 experts: the chance that one is left out by all of these is 1 in 70. */
+const WARM_UP_TOKENS = 32;
+
 /** Random words of the model's vocabulary, another list for each purpose. */
 export function randomWords(count: number, purpose: string): number[] {
   const random = createRandom(1, purpose);
@@ -36,8 +39,18 @@ export class InferCases {
     this.#engine = engine;
   }
 
+  /**
+   * What the peer's programs do before they measure: a short generation. It touches nearly all experts, so that their pages
+   * are mapped again where the system took them away while the peer ran.
+   */
+  async #warmUp(): Promise<void> {
+    const round = this.#round++;
+    await arrivalsOf(this.#engine, request(randomWords(1, `warm-up ${round}`), WARM_UP_TOKENS, round));
+  }
+
   /** Prompt tokens per second until the first new token. */
   async prompt(tokens: number): Promise<number> {
+    await this.#warmUp();
     const ids = randomWords(tokens, `prompt ${this.#round++}`);
     const start = performance.now();
     const [first] = await arrivalsOf(this.#engine, request(ids, 1, 1));
@@ -46,6 +59,7 @@ export class InferCases {
 
   /** New tokens per second after a prompt of one token, whose pass is one of those counted. */
   async decode(tokens: number): Promise<number> {
+    await this.#warmUp();
     const round = this.#round++;
     const ids = randomWords(1, `decode ${round}`);
     const start = performance.now();

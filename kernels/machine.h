@@ -63,10 +63,15 @@ OLMOE_API void* olmoe_allocate(isize bytes) {
   isize alignment = bytes >= 2 * HUGE_PAGE && bytes < INTPTR_MAX - HUGE_PAGE ? HUGE_PAGE : 64;
   size_t rounded = (size_t)round_up(maximum(bytes, 1), alignment);
   void* block = heap_allocate((size_t)alignment, rounded);
+  if (!block) return nullptr;
 #if defined(__linux__)
-  if (block && alignment == HUGE_PAGE) madvise(block, rounded, MADV_HUGEPAGE);
+  // Pages that are given up read as zeros, and take no memory until they are written.
+  if (alignment == HUGE_PAGE) {
+    madvise(block, rounded, MADV_HUGEPAGE);
+    if (madvise(block, rounded, MADV_DONTNEED) == 0) return block;
+  }
 #endif
-  if (block) memset(block, 0, rounded);
+  memset(block, 0, rounded);
   return block;
 }
 

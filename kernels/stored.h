@@ -71,10 +71,10 @@ static void multiply_stored(const StoredMatrices& w, isize part, isize begin, is
   });
 }
 
-// Rows of a matrix that one task multiplies, of `rows` altogether: a few tasks for each thread, which read on for long where
-// nobody else reads, and pack their tokens seldom.
+// Rows of a matrix that one task multiplies, of `rows` altogether: two tasks for each thread where there are no more, which
+// read on for long, because each beginning waits for memory, and pack their tokens seldom.
 INLINE isize task_rows_for(isize rows) {
-  return round_up(minimum(maximum(rows / (4 * thread_count), 64), 1024), 64);
+  return round_up(minimum(maximum(rows / (2 * thread_count), 64), 1024), 64);
 }
 
 // Pointers to `count` rows of x, `ld` floats apart, in memory of the calling thread.
@@ -132,21 +132,16 @@ OLMOE_API void olmoe_stored_experts(isize gate_up_type, const f64* gate_up, isiz
                                     isize inner, isize activations) {
   StoredMatrices up = stored_matrices(gate_up_type, gate_up, inner, width, activations);
   StoredMatrices back = stored_matrices(down_type, down, width, inner, activations);
-  // Rounded activations take less room than their f32. Those of x lie in `out`, and expert by expert in `rows`, until these
-  // are written; those of the products in the place of the products.
-  if (up.rounds) {
+  // Rounded activations take less room than their f32: those of x lie in `out` until it is written, those of the products in
+  // the place of the products.
+  if (up.rounds)
     parallel_rows(tokens, width, [&](isize begin, isize end) {
       for (isize t = begin; t < end; t++) round_for(up.type, x + t * width, out + t * width, width);
     });
-    parallel_rows(offsets[experts], width, [&](isize begin, isize end) {
-      for (isize r = begin; r < end; r++)
-        memcpy(rows + r * width, out + row_slot[r] / (i32)top_k * width, (size_t)rounded_floats(width) * sizeof(f32));
-    });
-  }
+  const f32* in = up.rounds ? out : x;
   each_expert_rows(offsets, experts, 2, inner, [&](isize expert, isize part, isize begin, isize end) {
     isize first = offsets[expert], count = offsets[expert + 1] - first;
-    const f32** inputs = up.rounds ? row_pointers(SLOT_E, rows + first * width, width, count)
-                                   : token_rows(SLOT_E, x, row_slot, first, count, top_k, width);
+    const f32** inputs = token_rows(SLOT_E, in, row_slot, first, count, top_k, width);
     multiply_stored(up, expert * 2 + part, begin, end, inputs, count, hidden + first * 2 * inner + part * inner + begin,
                     2 * inner);
   });
