@@ -22,7 +22,7 @@ import {
 } from "./harness.ts";
 import { cacheBytes, weightBytes } from "./inferBytes.ts";
 import { InferCases, randomWords } from "./inferCases.ts";
-import { fmaPeak, timed } from "./limit.ts";
+import { fmaPeak, readPeak } from "./limit.ts";
 import { CACHE_VALUE_BYTES, openOurEngine } from "./ourEngine.ts";
 import { ensureLlamaCpp, type LlamaCpp } from "./peers/llamacpp/setup.ts";
 import { llamaBatchedBench, llamaBench, llamaGreedy } from "./peers/llamacpp/tools.ts";
@@ -45,8 +45,6 @@ const CONTEXT_DECODE = 32;
 const CONTEXT_REPETITIONS = 3;
 const GREEDY_PROMPT = 16;
 const GREEDY_TOKENS = 32;
-const READ_BYTES = 2 ** 30;
-const READ_MS = 300;
 const PEER = "llama.cpp";
 const CLI = fileURLToPath(new URL("../dist/cli/main.js", import.meta.url));
 
@@ -115,7 +113,7 @@ async function* speedRows(setting: Setting): AsyncGenerator<Row | string> {
   const decode = await measure(setting, {
     name: `decode of ${DECODE}`,
     ours: () => ours.decode(DECODE),
-    limit: readLimit(backend, near),
+    limit: readPeak(backend, near),
     theirs: (llama) => llamaBench(llama, path, { generate: DECODE }, run),
     repetitions,
   });
@@ -127,7 +125,7 @@ async function* speedRows(setting: Setting): AsyncGenerator<Row | string> {
   yield await measure(setting, {
     name: `${SEQUENCES} sequences together, decode of ${DECODE}`,
     ours: () => ours.together(SEQUENCES, SEQUENCE_PROMPT, DECODE),
-    limit: readLimit(backend, bytesOf(SEQUENCES, SEQUENCE_PROMPT + DECODE / 2) / SEQUENCES),
+    limit: readPeak(backend, bytesOf(SEQUENCES, SEQUENCE_PROMPT + DECODE / 2) / SEQUENCES),
     theirs: (llama) => llamaBatchedBench(llama, path, together, run),
     repetitions,
   });
@@ -136,7 +134,7 @@ async function* speedRows(setting: Setting): AsyncGenerator<Row | string> {
   const after = await measure(setting, {
     name: `decode of ${CONTEXT_DECODE} after ${CONTEXT}`,
     ours: () => ours.decodeAfter(CONTEXT, CONTEXT_DECODE),
-    limit: readLimit(backend, far),
+    limit: readPeak(backend, far),
     theirs: (llama) => llamaBench(llama, path, { generate: CONTEXT_DECODE, depth: CONTEXT }, run),
     repetitions: Math.min(repetitions, CONTEXT_REPETITIONS),
   });
@@ -159,26 +157,6 @@ async function measure({ options, type, backend, llama }: Setting, one: Case): P
 
 function gigabytes(bytes: number): string {
   return (bytes / 1e9).toPrecision(3);
-}
-
-/** A contender named "limit": reading memory on all threads, in units of `bytes`. */
-function readLimit(backend: Backend, bytes: number): Contender {
-  return {
-    name: "limit",
-    run: () => {
-      const block = backend.allocate(READ_BYTES);
-      try {
-        let best = 0;
-        for (const end = performance.now() + READ_MS; performance.now() < end; ) {
-          const { ms } = timed(() => backend.kernels.readBurst(block.address, READ_BYTES / 4, 1));
-          best = Math.max(best, READ_BYTES / (ms / 1000));
-        }
-        return best / bytes;
-      } finally {
-        block.release();
-      }
-    },
-  };
 }
 
 /** Whole processes, from their start to the first token on their output, with the file in the page cache. */

@@ -11,6 +11,7 @@ import { ensureLlamaCpp } from "./peers/llamacpp/setup.ts";
 import { profileTraining } from "./profile.ts";
 import { RANDOM_MODELS, type RandomModelType } from "./randomModel.ts";
 import { expertsBench, lengthBench } from "./scaling.ts";
+import { storedBench } from "./stored.ts";
 import { TRAIN_SIZES, trainBench, trainFlops } from "./train.ts";
 
 const USAGE = `usage: npx tsx bench/main.ts NAME [options]
@@ -19,6 +20,7 @@ const USAGE = `usage: npx tsx bench/main.ts NAME [options]
   train    one training step in tokens/s; peers: transformers on PyTorch (native), one thread (wasm)
   experts  a training step without its optimiser, with 8 to 256 experts of which a token uses eight
   length   attention over sequences of 256 to 8192 tokens
+  stored   products with quantised weights, by type and number of tokens; decoding and encoding them
   memory   peak memory of training beside what olmoe estimate predicts
   infer    prompts and tokens per second of a model of the released size with random weights; peer: llama.cpp
   infer-memory   what generating holds in memory, over thousands of generations, and the delay of the event loop
@@ -38,7 +40,7 @@ const USAGE = `usage: npx tsx bench/main.ts NAME [options]
 
 example: npx tsx bench/main.ts gemm --threads 2 --no-peers`;
 
-const NAMES = ["gemm", "train", "experts", "length", "memory", "infer", "infer-memory", "peers"] as const;
+const NAMES = ["gemm", "train", "experts", "length", "stored", "memory", "infer", "infer-memory", "peers"] as const;
 const TYPES = Object.keys(RANDOM_MODELS) as RandomModelType[];
 
 const OPTIONS = {
@@ -142,7 +144,7 @@ async function main(signal: AbortSignal): Promise<void> {
       await printRows(inferBench(options, type), options, values.json);
       return;
     default: {
-      const benches = { gemm: gemmBench, experts: expertsBench, length: lengthBench };
+      const benches = { gemm: gemmBench, experts: expertsBench, length: lengthBench, stored: storedBench };
       const rows = await printRows(benches[name](options), options, values.json);
       if (values.chart !== undefined && rows.length > 0) await writeExpertsChart(rows, values.chart);
     }

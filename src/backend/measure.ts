@@ -48,6 +48,8 @@ export function measureReads(backend: Backend, freeBytes: number): number {
   const bytes = Math.min(READ_BYTES, Math.floor(freeBytes / 16) * 4);
   const block = backend.allocate(bytes);
   try {
+    // Memory that was never written may all be one page of zeros.
+    backend.kernels.fill(block.address, bytes / 4, 1);
     return bestRate(() => {
       backend.kernels.readBurst(block.address, bytes / 4, 1);
       return bytes;
