@@ -3,6 +3,7 @@
 // rising order, the chains are added as ((0 + 2) + (1 + 3)), and the lanes as sum_halves does.
 #pragma once
 #include "quantised.h"
+#include "tile.h"
 
 constexpr int CHAINS = 4;
 // Rows and tokens of one tile: a sum for each pair of them.
@@ -13,6 +14,8 @@ constexpr int TILE_ROWS = 4, DOT_TOKENS = 2;
 #endif
 // Inputs up to which a row of halves is widened in registers, instead of once in memory for all.
 constexpr isize WIDENED_TOKENS = 3;
+// Inputs from which on unpacking rows in panels is the quicker way.
+constexpr isize PANEL_TOKENS = 16;
 // Rows that are decoded at a time: they stay in the second cache while all inputs pass.
 constexpr isize DECODED_ROWS = 64;
 
@@ -84,6 +87,60 @@ static void dot_tile(const f32* rows, isize columns, const f32* const* x, f32* y
     for (int t = 0; t < N; t++) y[t * ldy + r] = sum_halves(totals[0][r][t] + totals[1][r][t]);
 }
 
+// ---- panels --------------------------------------------------------------------------------------------------------
+
+// A lane of a chain has every PLACES'th column. In panels lanes are rows, and an output's PLACES sums follow one another.
+constexpr isize PLACES = CHAINS * LANES;
+INLINE isize place_at(isize i) { return (i % 2 * 2 + i / 2 % 2) * LANES + chain_at(i / CHAINS); }
+
+// panel[place * stride + step * NR + r] = row r's value in that place and step, for up to NR rows. A few rows and a line's worth
+// of places at a time; distances are no multiples of 4 KB, at which lines push each other out of the cache.
+template <class Block>
+static void unpack_places(const u8* rows, isize row_bytes, isize count, isize columns, f32* panel, isize stride) {
+  constexpr isize ROWS = 16, LINE = 16;
+  isize steps = (columns + PLACES - 1) / PLACES, ld = steps * PLACES + LINE;
+  f32* decoded = scratch(SLOT_A, ROWS * ld);
+  memset(decoded, 0, (size_t)(ROWS * ld) * sizeof(f32));
+  for (isize first = 0; first < count; first += ROWS) {
+    isize some = minimum(ROWS, count - first);
+    for (isize r = 0; r < some; r++) decode_blocks((const Block*)(rows + (first + r) * row_bytes), decoded + r * ld, columns);
+    for (isize begin = 0; begin < PLACES; begin += LINE)
+      for (isize j = 0; j < steps; j++)
+        for (isize p = begin; p < begin + LINE; p += 4)
+          for (isize r = 0; r < some; r += 4)
+            transpose4(decoded + r * ld + j * PLACES + p, ld, panel + p * stride + j * NR + first + r, stride);
+  }
+}
+
+// y[i * ldy + r] for `count` rows of any type, NR at a time for all inputs.
+template <class Block>
+static void dot_panels(const u8* rows, isize row_bytes, isize count, isize columns, const f32* const* x, isize inputs,
+                       f32* y, isize ldy) {
+  isize steps = (columns + PLACES - 1) / PLACES, ld = steps * PLACES, stride = steps * NR + LANES;
+  f32 *in = scratch(SLOT_C, inputs * ld), *panel = scratch(SLOT_B, PLACES * stride);
+  for (isize i = 0; i < inputs; i++)
+    for (isize p = 0; p < PLACES; p++)
+      for (isize j = 0; j < steps; j++)
+        in[i * ld + p * steps + j] = j * PLACES + p < columns ? x[i][j * PLACES + p] : 0;
+  for (isize first = 0; first < count; first += NR) {
+    isize some = minimum(NR, count - first);
+    unpack_places<Block>(rows + first * row_bytes, row_bytes, some, columns, panel, stride);
+    for (isize i = 0; i < inputs; i += MR) {
+      isize m = minimum(MR, inputs - i);
+      ChainSums<MR * NV> sums;
+      for (isize s = 0; s < PLACES; s++) {
+        isize place = place_at(s);
+        vf tile[MR][NV] = {};
+        multiply_tile<NV>(rows_of(in + i * ld + place * steps, ld, m), panel + place * stride, NR, steps, tile);
+        ChainSums<MR * NV>::push(sums, s, *(vf(*)[MR * NV])tile);
+      }
+      for (isize t = 0; t < m; t++)
+        for (isize v = 0; v < NV && v * LANES < some; v++)
+          store_n(y + (i + t) * ldy + first + v * LANES, sums.levels[0][t * NV + v], minimum(LANES, some - v * LANES));
+    }
+  }
+}
+
 // y[i * ldy + r] for `count` rows of any type, and all inputs.
 template <class Block>
 static void dot_rows(const u8* rows, isize row_bytes, isize count, isize columns, const f32* const* x, isize inputs, f32* y,
@@ -95,6 +152,7 @@ static void dot_rows(const u8* rows, isize row_bytes, isize count, isize columns
       });
       return;
     }
+  if (inputs >= PANEL_TOKENS) return dot_panels<Block>(rows, row_bytes, count, columns, x, inputs, y, ldy);
   f32* decoded = scratch(SLOT_A, DECODED_ROWS * columns);
   for (isize first = 0; first < count; first += DECODED_ROWS) {
     isize some = minimum(DECODED_ROWS, count - first);

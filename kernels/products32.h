@@ -104,13 +104,6 @@ static void stream_tokens(const u8* rows, isize row_bytes, isize count, isize co
 
 // ---- panels --------------------------------------------------------------------------------------------------------
 
-// The order in which a lane of the panel path goes through the chains: that of the tree of sum_halves.
-INLINE isize chain_at(isize i) {
-  isize chain = 0;
-  for (isize bit = 1; bit < LANES; bit *= 2) chain = chain * 2 + (i / bit) % 2;
-  return chain;
-}
-
 // LANES rows unpacked, block after block in the order of the chains.
 struct Panel32 {
   u8* values;   // [blocks][8][LANES][4]
@@ -150,22 +143,6 @@ static void unpack_panel(const u8* rows, isize row_bytes, isize columns, const P
     }
   if (TILES) finish_stores(panel.values);
 }
-
-// Values of a lane's chains on their way up the tree of sum_halves.
-template <int N>
-struct ChainSums {
-  vf levels[6][N];
-  int depth = 0;
-  // The chain number i has ended.
-  INLINE void push(ChainSums& sums, isize i, vf (&chain)[N]) {
-    for (; i & 1; i >>= 1) {
-      sums.depth--;
-      for (int t = 0; t < N; t++) chain[t] = sums.levels[sums.depth][t] + chain[t];
-    }
-    for (int t = 0; t < N; t++) sums.levels[sums.depth][t] = chain[t];
-    sums.depth++;
-  }
-};
 
 // y[t * ldy + lane] of N tokens.
 template <class W, int N>

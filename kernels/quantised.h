@@ -27,6 +27,29 @@ constexpr int TILE_TOKENS = 12;
 constexpr int TILE_TOKENS = 4;
 #endif
 
+// Where lanes are rows, the order in which a lane goes through what are LANES lanes elsewhere: that of the tree of sum_halves.
+INLINE isize chain_at(isize i) {
+  isize chain = 0;
+  for (isize bit = 1; bit < LANES; bit *= 2) chain = chain * 2 + (i / bit) % 2;
+  return chain;
+}
+
+// Values of a lane's chains on their way up the tree of sum_halves.
+template <int N>
+struct ChainSums {
+  vf levels[6][N];
+  int depth = 0;
+  // The chain number i has ended.
+  INLINE void push(ChainSums& sums, isize i, vf (&chain)[N]) {
+    for (; i & 1; i >>= 1) {
+      sums.depth--;
+      for (int t = 0; t < N; t++) chain[t] = sums.levels[sums.depth][t] + chain[t];
+    }
+    for (int t = 0; t < N; t++) sums.levels[sums.depth][t] = chain[t];
+    sums.depth++;
+  }
+};
+
 // f(first, N) for groups of N inputs, as many as go in groups of MOST, then of 8 (from 16 down), 4, 2 and 1. N is a type.
 template <int MOST, class F>
 INLINE void in_groups(isize count, F f) {
@@ -72,36 +95,22 @@ INLINE void add_fifth_bits(const u8* first, isize stride, vi& low, vi& high) {
 #endif
 }
 
-struct Weights4_0 {
-  typedef BlockQ4_0 Block;
-  static constexpr i32 OFFSET = 8;
-  static constexpr bool MINIMUM = false, SIGNED = false;
-  INLINE void load(const u8* first, isize stride, vi& low, vi& high) { load_nibbles(first + 2, stride, low, high); }
-};
-struct Weights4_1 {
-  typedef BlockQ4_1 Block;
-  static constexpr i32 OFFSET = 0;
-  static constexpr bool MINIMUM = true, SIGNED = false;
-  INLINE void load(const u8* first, isize stride, vi& low, vi& high) { load_nibbles(first + 4, stride, low, high); }
-};
-struct Weights5_0 {
-  typedef BlockQ5_0 Block;
-  static constexpr i32 OFFSET = 16;
-  static constexpr bool MINIMUM = false, SIGNED = false;
+// A block ends with 16 bytes of nibbles, before which there may be 32 fifth bits.
+template <class BLOCK, i32 LESS, bool ADDS, bool FIFTH_BITS>
+struct NibbleWeights {
+  typedef BLOCK Block;
+  static constexpr i32 OFFSET = LESS;
+  static constexpr bool MINIMUM = ADDS, SIGNED = false;
   INLINE void load(const u8* first, isize stride, vi& low, vi& high) {
-    load_nibbles(first + 6, stride, low, high);
-    add_fifth_bits(first + 2, stride, low, high);
+    load_nibbles(first + sizeof(Block) - 16, stride, low, high);
+    if (FIFTH_BITS) add_fifth_bits(first + sizeof(Block) - 20, stride, low, high);
   }
 };
-struct Weights5_1 {
-  typedef BlockQ5_1 Block;
-  static constexpr i32 OFFSET = 0;
-  static constexpr bool MINIMUM = true, SIGNED = false;
-  INLINE void load(const u8* first, isize stride, vi& low, vi& high) {
-    load_nibbles(first + 8, stride, low, high);
-    add_fifth_bits(first + 4, stride, low, high);
-  }
-};
+typedef NibbleWeights<BlockQ4_0, 8, false, false> Weights4_0;
+typedef NibbleWeights<BlockQ4_1, 0, true, false> Weights4_1;
+typedef NibbleWeights<BlockQ5_0, 16, false, true> Weights5_0;
+typedef NibbleWeights<BlockQ5_1, 0, true, true> Weights5_1;
+
 struct Weights8_0 {
   typedef BlockQ8_0 Block;
   static constexpr i32 OFFSET = UNSIGNED_WEIGHTS ? 128 : 0;

@@ -1,7 +1,7 @@
-/** Shows how much of a long write is done: a bar on a terminal, else nothing until it is over. */
-import cliProgress from "cli-progress";
+/** Shows how much of a long write is done. */
 import { formatBytes, formatDuration } from "../report/text.ts";
 import type { Session } from "./common.ts";
+import { ProgressLine } from "./progressLine.ts";
 
 export interface ByteProgress {
   /** @param what is being done now. */
@@ -12,34 +12,17 @@ export interface ByteProgress {
   elapsed(): string;
 }
 
-export function byteProgress({ stderr }: Session): ByteProgress {
+export function byteProgress(session: Session): ByteProgress {
   const start = performance.now();
-  const bar = stderr.isTTY
-    ? new cliProgress.SingleBar({
-        format: "{bar} {line}",
-        barsize: 20,
-        barCompleteChar: "#",
-        barIncompleteChar: ".",
-        hideCursor: true,
-        clearOnComplete: true,
-        stream: stderr as NodeJS.WriteStream,
-      })
-    : undefined;
-  let drawing = false;
+  const line = new ProgressLine(session);
   return {
     update({ bytes, totalBytes }, what = "") {
       const seconds = (performance.now() - start) / 1000;
       const left = bytes === 0 ? "" : `, ${formatDuration((seconds * (totalBytes - bytes)) / bytes)} left`;
       const rate = `${formatBytes(bytes / seconds)}/s`;
-      const line = `${formatBytes(bytes)} of ${formatBytes(totalBytes)}, ${rate}${left}  ${what}`;
-      if (drawing) bar?.update(bytes, { line });
-      else bar?.start(totalBytes, bytes, { line });
-      drawing = true;
+      line.show(bytes / totalBytes, `${formatBytes(bytes)} of ${formatBytes(totalBytes)}, ${rate}${left}  ${what}`);
     },
-    stop() {
-      if (drawing) bar?.stop();
-      drawing = false;
-    },
+    stop: () => line.stop(),
     elapsed: () => formatDuration((performance.now() - start) / 1000),
   };
 }

@@ -6,6 +6,7 @@
  * 30,000, from files, line by line, and it writes blank lines to standard output.
  */
 import { TokenizerError } from "../errors.ts";
+import { addedToken, byteLevelBpeJson } from "./bpeJson.ts";
 import { byteCharacters } from "./byteLevel.ts";
 
 /** Pairs of ids are map keys: left * PAIR + right. */
@@ -175,36 +176,10 @@ export function trainBpe(
   return { tokens, merges };
 }
 
-/** The tokenizer.json of a BPE, laid out like OLMoE's: NFC, byte level without a prefix space, special tokens added. */
+/** The tokenizer.json of a BPE, laid out like OLMoE's, with special tokens added. */
 export function bpeTokenizerJson(bpe: Bpe, specialTokens: readonly string[]): string {
-  const byteLevel = { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: true };
-  return JSON.stringify({
-    version: "1.0",
-    truncation: null,
-    padding: null,
-    added_tokens: specialTokens.map((content, id) => ({
-      id,
-      content,
-      single_word: false,
-      lstrip: false,
-      rstrip: false,
-      normalized: false,
-      special: true,
-    })),
-    normalizer: { type: "NFC" },
-    pre_tokenizer: byteLevel,
-    post_processor: byteLevel,
-    decoder: byteLevel,
-    model: {
-      type: "BPE",
-      dropout: null,
-      unk_token: null,
-      continuing_subword_prefix: null,
-      end_of_word_suffix: null,
-      fuse_unk: false,
-      byte_fallback: false,
-      vocab: Object.fromEntries(bpe.tokens.map((token, id) => [token, id])),
-      merges: bpe.merges.map(([left, right]) => `${left} ${right}`),
-    },
-  });
+  const added = specialTokens.map((content, id) => addedToken(id, content, true));
+  const vocab = Object.fromEntries(bpe.tokens.map((token, id) => [token, id]));
+  const merges = bpe.merges.map(([left, right]) => `${left} ${right}`);
+  return JSON.stringify(byteLevelBpeJson(added, vocab, merges));
 }

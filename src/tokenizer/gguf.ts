@@ -4,6 +4,7 @@
  * Source: llama.cpp, conversion/base.py and gguf-py/gguf/vocab.py.
  */
 import { TokenizerError } from "../errors.ts";
+import { addedToken, byteLevelBpeJson } from "./bpeJson.ts";
 
 /** GGUF's numbers for kinds of tokens. */
 const KIND = { normal: 1, control: 3, userDefined: 4, unused: 5 } as const;
@@ -18,10 +19,6 @@ export interface GgufVocabulary {
   readonly merges: readonly string[];
   /** Tokens that are control tokens although their kind may not say so: end of text, padding. */
   readonly controlIds: readonly number[];
-}
-
-function addedToken(id: number, content: string, special: boolean): object {
-  return { id, content, single_word: false, lstrip: false, rstrip: false, normalized: !special, special };
 }
 
 /**
@@ -52,29 +49,7 @@ export function tokenizerJsonFromGguf(vocabulary: GgufVocabulary, place: string)
   if (odd !== undefined) {
     throw new TokenizerError(`${place}: merge ${JSON.stringify(odd)}, expected two parts and a space between them`);
   }
-  const byteLevel = { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: true };
-  const json = {
-    version: "1.0",
-    truncation: null,
-    padding: null,
-    added_tokens: added,
-    normalizer: { type: "NFC" },
-    pre_tokenizer: byteLevel,
-    post_processor: byteLevel,
-    decoder: byteLevel,
-    model: {
-      type: "BPE",
-      dropout: null,
-      unk_token: null,
-      continuing_subword_prefix: null,
-      end_of_word_suffix: null,
-      fuse_unk: false,
-      byte_fallback: false,
-      vocab: Object.fromEntries(vocab),
-      merges,
-    },
-  };
-  return JSON.stringify(json, null, 2);
+  return JSON.stringify(byteLevelBpeJson(added, Object.fromEntries(vocab), merges), null, 2);
 }
 
 /** What is read of a tokenizer.json. */

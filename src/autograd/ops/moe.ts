@@ -1,6 +1,7 @@
 /** Routing and experts. Letters: T tokens, E experts, K experts per token, D width, F expert width, R routed rows. */
 import type { Tensor } from "../../tensor/tensor.ts";
 import type { Graph, Variable } from "../graph.ts";
+import { planExperts } from "./moePlan.ts";
 import { isStored, storedExperts, type Weight } from "./stored.ts";
 
 /**
@@ -127,10 +128,7 @@ export function experts(graph: Graph, x: Variable, routing: Routing, gateUp: Wei
   const { expertIds, expertWeights, rows } = routing;
   const [tokens, width, slots] = [x.value.dim(0), x.value.dim(1), expertIds.dim(1)];
   const [numExperts, inner] = [gateUp.value.dim(0), down.value.dim(2)];
-  const offsets = graph.take([numExperts + 1], "i32");
-  const rowSlot = graph.take([rows], "i32");
-  const slotRow = graph.take([tokens * slots], "i32");
-  kernels.moePlan(expertIds.pointer, offsets.pointer, rowSlot.pointer, slotRow.pointer, tokens, numExperts, slots);
+  const { offsets, rowSlot, slotRow } = planExperts(graph, expertIds, numExperts, rows);
   const hidden = graph.take([rows, 2 * inner]);
   const scratch = graph.take([rows, width]);
   const out = graph.take(x.value.shape);

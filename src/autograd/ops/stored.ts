@@ -8,6 +8,7 @@ import { ShapeError, UnsupportedError } from "../../errors.ts";
 import { STORAGE_TYPES, type StoredWeight } from "../../tensor/stored.ts";
 import { formatShape, type Tensor } from "../../tensor/tensor.ts";
 import type { Graph, Variable } from "../graph.ts";
+import { planExperts } from "./moePlan.ts";
 
 /** A weight as operations take it: an f32 tensor, or the bytes of a file that kernels decode on the way. */
 export type Weight = Variable | StoredWeight;
@@ -86,10 +87,7 @@ export function storedExperts(graph: Graph, x: Variable, routing: RoutedSlots, g
       `experts: x is ${formatShape(x.value.shape)}, gate_up ${formatShape(gateUp.shape)}, down ${formatShape(down.shape)}`,
     );
   }
-  const offsets = graph.take([numExperts + 1], "i32");
-  const rowSlot = graph.take([rows], "i32");
-  const slotRow = graph.take([tokens * slots], "i32");
-  kernels.moePlan(expertIds.pointer, offsets.pointer, rowSlot.pointer, slotRow.pointer, tokens, numExperts, slots);
+  const { offsets, rowSlot, slotRow } = planExperts(graph, expertIds, numExperts, rows);
   const hidden = graph.take([rows, 2 * inner]);
   const products = graph.take([rows, width]);
   const out = graph.take(x.value.shape);
