@@ -36,7 +36,8 @@ struct Place {
 // Floats of a rounded row of any kind.
 INLINE isize rounded_floats(isize columns) { return round_up(columns / 4 + columns / 16, 16); }
 
-// Rounds BLOCK values, number i to q[i / 16 * upper + i % 16]. A block with an infinity or not-a-number in it gets that as its scale, and zeros.
+// Rounds BLOCK values, number i to q[i / 16 * upper + i % 16]. A block with an infinity or not-a-number in it gets that as
+// its scale, and zeros.
 template <class R>
 INLINE void round_block(const f32* x, i8* q, isize upper, f32* scale, typename R::Sum* sums) {
   vi most{};

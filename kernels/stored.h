@@ -47,7 +47,7 @@ static void round_for(isize type, const f32* x, f32* row, isize columns) {
   with_products(type, [&](auto products) { round_row<typename decltype(products)::Rounded>(x, row, columns); });
 }
 
-// Tokens whose rounded activations are in scratch memory at a time.
+// Tokens whose activations, rounded or packed, are in scratch memory at a time.
 constexpr isize MOST_TOKENS = 512;
 
 // y[i * ldy + r - begin] for rows begin .. end of a part. x are f32 rows, or rounded ones.
@@ -55,20 +55,22 @@ static void multiply_stored(const StoredMatrices& w, isize part, isize begin, is
                             f32* y, isize ldy) {
   const u8* rows = (const u8*)(uintptr_t)w.parts[part] + begin * w.row_bytes;
   isize count = end - begin;
-  if (!w.rounds) {
-    with_block_type(w.type, [&](auto* block) {
-      dot_rows<std::remove_pointer_t<decltype(block)>>(rows, w.row_bytes, count, w.columns, x, inputs, y, ldy);
+  for (isize i = 0; i < inputs; i += MOST_TOKENS, x += MOST_TOKENS, y += MOST_TOKENS * ldy) {
+    isize some = minimum(MOST_TOKENS, inputs - i);
+    if (!w.rounds) {
+      with_block_type(w.type, [&](auto* block) {
+        dot_rows<std::remove_pointer_t<decltype(block)>>(rows, w.row_bytes, count, w.columns, x, some, y, ldy);
+      });
+      continue;
+    }
+    with_products(w.type, [&](auto products) {
+      typedef decltype(products) Products;
+      isize whole = some > STREAMED_TOKENS ? count / LANES * LANES : 0;
+      if (whole > 0) Products::panels(rows, w.row_bytes, whole, w.columns, x, some, y, ldy);
+      if (whole < count)
+        Products::stream(rows + whole * w.row_bytes, w.row_bytes, count - whole, w.columns, x, some, y + whole, ldy);
     });
-    return;
   }
-  with_products(w.type, [&](auto products) {
-    typedef decltype(products) Products;
-    isize whole = inputs > STREAMED_TOKENS ? count / LANES * LANES : 0;
-    for (isize i = 0; i < inputs && whole > 0; i += MOST_TOKENS)
-      Products::panels(rows, w.row_bytes, whole, w.columns, x + i, minimum(MOST_TOKENS, inputs - i), y + i * ldy, ldy);
-    if (whole < count)
-      Products::stream(rows + whole * w.row_bytes, w.row_bytes, count - whole, w.columns, x, inputs, y + whole, ldy);
-  });
 }
 
 // Rows of a matrix that one task multiplies, of `rows` altogether: two tasks for each thread where there are no more, which

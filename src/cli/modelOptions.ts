@@ -54,15 +54,15 @@ export function addModelOptions(command: Command): Command {
  * Opens a model for a command, in this process (a command has nothing else to do meanwhile), and closes it after `use`.
  * @throws UsageError for options that contradict each other; else as `OlmoeModel.open`.
  */
-export async function withModel(
+export async function withModel<T>(
   path: string,
   flags: ModelFlags,
   session: Session,
-  use: (model: OlmoeModel) => Promise<void>,
-): Promise<void> {
+  use: (model: OlmoeModel) => Promise<T>,
+): Promise<T> {
   const model = await openModel(path, flags, session);
   try {
-    await use(model);
+    return await use(model);
   } finally {
     await model.close();
   }

@@ -31,17 +31,13 @@ export async function perplexityChange(
 async function perplexityOf(path: string, text: string, flags: ModelFlags, session: Session): Promise<Perplexity> {
   const line = new ProgressLine(session);
   const { signal } = session;
-  const results: Perplexity[] = [];
+  const onProgress = ({ tokens, of }: WindowProgress) =>
+    line.show(tokens / of, `${formatCount(tokens)} tokens by ${path}`);
   try {
-    await withModel(path, flags, session, async (model) => {
-      const onProgress = ({ tokens, of }: WindowProgress) =>
-        line.show(tokens / of, `${formatCount(tokens)} tokens by ${path}`);
-      results.push(await model.perplexity(text, { signal, onProgress }));
-    });
+    return await withModel(path, flags, session, (model) => model.perplexity(text, { signal, onProgress }));
   } finally {
     line.stop();
   }
-  return results[0] as Perplexity;
 }
 
 /** Lines for people. */

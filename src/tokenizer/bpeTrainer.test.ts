@@ -7,7 +7,9 @@ import { TokenizerError } from "../errors.ts";
 import { trainBpe } from "./bpeTrainer.ts";
 import { trainTokenizer } from "./io.ts";
 
-const source = readFileSync(new URL("./bpeTrainer.ts", import.meta.url), "utf8");
+const source = ["./bpeTrainer.ts", "./gguf.ts", "./io.ts"]
+  .map((file) => readFileSync(new URL(file, import.meta.url), "utf8"))
+  .join("\n\n");
 const specialTokens = ["<|endoftext|>", "<|padding|>"];
 
 /** Merges that Hugging Face's own trainer learns from words, which stand between spaces. */
@@ -57,8 +59,8 @@ describe("trainBpe", () => {
     const counts = new Map<string, number>();
     for (const word of words) counts.set(word, (counts.get(word) ?? 0) + 1);
     const expected = nativeMerges(words);
-    const { merges } = trainBpe(counts, { vocabSize: 258 + 500, specialTokens });
-    expect(merges.length).toBeGreaterThanOrEqual(500);
+    const { merges } = trainBpe(counts, { vocabSize: 258 + 600, specialTokens });
+    expect(merges.length).toBeGreaterThanOrEqual(600);
     expect(merges).toEqual(expected.slice(0, merges.length));
   });
 });

@@ -221,6 +221,9 @@ export const storedCases: readonly KernelCase[] = [
   storedExpertsCase({ type: "Q4_K", downType: "Q6_K", tokens: 9, experts: 2, topK: 1, width: 256, inner: 256 }),
   storedExpertsCase({ type: "Q4_0", downType: "BF16", tokens: 7, experts: 3, topK: 1, width: 64, inner: 32 }),
   storedExpertsCase({ type: "Q8_0", tokens: 64, experts: 4, topK: 2, width: 32, inner: 32, choice: "one expert" }),
+  // More tokens than are packed at a time.
+  storedExpertsCase({ type: "Q4_0", tokens: 530, experts: 2, topK: 1, width: 32, inner: 32, choice: "one expert" }),
+  storedExpertsCase({ type: "BF16", tokens: 530, experts: 2, topK: 1, width: 32, inner: 32, choice: "one expert" }),
   storedExpertsCase({ type: "Q4_0", tokens: 6, experts: 4, topK: 2, width: 32, inner: 32, choice: "all dropped" }),
   storedExpertsCase({ type: "Q4_0", tokens: 0, experts: 4, topK: 2, width: 32, inner: 32 }),
 ];

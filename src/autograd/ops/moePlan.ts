@@ -8,7 +8,7 @@ export interface MoePlan {
   readonly offsets: Tensor<"i32">;
   /** [rows] the slot that a row serves, token * N + slot. */
   readonly rowSlot: Tensor<"i32">;
-  /** [T, N] the row that serves a slot, -1 for none. */
+  /** [T * N] the row that serves a slot, -1 for none. */
   readonly slotRow: Tensor<"i32">;
 }
 
