@@ -24,8 +24,8 @@ const CACHE_TOKENS = 4096;
 const PROMPT = 512;
 const NEW_TOKENS = 64;
 const GENERATIONS = 2000;
-/** Generations before the first look, so that pools and caches have their size. */
-const SETTLED = 200;
+/** Generations before the first look, so that pools, caches and the heaps of both threads have their size. */
+const SETTLED = 1000;
 const AT_ONCE = 4;
 const SHORT_PROMPT = 8;
 const SHORT_TOKENS = 4;

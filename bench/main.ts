@@ -34,7 +34,7 @@ const USAGE = `usage: npx tsx bench/main.ts NAME [options]
   --precision NAME   products of train: f32 or bf16; default f32
   --threads N        threads of every contender
   --profile          of train: where the time of a step goes, kernel by kernel, instead of the rows
-  --chart FILE       of experts: draw the rows as an SVG file, too
+  --chart FILE       of experts: draw the rows as an SVG or PNG file, too
   --size NAME        preset to train: ${TRAIN_SIZES.join(", ")}; default small
   --type NAME        weights of infer and infer-memory: ${Object.keys(RANDOM_MODELS).join(", ")}; default q4_0
 

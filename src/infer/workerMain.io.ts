@@ -1,4 +1,5 @@
 /** The worker's side: opens an engine, then does what its callers ask, and tells them of each pass in one message. */
+import { setPriority } from "node:os";
 import { parentPort, workerData } from "node:worker_threads";
 import type { LocalEngine } from "./localEngine.ts";
 import {
@@ -22,6 +23,13 @@ function transferable(event: WorkerEvent): ArrayBuffer[] {
   const packed = "generation" in event ? event.generation.packedLogprobs : undefined;
   return packed === undefined ? [] : [packed.ids.buffer as ArrayBuffer, packed.logprobs.buffer as ArrayBuffer];
 }
+
+/**
+ * The kernels' threads inherit this thread's priority, a little below that of the caller's. Else the caller, and what V8
+ * runs beside it to collect its garbage, wait for a core behind them. Only Linux has a priority for each thread.
+ */
+const NICENESS = 5;
+if (process.platform === "linux") setPriority(NICENESS);
 
 let events: WorkerEvent[] = [];
 
