@@ -1,11 +1,11 @@
 /** `olmoe chat`: a conversation with a model on the terminal. */
 import type { Command } from "commander";
 import { OlmoeError, UsageError } from "../errors.ts";
-import { replaceFile } from "../formats/files.io.ts";
 import { ChatSession } from "../infer/chatSession.ts";
 import type { OlmoeModel } from "../infer/model.io.ts";
 import type { TextGeneration, TextOptions, TextResult } from "../infer/textGeneration.ts";
 import { formatCount, formatDuration, formatRate, table } from "../report/text.ts";
+import { replaceFile } from "../util/files.io.ts";
 import { describeBackend } from "./backendOptions.ts";
 import type { Session } from "./common.ts";
 import { addGenerationOptions, type GenerationFlags, printable, textOptions } from "./generationOptions.ts";

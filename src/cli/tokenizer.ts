@@ -5,10 +5,10 @@ import { cutText, utf8Bytes } from "../data/document.ts";
 import { formatOf, type Reading, readJsonLine, readText } from "../data/formats.ts";
 import { readLines, readWholeFile } from "../data/readFile.io.ts";
 import { DataError, UsageError } from "../errors.ts";
-import { replaceFile } from "../formats/files.io.ts";
 import { formatBytes } from "../report/text.ts";
 import { loadTokenizer, trainTokenizer } from "../tokenizer/io.ts";
 import { checkWritable } from "../train/checkpoint.io.ts";
+import { replaceFile } from "../util/files.io.ts";
 import { readInput, type Session, wholeNumber, writeJson } from "./common.ts";
 
 const TOKENIZER_ARGUMENT = "tokenizer.json, or a folder that holds one";

@@ -19,8 +19,10 @@ function ready(resumedFrom: number): TrainEvent {
   return { type: "ready", data, decoder: {} as Decoder, resumedFrom };
 }
 
+const TASKS = { done: 0, tasks: 1, waiting: 0 };
+
 function reading(source: string, bytes: number): TrainEvent {
-  return { type: "data", progress: { stage: "read", source, bytes, documents: 1 } };
+  return { type: "data", progress: { phase: "read", source, bytes, documents: 1, ...TASKS } };
 }
 
 function step(number: number, loss: number, rate: number): TrainEvent {
@@ -56,8 +58,8 @@ describe("TrainView without a terminal", () => {
       reading("prose", 10),
       reading("prose", 20),
       reading("code", 10),
-      { type: "data", progress: { stage: "tokenizer", bytes: 30, documents: 3 } },
-      { type: "data", progress: { stage: "encode", source: "prose", bytes: 30, documents: 3 } },
+      { type: "data", progress: { phase: "select", bytes: 30, documents: 3, ...TASKS } },
+      { type: "data", progress: { phase: "encode", source: "prose", bytes: 30, documents: 3, ...TASKS } },
       ready(0),
       step(1, 5.5, 64),
       step(2, 5.25, 64),
@@ -72,7 +74,7 @@ describe("TrainView without a terminal", () => {
     expect(lines).toEqual([
       "  reading prose",
       "  reading code",
-      "  training the tokenizer on all kinds",
+      "  making the tokenizer",
       "  tokenising prose",
       ...TABLE,
       "  step 1/4  loss 5.500 \u2581  64 tokens/s  6 s left",

@@ -1,5 +1,6 @@
 /** Shows a training run on the terminal: what is prepared, a live line while it trains, evaluations and warnings. */
 import cliProgress from "cli-progress";
+import { trainingCounts } from "../data/manifest.ts";
 import { formatBytes, formatCount, formatDuration, formatRate, sparkline } from "../report/text.ts";
 import type { TrainEvent } from "../train/run.io.ts";
 
@@ -9,7 +10,13 @@ const SPARK_WIDTH = 16;
 /** Without a terminal a line is printed this often instead. */
 const QUIET_INTERVAL_MS = 10_000;
 
-const STAGES = { read: "reading", tokenizer: "training the tokenizer on", encode: "tokenising" } as const;
+const PHASES = {
+  read: "reading",
+  dedupe: "looking for duplicates",
+  choose: "filtering",
+  select: "making the tokenizer",
+  encode: "tokenising",
+} as const;
 
 export interface TrainViewOptions {
   /** Steps of the whole run. */
@@ -29,7 +36,7 @@ export class TrainView {
   readonly #losses: number[] = [];
   readonly #rates: { readonly tokens: number; readonly seconds: number }[] = [];
   #trained = { tokens: 0, seconds: 0 };
-  #stage = "";
+  readonly #phases = new Set<string>();
   #lastLine = Number.NEGATIVE_INFINITY;
   #done = 0;
   #line = "";
@@ -91,22 +98,19 @@ export class TrainView {
     this.#drawing = this.#bar !== undefined;
   }
 
-  /** One line for each source and stage, when it begins. */
-  #data({ progress }: Extract<TrainEvent, { type: "data" }>): void {
-    const what = progress.stage === "tokenizer" ? "all kinds" : (progress.source ?? "");
-    const stage = `  ${STAGES[progress.stage]} ${what}`;
-    if (stage === this.#stage) return;
-    this.#stage = stage;
-    this.#print(stage);
+  /** One line for each source and phase, when it begins; several sources may be in work at once. */
+  #data({ progress: { phase, source } }: Extract<TrainEvent, { type: "data" }>): void {
+    const line = `  ${PHASES[phase]}${source === undefined ? "" : ` ${source}`}`;
+    if (this.#phases.has(line)) return;
+    this.#phases.add(line);
+    this.#print(line);
   }
 
   #ready({ data, resumedFrom }: Extract<TrainEvent, { type: "ready" }>): void {
-    for (const { source, split, tokens, documents, textBytes } of data.manifest.files) {
-      if (split === "training") {
-        this.#print(
-          `  ${source.padEnd(10)} ${formatBytes(textBytes).padStart(8)}  ${formatCount(tokens).padStart(7)} tokens in ${formatCount(documents)} documents`,
-        );
-      }
+    for (const { source, tokens, documents, textBytes } of trainingCounts(data.manifest)) {
+      this.#print(
+        `  ${source.padEnd(10)} ${formatBytes(textBytes).padStart(8)}  ${formatCount(tokens).padStart(7)} tokens in ${formatCount(documents)} documents`,
+      );
     }
     const { steps } = this.#options;
     if (resumedFrom === steps) this.#print(`  all ${steps} steps are done already`);

@@ -39,10 +39,16 @@ const stageSchema = z
     sources: z.record(z.string(), portionSchema).default({}),
   })
   .superRefine(({ order, sources }, context) => {
-    for (const [name, portion] of Object.entries(sources)) {
-      if (order === "olmo" && portion.repeat === undefined) {
-        context.addIssue({ code: "custom", path: ["sources", name], message: 'needs repeat, the order is "olmo"' });
-      }
+    const portions = Object.entries(sources);
+    const byWeight = portions.some(([, { weight }]) => weight !== undefined);
+    for (const [name, { weight, repeat }] of portions) {
+      const message =
+        order === "olmo" && repeat === undefined
+          ? 'needs repeat, the order is "olmo"'
+          : byWeight && weight === undefined
+            ? "needs weight, as another source of the stage has"
+            : undefined;
+      if (message !== undefined) context.addIssue({ code: "custom", path: ["sources", name], message });
     }
   });
 
@@ -85,7 +91,24 @@ function checkNames(data: z.output<z.ZodObject<typeof DATA_FIELDS>>, context: Ch
   }
 }
 
-export const dataSchema = z.strictObject(DATA_FIELDS).superRefine(checkNames);
+/** The data of a training run: as in a recipe of data, which `recipe` or `folder` may stand for in the file. */
+export const dataSchema = z
+  .strictObject({
+    ...DATA_FIELDS,
+    /** Relative paths of this part start here; itself relative to the recipe. */
+    baseDirectory: z.string().min(1).optional(),
+    /** Data that is there already, made by `olmoe data build` or listed by `olmoe data index`; relative to the recipe. */
+    folder: z.string().min(1).optional(),
+    /** Which of `stages` is trained on. Left out: all sources by their own weights. */
+    stage: z.string().min(1).optional(),
+  })
+  .superRefine((data, context) => {
+    checkNames(data, context);
+    const names = Object.keys(data.stages);
+    if (data.stage === undefined || names.includes(data.stage)) return;
+    const message = `"${data.stage}", expected one of stages: ${names.join(", ") || "there are none"}`;
+    context.addIssue({ code: "custom", path: ["stage"], message });
+  });
 
 export const tokenizerSchema = z
   .strictObject({
@@ -111,6 +134,22 @@ export type DataFields = z.output<typeof dataSchema>;
 export type StageRecipe = z.output<typeof stageSchema>;
 export type TokenizerRecipe = z.output<typeof tokenizerSchema>;
 export type DataRecipe = z.output<typeof dataRecipeSchema>;
+
+/** The recipe of data alone that a training recipe's part stands for. */
+export function dataRecipeOf({
+  name,
+  seed,
+  tokenizer,
+  data,
+}: {
+  readonly name: string;
+  readonly seed: number;
+  readonly tokenizer: TokenizerRecipe;
+  readonly data: DataFields;
+}): DataRecipe {
+  const { baseDirectory: _, folder: __, stage: ___, ...fields } = data;
+  return { ...fields, name, seed: data.seed ?? seed, tokenizer };
+}
 
 /**
  * Checks a recipe of data and fills in defaults.

@@ -193,6 +193,7 @@ describe("parseRecipe", () => {
         precision: "f32",
         recompute: "none",
         documentMask: false,
+        instanceFilter: null,
         freeze: [],
         optimizer: { lr: 5e-3, beta1: 0.9, beta2: 0.95, eps: 1e-8, weightDecay: 0.1, noDecay: [], clipNorm: 1 },
         schedule: { kind: "cosine", warmupSteps: 4, warmupStartRatio: 0.1, finalRatio: 0.1 },

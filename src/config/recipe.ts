@@ -89,6 +89,15 @@ const TRAIN_FIELDS = {
   recompute: z
     .union([z.enum(["none", "all"]), z.array(z.int().min(0))], 'expected "none", "all" or a list of layer numbers')
     .default("none"),
+  /** Sequences with an n-gram that is there too often in a row give no cross-entropy (the paper's: 1 to 13 tokens, 32 times). */
+  instanceFilter: z
+    .strictObject({
+      minPeriod: z.int().min(1).default(1),
+      maxPeriod: z.int().min(1).default(13),
+      maxCount: z.int().min(3).default(32),
+    })
+    .nullable()
+    .default(null),
   /** Attention stops at document borders. The paper's runs do not. */
   documentMask: z.boolean().default(false),
   init: initSchema.optional(),

@@ -35,6 +35,7 @@ describe("TokenLoader", () => {
       labels: Int32Array.of(0, 6, 7, 0, 0, 8, 9, -100),
       kvStart: Int32Array.of(0, 0, 2, 2, 2, 5, 6, 6),
       sources: Int32Array.of(0),
+      masked: 0,
       epochs: [1],
     });
   });

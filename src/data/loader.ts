@@ -1,18 +1,21 @@
 /**
- * Batches for training from token files: OLMo's chunks of one sequence each, shuffled by epoch inside each source, sources
- * mixed by weight. Everything follows from the seed and the number of sequences taken, so a cursor is a few numbers.
+ * Batches for training from token files: OLMo's chunks of one sequence each, in a seeded order over all sources. Everything
+ * follows from the seed and the number of sequences taken, so a cursor is a few numbers, whatever the size of a batch.
  */
 import { DataError } from "../errors.ts";
-import { createRandom, shuffledOrder } from "../util/random.ts";
-import { documentStarts, NO_LABEL, type TokenArray } from "./tokenFile.ts";
+import { MixedOrder, OlmoOrder, type SequenceOrder } from "./order.ts";
+import { isRepetitive, type RepetitionRule } from "./repetition.ts";
+import { documentStarts, NO_LABEL, type TokenArray, type Tokens } from "./tokenFile.ts";
 
 /** Training tokens of one source. */
 export interface TokenSource {
   readonly name: string;
-  /** Share of the sequences, relative to the other sources. */
+  /** Share of the sequences, relative to the other sources; for the mixed order. */
   readonly weight: number;
+  /** Times the source is gone through in one pass over all; for OLMo's order. Left out: once. */
+  readonly repeat?: number;
   /** Chunks do not cross from one file into the next; what is left of a file is dropped. */
-  readonly files: readonly TokenArray[];
+  readonly files: readonly Tokens[];
 }
 
 export interface LoaderOptions {
@@ -22,6 +25,10 @@ export interface LoaderOptions {
   readonly batchSize: number;
   readonly seed: number;
   readonly eosTokenId: number;
+  /** How the sources are gone through; see `order` of a stage in a recipe. Left out: mixed. */
+  readonly order?: "mixed" | "olmo";
+  /** Sequences with such repetitions lose their labels, as in the paper's training (OLMo's instance filter). */
+  readonly instanceFilter?: RepetitionRule | undefined;
 }
 
 /** B sequences of S tokens. */
@@ -30,12 +37,14 @@ export interface Batch {
   readonly sequenceLength: number;
   /** [B * S]. */
   readonly ids: Int32Array;
-  /** [B * S]: the next token of the sequence, NO_LABEL at its last place. */
+  /** [B * S]: the next token of the sequence, NO_LABEL at its last place and in all places of a masked sequence. */
   readonly labels: Int32Array;
   /** [B * S]: where in the sequence the current document starts. */
   readonly kvStart: Int32Array;
   /** [B]: index of each sequence's source. */
   readonly sources: Int32Array;
+  /** Sequences that the instance filter has masked: they run, but give no cross-entropy. */
+  readonly masked: number;
   /** Times each source has been gone through, this batch included, as a fraction. */
   readonly epochs: readonly number[];
 }
@@ -54,48 +63,41 @@ export interface CursorSource {
   readonly taken: number;
 }
 
-/** The chunks of one source in the order of the current epoch. */
+/** The chunks of one source, by number. */
 class SourceChunks {
   readonly name: string;
   readonly count: number;
-  readonly #source: TokenSource;
-  readonly #seed: number;
+  readonly #files: readonly { readonly tokens: Tokens; readonly first: number }[];
   readonly #sequenceLength: number;
-  #epoch = -1;
-  #order: Int32Array = new Int32Array(0);
 
-  constructor(source: TokenSource, sequenceLength: number, seed: number) {
-    this.name = source.name;
-    this.#source = source;
-    this.#seed = seed;
+  constructor({ name, files }: TokenSource, sequenceLength: number) {
+    this.name = name;
     this.#sequenceLength = sequenceLength;
-    this.count = source.files.reduce((sum, file) => sum + Math.floor(file.length / sequenceLength), 0);
-    if (this.count === 0) {
-      const tokens = source.files.reduce((sum, file) => sum + file.length, 0);
-      throw new DataError(`source "${source.name}": ${tokens} training tokens, one sequence needs ${sequenceLength}`, {
-        hint: "add text or lower train.sequenceLength",
-      });
-    }
+    let first = 0;
+    this.#files = files.map((tokens) => {
+      const file = { tokens, first };
+      first += Math.floor(tokens.length / sequenceLength);
+      return file;
+    });
+    this.count = first;
+    if (this.count > 0) return;
+    const tokens = files.reduce((sum, file) => sum + file.length, 0);
+    throw new DataError(`source "${name}": ${tokens} training tokens, one sequence needs ${sequenceLength}`, {
+      hint: "add text or lower train.sequenceLength",
+    });
   }
 
-  /** The sequence that comes after `taken` others. */
-  at(taken: number): TokenArray {
-    const epoch = Math.floor(taken / this.count);
-    if (epoch !== this.#epoch) {
-      this.#order = shuffledOrder(this.count, createRandom(this.#seed + epoch, `epoch/${this.name}`));
-      this.#epoch = epoch;
+  at(index: number): TokenArray {
+    // The last file that starts at or before it: one without a chunk starts where the next does.
+    let [low, high] = [0, this.#files.length - 1];
+    while (low < high) {
+      const middle = Math.ceil((low + high) / 2);
+      if (this.#files[middle]!.first <= index) low = middle;
+      else high = middle - 1;
     }
-    return this.#chunk(this.#order[taken % this.count] as number);
-  }
-
-  #chunk(index: number): TokenArray {
-    let rest = index;
-    for (const file of this.#source.files) {
-      const chunks = Math.floor(file.length / this.#sequenceLength);
-      if (rest < chunks) return file.subarray(rest * this.#sequenceLength, (rest + 1) * this.#sequenceLength);
-      rest -= chunks;
-    }
-    throw new Error(`internal: chunk ${index} of ${this.count} of source ${this.name}`);
+    const { tokens, first } = this.#files[low]!;
+    const start = (index - first) * this.#sequenceLength;
+    return tokens.subarray(start, start + this.#sequenceLength);
   }
 }
 
@@ -103,7 +105,7 @@ class SourceChunks {
 export class TokenLoader {
   readonly #options: LoaderOptions;
   readonly #chunks: SourceChunks[];
-  readonly #shares: number[];
+  readonly #order: SequenceOrder;
   #taken: number[];
 
   /** @throws DataError for a source with fewer tokens than one sequence. */
@@ -111,24 +113,29 @@ export class TokenLoader {
     this.#options = options;
     const { sources, sequenceLength, seed } = options;
     if (sources.length === 0) throw new DataError("loader: no sources");
-    this.#chunks = sources.map((source) => new SourceChunks(source, sequenceLength, seed));
-    const total = sources.reduce((sum, { weight }) => sum + weight, 0);
-    this.#shares = sources.map(({ weight }) => weight / total);
+    this.#chunks = sources.map((source) => new SourceChunks(source, sequenceLength));
+    const sizes = sources.map(({ name, weight, repeat = 1 }, index) => {
+      return { name, weight, repeat, chunks: this.#chunks[index]!.count };
+    });
+    this.#order = options.order === "olmo" ? new OlmoOrder(sizes, seed) : new MixedOrder(sizes, seed);
     this.#taken = sources.map(() => 0);
   }
 
   /** The next batch. The order of the sequences does not depend on how they are cut into batches. */
   next(batchSize: number = this.#options.batchSize): Batch {
-    const { sequenceLength, eosTokenId } = this.#options;
+    const { sequenceLength, eosTokenId, instanceFilter } = this.#options;
     const ids = new Int32Array(batchSize * sequenceLength);
     const labels = new Int32Array(ids.length).fill(NO_LABEL);
     const sources = new Int32Array(batchSize);
+    let masked = 0;
     for (let row = 0; row < batchSize; row++) {
-      const source = this.#mostBehind();
+      const { source, chunk } = this.#order.at(this.#taken);
+      this.#taken[source]!++;
       sources[row] = source;
-      const chunk = this.#chunks[source]!.at(this.#taken[source]!++);
-      ids.set(chunk, row * sequenceLength);
-      labels.set(chunk.subarray(1), row * sequenceLength);
+      const tokens = this.#chunks[source]!.at(chunk);
+      ids.set(tokens, row * sequenceLength);
+      if (instanceFilter !== undefined && isRepetitive(tokens, instanceFilter)) masked++;
+      else labels.set(tokens.subarray(1), row * sequenceLength);
     }
     return {
       batchSize,
@@ -137,6 +144,7 @@ export class TokenLoader {
       labels,
       kvStart: documentStarts(ids, sequenceLength, eosTokenId),
       sources,
+      masked,
       epochs: this.#chunks.map(({ count }, index) => this.#taken[index]! / count),
     };
   }
@@ -168,20 +176,5 @@ export class TokenLoader {
       }
     }
     this.#taken = cursor.sources.map(({ taken }) => taken);
-  }
-
-  /** The source furthest behind its share after one more sequence; the first of equals. */
-  #mostBehind(): number {
-    const next = this.#taken.reduce((sum, taken) => sum + taken, 1);
-    let best = 0;
-    let largest = Number.NEGATIVE_INFINITY;
-    for (const [index, share] of this.#shares.entries()) {
-      const deficit = share * next - this.#taken[index]!;
-      if (deficit > largest) {
-        largest = deficit;
-        best = index;
-      }
-    }
-    return best;
   }
 }

@@ -179,3 +179,35 @@ export async function* readSource(source: SourceRecipe, options: ReadSourceOptio
   }
   checkNotEmpty(source, report, folder);
 }
+
+export interface SourceFile {
+  readonly path: string;
+  readonly bytes: number;
+  readonly fingerprint: string;
+}
+
+export async function listSource(source: SourceRecipe, options: ReadSourceOptions) {
+  const { folder, files, resolved } = await sourceFiles(source, options);
+  const listed = await Promise.all(
+    files.map(async (name) => {
+      const { size, mtimeMs } = await stat(path.join(folder, name));
+      return { path: name, bytes: size, fingerprint: source.npm === undefined ? `${size}-${mtimeMs}` : resolved };
+    }),
+  );
+  return { files: listed, resolved };
+}
+
+export async function* readSourceFile(
+  { path: name }: SourceFile,
+  source: SourceRecipe,
+  options: ReadSourceOptions,
+): AsyncGenerator<{ line: number; document: Document } | { line: number; fault: string }> {
+  const { folder } = await sourceFiles(source, options);
+  for await (const { line, reading } of fileTexts(path.join(folder, name), source, options.signal)) {
+    if ("fault" in reading) yield { line, fault: reading.fault };
+    else {
+      const id = reading.id ?? (formatOf(name, source.format) === "jsonl" ? `${name}:${line}` : name);
+      yield { line, document: { id, text: reading.text, source: source.name, path: name, line } };
+    }
+  }
+}

@@ -1,57 +1,56 @@
+import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { DataError } from "../errors.ts";
-import type { Document } from "./document.ts";
-import { splitHeldOut } from "./split.ts";
+import { chooseHeldOut, type HeldOutUnit, LowestHashes } from "./split.ts";
 
-const document = (path: string, text: string, piece = ""): Document => ({
-  id: path + piece,
-  text,
+const unit = (hash: number, bytes: number, task = 0): HeldOutUnit => ({ hash, bytes, task, documents: [hash] });
+const of = (units: readonly HeldOutUnit[], heldOutBytes: number) => ({
   source: "s",
-  path,
-  line: 1,
+  heldOutBytes,
+  documents: units.length,
+  bytes: units.reduce((sum, { bytes }) => sum + bytes, 0),
 });
-const files = Array.from({ length: 100 }, (_, index) => document(`f${index}`, "x".repeat(100)));
-const ids = (documents: readonly Document[]) => documents.map(({ id }) => id);
 
-describe("splitHeldOut", () => {
-  it("holds out about the bytes asked for and keeps the rest, in order", () => {
-    const { training, heldOut } = splitHeldOut(files, { source: "s", heldOutBytes: 1000, seed: 1 });
-    expect(heldOut.length).toBe(10);
-    expect([...training, ...heldOut].length).toBe(100);
-    expect(ids(training)).toEqual(ids(files.filter((file) => !heldOut.includes(file))));
-    expect(ids(heldOut)).toEqual(ids(files.filter((file) => heldOut.includes(file))));
+describe("chooseHeldOut", () => {
+  it("takes the lowest by hash until there is enough, whatever their order", () => {
+    const units = [unit(5, 100), unit(1, 100), unit(9, 600), unit(3, 100), unit(7, 100)];
+    expect(chooseHeldOut(units, of(units, 150)).map(({ hash }) => hash)).toEqual([1, 3]);
   });
 
-  it("never holds out more than a fifth", () => {
-    const { heldOut } = splitHeldOut(files, { source: "s", heldOutBytes: 1e9, seed: 1 });
-    expect(heldOut.length).toBe(20);
+  it("takes at most a fifth, and leaves out what would be more", () => {
+    const units = [unit(1, 150), unit(2, 90), unit(3, 760)];
+    expect(chooseHeldOut(units, of(units, 1000)).map(({ hash }) => hash)).toEqual([1]);
+    const others = [unit(1, 900), unit(2, 100)];
+    expect(chooseHeldOut(others, of(others, 1000)).map(({ hash }) => hash)).toEqual([2]);
   });
 
-  it("draws the same documents for a seed and others for another", () => {
-    const draw = (seed: number) => ids(splitHeldOut(files, { source: "s", heldOutBytes: 1000, seed }).heldOut);
-    expect(draw(1)).toEqual(draw(1));
-    expect(draw(2)).not.toEqual(draw(1));
+  it("takes nothing where nothing is asked for, and refuses what can not be divided", () => {
+    const units = [unit(1, 60), unit(2, 40)];
+    expect(chooseHeldOut(units, of(units, 0))).toEqual([]);
+    expect(() => chooseHeldOut(units, of(units, 50))).toThrow(
+      new DataError('source "s": 2 documents of 100 bytes, none is at most a fifth of them and can be held out', {
+        hint: "add text, set maxDocumentChars so that long texts are cut, or heldOutBytes: 0 for none",
+      }),
+    );
   });
+});
 
-  it("keeps the pieces of one text on one side", () => {
-    const pieces = files
-      .slice(0, 50)
-      .flatMap(({ path, text }) => [document(path, text, "#1"), document(path, text, "#2")]);
-    const { training, heldOut } = splitHeldOut(pieces, { source: "s", heldOutBytes: 2000, seed: 1 });
-    const held = new Set(heldOut.map(({ path }) => path));
-    expect(held.size).toBe(10);
-    expect(training.some(({ path }) => held.has(path))).toBe(false);
-  });
-
-  it("divides a text that is the whole source", () => {
-    const book = Array.from({ length: 40 }, (_, index) => document("book", "x".repeat(100), `#${index}`));
-    expect(splitHeldOut(book, { source: "s", heldOutBytes: 400, seed: 1 }).heldOut.length).toBe(4);
-  });
-
-  it("refuses a source of too few documents", () => {
-    expect(() => splitHeldOut(files.slice(0, 3), { source: "s", heldOutBytes: 100, seed: 1 })).toThrow(
-      new DataError('source "s": 3 documents of 300 bytes, none is at most a fifth of them and can be held out', {
-        hint: "add text, or lower maxDocumentChars so that long texts are cut",
+describe("LowestHashes", () => {
+  it("holds the lowest up to its quota, as sorting all of them would", () => {
+    const items = fc.array(fc.record({ hash: fc.nat(1000), bytes: fc.integer({ min: 1, max: 50 }) }), {
+      maxLength: 60,
+    });
+    fc.assert(
+      fc.property(items, fc.integer({ min: 1, max: 300 }), (all, quota) => {
+        const lowest = new LowestHashes(quota);
+        for (const item of all) lowest.add(item);
+        const sorted = all.toSorted((one, other) => one.hash - other.hash);
+        let bytes = 0;
+        const end = sorted.findIndex((item) => {
+          bytes += item.bytes;
+          return bytes >= quota;
+        });
+        expect(lowest.lowest()).toEqual(end === -1 ? sorted : sorted.slice(0, end + 1));
       }),
     );
   });

@@ -1,76 +1,85 @@
-/** Which documents of a source are kept out of training. */
+/** Which documents of a source are kept out of training, drawn by hash, so that any number of tasks draws the same. */
 import { DataError } from "../errors.ts";
-import { createRandom, shuffledOrder } from "../util/random.ts";
-import { type Document, utf8Bytes } from "./document.ts";
 
 /** Most of a source that may be held out. */
 const MAX_HELD_OUT_SHARE = 0.2;
 /** The held-out text comes from at least about this many places of a source. */
-const MIN_PLACES = 8;
+export const MIN_PLACES = 8;
 
-export interface Split {
-  readonly training: Document[];
-  readonly heldOut: Document[];
+/** Documents that are held out together: the pieces of one text, or a piece of a long one. */
+export interface HeldOutUnit {
+  /** Draws it: lower ones come first. */
+  readonly hash: number;
+  readonly bytes: number;
+  /** Read task and documents in it. */
+  readonly task: number;
+  readonly documents: readonly number[];
 }
 
-interface Unit {
-  readonly documents: Document[];
-  bytes: number;
-}
+/** The lowest by hash, up to about so many bytes; holds at most twice as many. */
+export class LowestHashes<Item extends { readonly hash: number; readonly bytes: number }> {
+  readonly #quota: number;
+  #items: Item[] = [];
+  #bytes = 0;
 
-/** Neighbours that are pieces of one text, together; apart where the text alone would be a large part of the split. */
-function splitUnits(documents: readonly Document[], largest: number): Unit[] {
-  const units: Unit[] = [];
-  for (const document of documents) {
-    const last = units.at(-1);
-    const bytes = utf8Bytes(document.text);
-    const first = last?.documents[0];
-    if (last !== undefined && first?.path === document.path && first.line === document.line) {
-      last.documents.push(document);
-      last.bytes += bytes;
-    } else {
-      units.push({ documents: [document], bytes });
-    }
+  constructor(quota: number) {
+    this.#quota = quota;
   }
-  return units.flatMap((unit) =>
-    unit.bytes <= largest
-      ? [unit]
-      : unit.documents.map((document) => ({ documents: [document], bytes: utf8Bytes(document.text) })),
-  );
+
+  add(item: Item): void {
+    this.#items.push(item);
+    this.#bytes += item.bytes;
+    if (this.#bytes > 2 * this.#quota) this.#cut();
+  }
+
+  /** By hash; equal ones as they were added. */
+  lowest(): Item[] {
+    this.#cut();
+    return this.#items;
+  }
+
+  #cut(): void {
+    this.#items.sort((one, other) => one.hash - other.hash);
+    let bytes = 0;
+    const end = this.#items.findIndex((item) => {
+      bytes += item.bytes;
+      return bytes >= this.#quota;
+    });
+    if (end !== -1) this.#items.length = end + 1;
+    this.#bytes = this.#items.reduce((sum, item) => sum + item.bytes, 0);
+  }
 }
 
 /**
- * Draws about `heldOutBytes` of a source's text, at most a fifth of it. Texts are drawn whole, with all their pieces; only
- * of texts longer than an eighth of the held-out part pieces are drawn, so that it does not come from one or two places.
- * Both lists keep the order of the source.
- *
+ * Draws about `heldOutBytes` of a source's text, at most a fifth of it.
+ * @param units the lowest by hash of each task, at least.
+ * @param total documents and bytes of the source that are left after its filters.
  * @throws DataError for a source with too few documents to divide.
  */
-export function splitHeldOut(
-  documents: readonly Document[],
-  options: { readonly source: string; readonly heldOutBytes: number; readonly seed: number },
-): Split {
-  const total = documents.reduce((sum, document) => sum + utf8Bytes(document.text), 0);
+export function chooseHeldOut(
+  units: readonly HeldOutUnit[],
+  options: {
+    readonly source: string;
+    readonly heldOutBytes: number;
+    readonly documents: number;
+    readonly bytes: number;
+  },
+): HeldOutUnit[] {
+  const { source, documents, bytes: total } = options;
+  if (options.heldOutBytes === 0) return [];
   const most = total * MAX_HELD_OUT_SHARE;
   const target = Math.min(options.heldOutBytes, most);
-  const units = splitUnits(documents, target / MIN_PLACES);
-  const chosen = new Set<Document>();
+  const chosen: HeldOutUnit[] = [];
   let bytes = 0;
-  for (const index of shuffledOrder(units.length, createRandom(options.seed, `held-out/${options.source}`))) {
-    const unit = units[index] as Unit;
+  for (const unit of units.toSorted((one, other) => one.hash - other.hash || one.task - other.task)) {
     if (bytes >= target) break;
     if (bytes + unit.bytes > most) continue;
     bytes += unit.bytes;
-    for (const document of unit.documents) chosen.add(document);
+    chosen.push(unit);
   }
-  if (chosen.size === 0) {
-    throw new DataError(
-      `source "${options.source}": ${documents.length} documents of ${total} bytes, none is at most a fifth of them and can be held out`,
-      { hint: "add text, or lower maxDocumentChars so that long texts are cut" },
-    );
-  }
-  return {
-    training: documents.filter((document) => !chosen.has(document)),
-    heldOut: documents.filter((document) => chosen.has(document)),
-  };
+  if (chosen.length > 0) return chosen;
+  throw new DataError(
+    `source "${source}": ${documents} documents of ${total} bytes, none is at most a fifth of them and can be held out`,
+    { hint: "add text, set maxDocumentChars so that long texts are cut, or heldOutBytes: 0 for none" },
+  );
 }

@@ -1,92 +1,164 @@
 /** Writes and reads token files and the spans of their documents. */
 import { createHash } from "node:crypto";
-import { type FileHandle, open, writeFile } from "node:fs/promises";
-import { gzipSync } from "node:zlib";
-import type { Tokenizer } from "../tokenizer/tokenizer.ts";
-import { type Document, utf8Bytes } from "./document.ts";
-import { fileError, readWholeFile } from "./readFile.io.ts";
-import { parseTokens, type TokenArray, type TokenDType } from "./tokenFile.ts";
+import { closeSync, openSync, readSync, statSync } from "node:fs";
+import { type FileHandle, mkdir, open, rename } from "node:fs/promises";
+import path from "node:path";
+import { DataError } from "../errors.ts";
+import { writeAll } from "../util/files.io.ts";
+import type { Document } from "./document.ts";
+import { LineWriter, type OutputFile } from "./lines.io.ts";
+import { fileError } from "./readFile.io.ts";
+import {
+  checkIds,
+  newTokenArray,
+  type TokenArray,
+  type TokenDType,
+  type Tokens,
+  tokenBytesOf,
+  tokenCount,
+} from "./tokenFile.ts";
 
-export interface WrittenTokens {
-  readonly tokens: number;
-  readonly documents: number;
-  /** UTF-8 bytes of the documents' text. */
-  readonly textBytes: number;
-  /** Of the token file, in hexadecimal. */
-  readonly sha256: string;
-}
-
-export interface WriteTokensOptions {
-  readonly tokenizer: Tokenizer;
-  readonly dtype: TokenDType;
-  readonly signal?: AbortSignal | undefined;
-  readonly onProgress?: ((written: { readonly bytes: number; readonly documents: number }) => void) | undefined;
-}
-
-/** Documents that are encoded together, in parallel. */
-const BATCH_DOCUMENTS = 256;
+/** Ids that are collected before they are written. */
+const BUFFER_TOKENS = 2 ** 18;
 
 /** A CSV field as Python's csv module writes it. */
 function csvField(value: string): string {
   return /[",\r\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value;
 }
 
-/** Ids of a document with one end-of-text token, which the text itself may already end in. */
-function closed(ids: Int32Array, eosTokenId: number): Int32Array {
-  if (ids.at(-1) === eosTokenId) return ids;
-  const withEos = new Int32Array(ids.length + 1);
-  withEos.set(ids);
-  withEos[ids.length] = eosTokenId;
-  return withEos;
-}
+/** Writes one token file with the spans of its documents; both appear when it is closed. */
+export class TokenFileWriter {
+  tokens = 0;
+  documents = 0;
+  readonly #directory: string;
+  readonly #base: string;
+  readonly #handle: FileHandle;
+  readonly #spans: LineWriter;
+  readonly #buffer: TokenArray;
+  readonly #sha256 = createHash("sha256");
+  #filled = 0;
 
-/** Encodes and writes documents in order; returns the lines of the span table. */
-async function writeDocuments(handle: FileHandle, documents: readonly Document[], options: WriteTokensOptions) {
-  const { tokenizer, dtype, signal, onProgress } = options;
-  const sha256 = createHash("sha256");
-  const spans: string[] = [];
-  let tokens = 0;
-  let textBytes = 0;
-  for (let start = 0; start < documents.length; start += BATCH_DOCUMENTS) {
-    signal?.throwIfAborted();
-    const batch = documents.slice(start, start + BATCH_DOCUMENTS);
-    const encoded = await tokenizer.encodeBatch(batch.map(({ text }) => text));
-    for (const [index, ids] of encoded.entries()) {
-      const document = batch[index] as Document;
-      const row = closed(ids, tokenizer.eosTokenId);
-      const bytes = Buffer.from((dtype === "uint16" ? Uint16Array.from(row) : Uint32Array.from(row)).buffer);
-      sha256.update(bytes);
-      await handle.write(bytes);
-      const end = tokens + row.length;
-      spans.push([tokens, end, csvField(document.id), csvField(document.path), document.line].join(","));
-      tokens = end;
-      textBytes += utf8Bytes(document.text);
-    }
-    onProgress?.({ bytes: textBytes, documents: start + batch.length });
+  private constructor(directory: string, base: string, handle: FileHandle, spans: LineWriter, dtype: TokenDType) {
+    this.#directory = directory;
+    this.#base = base;
+    this.#handle = handle;
+    this.#spans = spans;
+    this.#buffer = newTokenArray(dtype, BUFFER_TOKENS);
   }
-  return { spans, written: { tokens, documents: documents.length, textBytes, sha256: sha256.digest("hex") } };
+
+  /**
+   * @param base path without ending, relative to `directory`: `base`.npy has the ids, `base`.csv.gz a line (start, end, id,
+   *   file, line) for each document, as `dolma tokens` writes them.
+   * @throws ResourceError where the disk is full or may not be written.
+   */
+  static async open(directory: string, base: string, dtype: TokenDType): Promise<TokenFileWriter> {
+    const place = path.join(directory, `${base}.npy`);
+    try {
+      await mkdir(path.dirname(place), { recursive: true });
+      const handle = await open(`${place}.partial`, "w");
+      return new TokenFileWriter(directory, base, handle, await LineWriter.open(directory, `${base}.csv.gz`), dtype);
+    } catch (error) {
+      throw fileError(place, error);
+    }
+  }
+
+  /** Adds a document's ids, the end-of-text token included. */
+  async add(ids: ArrayLike<number>, { id, path: file, line }: Document): Promise<void> {
+    const end = this.tokens + ids.length;
+    await this.#spans.text(`${[this.tokens, end, csvField(id), csvField(file), line].join(",")}\r\n`);
+    for (let index = 0; index < ids.length; index++) {
+      if (this.#filled === BUFFER_TOKENS) await this.#flush();
+      this.#buffer[this.#filled++] = ids[index] as number;
+    }
+    this.tokens = end;
+    this.documents += 1;
+  }
+
+  /** Makes both files appear. */
+  async close(): Promise<OutputFile[]> {
+    const file = `${this.#base}.npy`;
+    const place = path.join(this.#directory, file);
+    try {
+      await this.#flush();
+      await this.#handle.sync();
+      await this.#handle.close();
+      const spans = await this.#spans.close();
+      await rename(`${place}.partial`, place);
+      const bytes = this.tokens * this.#buffer.BYTES_PER_ELEMENT;
+      return [{ file, bytes, sha256: this.#sha256.digest("hex") }, spans];
+    } catch (error) {
+      throw fileError(place, error);
+    }
+  }
+
+  /** Gives up. */
+  async abandon(): Promise<void> {
+    this.#spans.abandon();
+    await this.#handle.close().catch(() => undefined);
+  }
+
+  async #flush(): Promise<void> {
+    const bytes = new Uint8Array(this.#buffer.buffer, 0, this.#filled * this.#buffer.BYTES_PER_ELEMENT);
+    this.#sha256.update(bytes);
+    try {
+      await writeAll(this.#handle, bytes);
+    } catch (error) {
+      throw fileError(path.join(this.#directory, `${this.#base}.npy`), error);
+    }
+    this.#filled = 0;
+  }
 }
 
 /**
- * Writes `base`.npy with the tokens and `base`.csv.gz with one line (start, end, id, file, line) for each document.
- * @throws ResourceError where the disk is full or may not be written.
+ * A token file that is read in places: the system keeps what is read often, so nothing is mapped or held. A file that
+ * becomes shorter meanwhile is an error, where a mapped one would end the process.
  */
-export async function writeTokenFile(
-  base: string,
-  documents: readonly Document[],
-  options: WriteTokensOptions,
-): Promise<WrittenTokens> {
-  try {
-    const handle = await open(`${base}.npy`, "w");
+export class TokenFile implements Tokens {
+  readonly length: number;
+  readonly #file: string;
+  readonly #dtype: TokenDType;
+  readonly #vocabSize: number;
+  #descriptor: number | undefined;
+
+  /** @throws DataError for a missing file or an odd length. */
+  constructor(file: string, dtype: TokenDType, vocabSize: number) {
+    this.#file = file;
+    this.#dtype = dtype;
+    this.#vocabSize = vocabSize;
     try {
-      const { spans, written } = await writeDocuments(handle, documents, options);
-      await writeFile(`${base}.csv.gz`, gzipSync(spans.map((line) => `${line}\r\n`).join("")));
-      return written;
-    } finally {
-      await handle.close();
+      this.length = tokenCount(statSync(file).size, dtype, file);
+    } catch (error) {
+      throw fileError(file, error);
     }
-  } catch (error) {
-    throw fileError(`${base}.npy`, error);
+  }
+
+  /** @throws DataError for an id outside the vocabulary, or a file that has become shorter. */
+  subarray(start: number, end: number): TokenArray {
+    const tokens = newTokenArray(this.#dtype, end - start);
+    const bytes = new Uint8Array(tokens.buffer);
+    const position = start * tokenBytesOf(this.#dtype);
+    try {
+      this.#descriptor ??= openSync(this.#file, "r");
+      for (let done = 0; done < bytes.length; ) {
+        const read = readSync(this.#descriptor, bytes, done, bytes.length - done, position + done);
+        if (read === 0) {
+          throw new DataError(`${this.#file}: ends at byte ${position + done}, expected ${position + bytes.length}`, {
+            hint: "it became shorter since it was opened; prepare the data again",
+          });
+        }
+        done += read;
+      }
+    } catch (error) {
+      throw fileError(this.#file, error);
+    }
+    checkIds(tokens, this.#vocabSize, this.#file, start);
+    return tokens;
+  }
+
+  /** Lets go of the file; a later read opens it again. */
+  close(): void {
+    if (this.#descriptor !== undefined) closeSync(this.#descriptor);
+    this.#descriptor = undefined;
   }
 }
 
@@ -94,6 +166,11 @@ export async function writeTokenFile(
  * Reads a token file into memory and checks every id.
  * @throws DataError for a missing file, an odd length or an id outside the vocabulary.
  */
-export async function readTokenFile(file: string, dtype: TokenDType, vocabSize: number): Promise<TokenArray> {
-  return parseTokens(await readWholeFile(file), dtype, vocabSize, file);
+export function readTokenFile(file: string, dtype: TokenDType, vocabSize: number): TokenArray {
+  const tokens = new TokenFile(file, dtype, vocabSize);
+  try {
+    return tokens.subarray(0, tokens.length);
+  } finally {
+    tokens.close();
+  }
 }

@@ -7,6 +7,13 @@ import { DataError } from "../errors.ts";
 export type TokenArray = Uint16Array | Uint32Array;
 export type TokenDType = "uint16" | "uint32";
 
+/** Ids in memory or on disk; a typed array is one. */
+export interface Tokens {
+  readonly length: number;
+  /** Ids from `start` to `end`, exclusive. */
+  subarray(start: number, end: number): TokenArray;
+}
+
 /** Label of a position without a target. */
 export const NO_LABEL = -100;
 
@@ -20,32 +27,41 @@ export function tokenBytesOf(dtype: TokenDType): number {
   return dtype === "uint16" ? 2 : 4;
 }
 
+/** Room for so many ids. */
+export function newTokenArray(dtype: TokenDType, length: number): TokenArray {
+  return dtype === "uint16" ? new Uint16Array(length) : new Uint32Array(length);
+}
+
 /**
- * Reads a token file's bytes.
+ * Ids in a token file of so many bytes.
  * @param place the file, for messages.
- * @throws DataError for a length that is not a whole number of ids, or an id outside the vocabulary.
+ * @throws DataError for a length that is not a whole number of ids.
  */
-export function parseTokens(bytes: Uint8Array, dtype: TokenDType, vocabSize: number, place: string): TokenArray {
+export function tokenCount(bytes: number, dtype: TokenDType, place: string): number {
   const width = tokenBytesOf(dtype);
-  if (bytes.byteLength % width !== 0) {
-    throw new DataError(`${place}: ${bytes.byteLength} bytes, expected a multiple of ${width} (${dtype})`, {
-      hint: "delete the folder it is in, so that the data is prepared again",
-    });
+  if (bytes % width === 0) return bytes / width;
+  throw new DataError(`${place}: ${bytes} bytes, expected a multiple of ${width} (${dtype})`, {
+    hint: "delete the folder it is in, so that the data is prepared again",
+  });
+}
+
+/**
+ * Checks that every id has a row in the vocabulary.
+ * @param start of `tokens` in the file, for the message.
+ * @throws DataError for the first one that has none.
+ */
+export function checkIds(tokens: TokenArray, vocabSize: number, place: string, start = 0): void {
+  // One comparison an id; which one it was is looked for only where there is one.
+  let highest = 0;
+  for (let index = 0; index < tokens.length; index++) {
+    if ((tokens[index] as number) > highest) highest = tokens[index] as number;
   }
-  const aligned = bytes.byteOffset % width === 0 ? bytes : bytes.slice();
-  const length = aligned.byteLength / width;
-  const tokens =
-    dtype === "uint16"
-      ? new Uint16Array(aligned.buffer, aligned.byteOffset, length)
-      : new Uint32Array(aligned.buffer, aligned.byteOffset, length);
+  if (highest < vocabSize) return;
   const index = tokens.findIndex((id) => id >= vocabSize);
-  if (index !== -1) {
-    throw new DataError(
-      `${place}: token ${index} has id ${tokens[index]}, the vocabulary has ${vocabSize} (0 to ${vocabSize - 1})`,
-      { hint: "the file was written with another tokenizer or another integer type" },
-    );
-  }
-  return tokens;
+  throw new DataError(
+    `${place}: token ${start + index} has id ${tokens[index]}, the vocabulary has ${vocabSize} (0 to ${vocabSize - 1})`,
+    { hint: "the file was written with another tokenizer or another integer type" },
+  );
 }
 
 /**

@@ -2,7 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
-import { replaceFile } from "../formats/files.io.ts";
+import { replaceFile } from "../util/files.io.ts";
 
 const bits = z.number();
 

@@ -14,7 +14,6 @@ import type { Backend } from "../backend/backend.ts";
 import { parseRecipe, type Recipe } from "../config/recipe.ts";
 import { faultyRuns, type Sweep, type SweepRun } from "../config/sweep.io.ts";
 import { ConfigError, OlmoeError } from "../errors.ts";
-import { replaceFile } from "../formats/files.io.ts";
 import { readModelConfig } from "../formats/huggingface.io.ts";
 import { checkpointsOf, listCheckpoints, newestCheckpoint } from "../formats/runFolder.io.ts";
 import { htmlReport } from "../report/html.ts";
@@ -27,6 +26,7 @@ import { checkPrecision } from "../train/precision.ts";
 import { recipeChanges } from "../train/resume.io.ts";
 import type { TrainEvent } from "../train/run.io.ts";
 import { train } from "../train/train.io.ts";
+import { replaceFile } from "../util/files.io.ts";
 import { sweepChart, sweepReport } from "./sweepReport.ts";
 import {
   type FailedRun,

@@ -9,6 +9,7 @@ import type { Backend } from "../backend/backend.ts";
 import type { ModelConfig } from "../config/model.ts";
 import { CheckpointError, ConfigError } from "../errors.ts";
 import type { StorageType } from "../tensor/stored.ts";
+import { fileError, isMissing, replaceFile } from "../util/files.io.ts";
 import {
   type ConversionOptions,
   convertedBytes,
@@ -18,7 +19,6 @@ import {
   matrixType,
   safetensorsType,
 } from "./conversion.ts";
-import { fileError, isMissing, replaceFile } from "./files.io.ts";
 import { type WriteProgress, writeGguf } from "./gguf.io.ts";
 import { type GgufValue, storedBytes } from "./gguf.ts";
 import { configToGguf, generalMetadata } from "./ggufConfig.ts";

@@ -5,7 +5,7 @@
 import type { FileHandle } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { CheckpointError, ConfigError, ShapeError } from "../errors.ts";
-import { type FileToWrite, openRegular, readFully, replaceFiles, writeAll } from "./files.io.ts";
+import { type FileToWrite, openRegular, readFully, replaceFiles, writeAll } from "../util/files.io.ts";
 import {
   type GgufHeader,
   type GgufLayout,

@@ -9,7 +9,7 @@ import { configFromHuggingFace, configToHuggingFace, type TorchDType } from "../
 import type { ModelConfig } from "../config/model.ts";
 import { CheckpointError, ConfigError, ShapeError } from "../errors.ts";
 import { formatShape, shapeSize } from "../tensor/tensor.ts";
-import { fileError, isMissing, readSmallFile, replaceFile } from "./files.io.ts";
+import { fileError, isMissing, readSmallFile, replaceFile } from "../util/files.io.ts";
 import { SafetensorsFile, type StreamedTensor, type TensorToWrite, type WriteOptions, writeSafetensors } from "./io.ts";
 import { isJsonObject, parseJson, quoted } from "./json.ts";
 import { dtypeBytes, type TensorOutline } from "./safetensors.ts";

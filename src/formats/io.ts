@@ -5,7 +5,7 @@
 import type { FileHandle } from "node:fs/promises";
 import { CheckpointError, ShapeError } from "../errors.ts";
 import { formatShape, shapeSize } from "../tensor/tensor.ts";
-import { openRegular, readFully, replaceFile, writeAll } from "./files.io.ts";
+import { openRegular, readFully, replaceFile, writeAll } from "../util/files.io.ts";
 import { f32ToBf16, f32ToF16 } from "./halves.ts";
 import {
   decodeF32,

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { parseDocument } from "yaml";
 import type { ModelConfig } from "../config/model.ts";
 import { CheckpointError } from "../errors.ts";
-import { fileError, isMissing, readFully, readSmallFile } from "./files.io.ts";
+import { fileError, isMissing, readFully, readSmallFile } from "../util/files.io.ts";
 import { GgufFile } from "./gguf.io.ts";
 import type { GgufValue } from "./gguf.ts";
 import { configFromGguf } from "./ggufConfig.ts";

@@ -2,7 +2,7 @@
 import { readdir } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { CheckpointError } from "../errors.ts";
-import { fileError, isMissing } from "./files.io.ts";
+import { fileError, isMissing } from "../util/files.io.ts";
 
 const NAME = /^step(\d+)-tokens(\d+)$/;
 

@@ -3,7 +3,7 @@ import type { FileHandle } from "node:fs/promises";
 import type { Backend, MappedFile } from "../backend/backend.ts";
 import { ResourceError } from "../errors.ts";
 import type { Block } from "../tensor/tensor.ts";
-import { openRegular, readFully } from "./files.io.ts";
+import { openRegular, readFully } from "../util/files.io.ts";
 import { openModelFiles } from "./modelFiles.io.ts";
 import { placedBlock, type StoredModel, type StoredOptions, storeModel } from "./stored.ts";
 

@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import type { ModelConfig } from "../config/model.ts";
 import { CheckpointError } from "../errors.ts";
-import { isMissing, readSmallFile, replaceFile } from "./files.io.ts";
+import { isMissing, readSmallFile, replaceFile } from "../util/files.io.ts";
 import type { TextFiles } from "./ggufTokenizer.ts";
 import { isJsonObject, parseJson } from "./json.ts";
 import { ROLES, textFiles } from "./textFiles.ts";

@@ -8,6 +8,7 @@ import { Worker } from "node:worker_threads";
 import type { ModelConfig } from "../config/model.ts";
 import { ConfigError, OlmoeError } from "../errors.ts";
 import { PACKAGE_ROOT } from "../util/packageRoot.io.ts";
+import { unpackError } from "../util/packedError.ts";
 import type { Engine, EngineStats, GeneratedToken, Generation, GenerationRequest, ScoreOptions } from "./engine.ts";
 import { checkIds, checkRequest, closedError } from "./request.ts";
 import { TokenStream } from "./tokenStream.ts";
@@ -15,7 +16,6 @@ import {
   type FromWorker,
   type ReadingKind,
   type ToWorker,
-  unpackError,
   unpackGeneration,
   type WorkerEvent,
   type WorkerInput,

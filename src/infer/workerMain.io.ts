@@ -1,11 +1,11 @@
 /** The worker's side: opens an engine, then does what its callers ask, and tells them of each pass in one message. */
 import { setPriority } from "node:os";
 import { parentPort, workerData } from "node:worker_threads";
+import { packError } from "../util/packedError.ts";
 import type { LocalEngine } from "./localEngine.ts";
 import {
   type FromWorker,
   type OpenEngine,
-  packError,
   packGeneration,
   type ToWorker,
   type WorkerEvent,

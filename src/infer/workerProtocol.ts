@@ -1,6 +1,6 @@
 /** What an engine in a worker and its callers say to each other: plain data, large arrays moved and not copied. */
 import type { ModelConfig } from "../config/model.ts";
-import * as errors from "../errors.ts";
+import type { PackedError } from "../util/packedError.ts";
 import type { EngineStats, GeneratedToken, Generation, GenerationRequest, TokenLogprobs } from "./engine.ts";
 import type { LocalEngine } from "./localEngine.ts";
 
@@ -63,30 +63,6 @@ export type FromWorker =
   | { readonly type: "progress"; readonly progress: unknown }
   /** All that a pass has brought. */
   | { readonly type: "events"; readonly events: readonly WorkerEvent[] };
-
-export interface PackedError {
-  readonly name: string;
-  readonly message: string;
-  readonly code?: string | undefined;
-  readonly hint?: string | undefined;
-  readonly stack?: string | undefined;
-}
-
-export function packError(error: unknown): PackedError {
-  if (!(error instanceof Error)) return { name: "Error", message: String(error) };
-  const { name, message, stack } = error;
-  if (!(error instanceof errors.OlmoeError)) return { name, message, stack };
-  return { name, message, code: error.code, hint: error.hint };
-}
-
-/** The error as its class makes it; one that is not deliberate is a defect, and keeps the worker's stack. */
-export function unpackError({ name, message, code, hint, stack }: PackedError): Error {
-  const details = hint === undefined ? {} : { hint };
-  if (code === undefined) return new Error(`internal: in the worker: ${name}: ${message}`, { cause: stack });
-  const named = Object.entries(errors).find(([key]) => key === name)?.[1];
-  if (named === undefined || named === errors.OlmoeError) return new errors.OlmoeError(code, message, details);
-  return new (named as typeof errors.ConfigError)(message, details);
-}
 
 export function packGeneration({ promptLogprobs, ...rest }: Generation): PackedGeneration {
   if (promptLogprobs === undefined) return rest;

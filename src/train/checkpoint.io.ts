@@ -18,7 +18,6 @@ import { parseConfig } from "../config/check.ts";
 import { type Recipe, recipeSchema } from "../config/recipe.ts";
 import type { LoaderCursor } from "../data/loader.ts";
 import { CheckpointError } from "../errors.ts";
-import { fileError, isMissing, readSmallFile, replaceFile, syncFolder } from "../formats/files.io.ts";
 import { SafetensorsFile, type TensorToWrite, writeSafetensors } from "../formats/io.ts";
 import { parseJson } from "../formats/json.ts";
 import { readParameters, saveModel } from "../formats/model.io.ts";
@@ -26,6 +25,7 @@ import { checkpointStep, listCheckpoints, namesIn } from "../formats/runFolder.i
 import type { Parameters } from "../model/parameters.ts";
 import type { AdamW } from "../optim/adamw.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
+import { fileError, isMissing, readSmallFile, replaceFile, syncFolder } from "../util/files.io.ts";
 import { PACKAGE_VERSION } from "../util/packageRoot.io.ts";
 import type { RoutingState } from "./routingMonitor.ts";
 import { writeRoutingState } from "./routingState.io.ts";

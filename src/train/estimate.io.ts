@@ -1,6 +1,6 @@
 /** estimate.json in a run's folder: what the run was expected to take, and what it took. */
 import { join } from "node:path";
-import { replaceFile } from "../formats/files.io.ts";
+import { replaceFile } from "../util/files.io.ts";
 import type { RunEstimate } from "./estimate.ts";
 
 /** What a run took from its last start to its end. */

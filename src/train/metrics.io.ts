@@ -2,7 +2,7 @@
 import { appendFile, open, readFile } from "node:fs/promises";
 import type { LossRecipe } from "../config/recipe.ts";
 import { DataError } from "../errors.ts";
-import { fileError, isMissing, replaceFile } from "../formats/files.io.ts";
+import { fileError, isMissing, replaceFile } from "../util/files.io.ts";
 import type { Evaluation } from "./evaluate.ts";
 import type { MonitorRecord, RecordPlace } from "./records.ts";
 import { layerHealth } from "./routingHealth.ts";

@@ -4,8 +4,8 @@ import { join } from "node:path";
 import type { Pointer } from "../backend/kernels.ts";
 import type { MachineLimits } from "../backend/measure.ts";
 import type { Profile, Profiler } from "../backend/profile.ts";
-import { fileError, replaceFile } from "../formats/files.io.ts";
 import { type Parameters, parameterSpecs } from "../model/parameters.ts";
+import { fileError, replaceFile } from "../util/files.io.ts";
 import { profileTable, traceFile } from "./profileReport.ts";
 
 /** Names the weights and gradients of a model for `Profiler.nameOf`: `q_proj`, the same for all layers. */

@@ -6,8 +6,8 @@
  */
 import { appendFile, readdir, rm, stat, truncate } from "node:fs/promises";
 import { join } from "node:path";
-import { fileError, replaceFile } from "../formats/files.io.ts";
 import { eventFileHead, scalarRecord } from "../formats/tensorboard.ts";
+import { fileError, replaceFile } from "../util/files.io.ts";
 import { type Metrics, MetricsFile, readMetrics } from "./metrics.io.ts";
 import { scalarsOf } from "./scalars.ts";
 

@@ -6,12 +6,13 @@
  *     metrics.jsonl                 checkpoints/  step{N}-tokens{M}/
  *     events.out.tfevents.*         the metrics for TensorBoard
  */
-import { join } from "node:path";
+import { join, resolve } from "node:path";
+import { dataRecipeOf } from "../config/data.ts";
 import { resolveModel } from "../config/presets.ts";
 import { TokenLoader } from "../data/loader.ts";
-import { openHeldOut, openTrainingSources } from "../data/open.io.ts";
-import { prepareData } from "../data/prepare.io.ts";
-import { replaceFile } from "../formats/files.io.ts";
+import { openHeldOut, openPreparedData, openTrainingSources } from "../data/open.io.ts";
+import { type PreparedData, prepareData } from "../data/prepare.io.ts";
+import { replaceFile } from "../util/files.io.ts";
 import { checkWritable } from "./checkpoint.io.ts";
 import { checkHooks, HeldOutPerplexity } from "./evalHooks.ts";
 import { checkInitialTokenizer, findInitialModel } from "./init.io.ts";
@@ -19,6 +20,27 @@ import { frozenTensors } from "./patterns.ts";
 import { checkPrecision } from "./precision.ts";
 import { checkData, findStart } from "./resume.io.ts";
 import { Run, type TrainOptions, type TrainOutcome } from "./run.io.ts";
+
+/** The recipe's data: prepared here, or the folder it names. */
+function openData({ recipe, directory, signal, ...options }: TrainOptions): Promise<PreparedData> {
+  const { folder, baseDirectory = "." } = recipe.data;
+  if (folder !== undefined) return openPreparedData(resolve(options.baseDirectory, folder));
+  return prepareData({
+    recipe: dataRecipeOf(recipe),
+    baseDirectory: resolve(options.baseDirectory, baseDirectory),
+    directory: options.dataDirectory ?? join(directory, "data"),
+    cacheDirectory: options.cacheDirectory,
+    workers: options.backend.threads,
+    signal,
+    onProgress: (progress) => options.onEvent?.({ type: "data", progress }),
+  });
+}
+
+/** The order that the recipe's stage asks for. */
+function stageOrder({ seed, data: { stage, stages } }: TrainOptions["recipe"]) {
+  const asked = stage === undefined ? undefined : stages[stage];
+  return { order: asked?.order ?? "mixed", seed: asked?.seed ?? seed };
+}
 
 /**
  * Trains a recipe from the start or from the newest checkpoint of its folder.
@@ -37,25 +59,20 @@ export async function train(options: TrainOptions): Promise<TrainOutcome> {
   checkHooks([new HeldOutPerplexity(), ...(options.evalHooks ?? [])]);
   const start = await findStart(options);
   const initial = start === undefined ? await findInitialModel(recipe, options.baseDirectory, signal) : undefined;
-  const data = await prepareData({
-    recipe: recipe.data,
-    tokenizer: recipe.tokenizer,
-    baseDirectory: options.baseDirectory,
-    directory: options.dataDirectory ?? join(directory, "data"),
-    cacheDirectory: options.cacheDirectory,
-    seed: recipe.data.seed ?? recipe.seed,
-    ...(signal === undefined ? {} : { signal }),
-    onProgress: (progress) => options.onEvent?.({ type: "data", progress }),
-  });
+  const data = await openData(options);
   if (start !== undefined) checkData(start, data);
   const doubt = initial === undefined ? undefined : checkInitialTokenizer(initial, data.tokenizer);
   if (doubt !== undefined) options.onEvent?.({ type: "warning", message: doubt });
+  const training = openTrainingSources(data, recipe.data);
+  const { order, seed } = stageOrder(recipe);
   const loader = new TokenLoader({
-    sources: await openTrainingSources(data, recipe.data),
+    sources: training.sources,
     sequenceLength: recipe.train.sequenceLength,
     batchSize: recipe.train.batchSize,
-    seed: recipe.seed,
+    seed,
+    order,
     eosTokenId: data.tokenizer.eosTokenId,
+    instanceFilter: recipe.train.instanceFilter ?? undefined,
   });
   const heldOut = await openHeldOut(data);
   if (start?.state.step !== recipe.train.steps) {
@@ -72,5 +89,7 @@ export async function train(options: TrainOptions): Promise<TrainOutcome> {
   } catch (error) {
     run.dispose();
     throw error;
+  } finally {
+    training.close();
   }
 }

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { dataSchema, tokenizerSchema } from "../../src/config/data.ts";
+import { dataSchema, parseDataRecipe } from "../../src/config/data.ts";
 import { openPreparedData, openTrainingSources } from "../../src/data/open.io.ts";
 import { prepareData } from "../../src/data/prepare.io.ts";
 import { readSource } from "../../src/data/sources.io.ts";
@@ -48,12 +48,10 @@ async function readAll(source: object): Promise<void> {
 
 function prepare(tokenizer: object, sources: object[] = [{ name: "s", path: "text" }]) {
   return prepareData({
-    recipe: dataSchema.parse({ sources }),
-    tokenizer: tokenizerSchema.parse(tokenizer),
+    recipe: parseDataRecipe({ name: "bad", seed: 1, sources, tokenizer }),
     baseDirectory: folder,
     directory: path.join(folder, "out"),
     cacheDirectory: path.join(folder, "cache"),
-    seed: 1,
   });
 }
 
@@ -131,7 +129,7 @@ describe("a source", () => {
   it("of one document can not be divided", async () => {
     write("text/a.txt", "one short text");
     expect(await failure(() => prepare({ vocabSize: 300 }))).toBe(
-      'E_DATA source "s": 1 documents of 14 bytes, none is at most a fifth of them and can be held out [add text, or lower maxDocumentChars so that long texts are cut]',
+      'E_DATA source "s": 1 documents of 14 bytes, none is at most a fifth of them and can be held out [add text, set maxDocumentChars so that long texts are cut, or heldOutBytes: 0 for none]',
     );
   });
 });
@@ -187,23 +185,25 @@ describe("an npm package", () => {
 describe("a token file", () => {
   it("of an odd length is refused", async () => {
     const file = write("a.npy", Uint8Array.of(1, 0, 2));
-    expect(await failure(() => readTokenFile(file, "uint16", 10))).toBe(
+    expect(await failure(async () => readTokenFile(file, "uint16", 10))).toBe(
       "E_DATA DIR/a.npy: 3 bytes, expected a multiple of 2 (uint16) [delete the folder it is in, so that the data is prepared again]",
     );
   });
 
   it("with an id outside the vocabulary is refused", async () => {
     const file = write("a.npy", Uint8Array.of(1, 0, 10, 0));
-    expect(await failure(() => readTokenFile(file, "uint16", 10))).toBe(
+    expect(await failure(async () => readTokenFile(file, "uint16", 10))).toBe(
       "E_DATA DIR/a.npy: token 1 has id 10, the vocabulary has 10 (0 to 9) [the file was written with another tokenizer or another integer type]",
     );
   });
 
   it("that is missing or a folder is refused", async () => {
-    expect(await failure(() => readTokenFile(path.join(folder, "a.npy"), "uint16", 10))).toBe(
+    expect(await failure(async () => readTokenFile(path.join(folder, "a.npy"), "uint16", 10))).toBe(
       "E_DATA DIR/a.npy: does not exist",
     );
-    expect(await failure(() => readTokenFile(folder, "uint16", 10))).toBe("E_DATA DIR: is a folder, expected a file");
+    expect(await failure(async () => readTokenFile(folder, "uint16", 10))).toBe(
+      "E_DATA DIR: is a folder, expected a file",
+    );
   });
 });
 
@@ -216,9 +216,9 @@ describe("prepared data", () => {
     const hint = "delete the folder it is in, so that the data is prepared again";
     write("manifest.json", "{");
     expect(await failure(() => openPreparedData(folder))).toBe(`E_DATA DIR/manifest.json: not JSON [${hint}]`);
-    write("manifest.json", '{"version":2}');
+    write("manifest.json", '{"version":1}');
     expect(await failure(() => openPreparedData(folder))).toBe(
-      `E_DATA DIR/manifest.json: not a manifest of prepared data, version: Invalid input: expected 1 [${hint}]`,
+      `E_DATA DIR/manifest.json: not a manifest of prepared data, version: Invalid input: expected 2 [${hint}]`,
     );
   });
 
@@ -226,10 +226,10 @@ describe("prepared data", () => {
     for (let index = 0; index < 20; index++) write(`text/${index}.txt`, `text number ${index}, not long`);
     const prepared = await prepare({ vocabSize: 270 });
     const { tokens } = prepared.manifest.files[0]!;
-    write("out/training/s.npy", new Uint8Array(20));
+    write("out/training/s/00000-00000.npy", new Uint8Array(20));
     const recipe = dataSchema.parse({ sources: [{ name: "s", path: "text" }] });
-    expect(await failure(() => openTrainingSources(prepared, recipe))).toBe(
-      `E_DATA DIR/out/training/s.npy: 10 tokens, the manifest has ${tokens} [delete DIR/out, so that the data is prepared again]`,
+    expect(await failure(async () => openTrainingSources(prepared, recipe))).toBe(
+      `E_DATA DIR/out/training/s/00000-00000.npy: 10 tokens, the manifest has ${tokens} [delete DIR/out, so that the data is prepared again]`,
     );
   });
 });

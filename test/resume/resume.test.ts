@@ -73,7 +73,7 @@ describe("an interruption", () => {
   });
 
   it("while the data is prepared ends at once, and the data is prepared again", async () => {
-    const stop = stopAt((event) => event.type === "data" && event.progress.stage === "encode");
+    const stop = stopAt((event) => event.type === "data" && event.progress.phase === "encode");
     await expect(trainTiny(folder, "data", backend, stop)).rejects.toThrow("aborted");
     expect(readdirSync(at("data", "data"))).not.toContain("manifest.json");
     await trainTiny(folder, "data", backend, { resume: true });
