@@ -16,6 +16,7 @@ interface Entry {
 const COMMANDS: Readonly<Record<string, Entry>> = {
   quickstart: { summary: "train a small model on real text and try it", load: () => import("./quickstart.ts") },
   doctor: { summary: "show what this machine offers and which backend runs", load: () => import("./doctor.ts") },
+  data: { summary: "make token files from text, look into them", load: () => import("./data.ts") },
   train: { summary: "train a model from a recipe", load: () => import("./train.ts") },
   sweep: { summary: "train variants of a recipe and compare them", load: () => import("./sweep.ts") },
   estimate: { summary: "say what a recipe or a model will take", load: () => import("./estimate.ts") },

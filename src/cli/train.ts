@@ -8,6 +8,7 @@ import { runTraining } from "./training.ts";
 
 interface TrainFlags extends BackendFlags {
   readonly out?: string;
+  readonly data?: string;
   readonly resume?: boolean;
   readonly set: readonly string[];
   readonly json?: boolean;
@@ -28,6 +29,7 @@ export function register(command: Command, session: Session): void {
   command
     .argument("<recipe>", "a YAML file, such as recipes/quickstart.yaml")
     .option("--out <folder>", "the run's folder (default: runs/ and the recipe's name)")
+    .option("--data <folder>", "token files to train on, made by olmoe data build")
     .option("--resume", "go on from the newest checkpoint")
     .option(
       "--set <key=value>",
@@ -40,7 +42,9 @@ export function register(command: Command, session: Session): void {
   addBackendOptions(command)
     .addHelpText("after", HELP)
     .action(async (file: string, flags: TrainFlags) => {
-      const recipe = await readRecipe(file, flags.set);
+      const overrides =
+        flags.data === undefined ? flags.set : [`data={folder: ${JSON.stringify(resolve(flags.data))}}`, ...flags.set];
+      const recipe = await readRecipe(file, overrides);
       const directory = resolve(flags.out ?? join("runs", recipe.name));
       const { profile } = flags;
       await runTraining(
@@ -51,7 +55,7 @@ export function register(command: Command, session: Session): void {
           profile: profile === undefined ? undefined : profile === true ? join(directory, "profile") : resolve(profile),
           resume: flags.resume ?? false,
           json: flags.json ?? false,
-          overrides: flags.set,
+          overrides,
           backend: await openChosenBackend(flags, session, recipe.train.precision),
         },
         session,

@@ -19,7 +19,7 @@ function ready(resumedFrom: number): TrainEvent {
   return { type: "ready", data, decoder: {} as Decoder, resumedFrom };
 }
 
-const TASKS = { done: 0, tasks: 1, waiting: 0 };
+const TASKS = { done: 0, tasks: 1, totalBytes: 0, waiting: 0 };
 
 function reading(source: string, bytes: number): TrainEvent {
   return { type: "data", progress: { phase: "read", source, bytes, documents: 1, ...TASKS } };
