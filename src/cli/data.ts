@@ -1,18 +1,29 @@
 /** `olmoe data`: from sources to token files, on one machine or on many. */
+import { stat } from "node:fs/promises";
 import { availableParallelism } from "node:os";
-import { dirname, join, resolve } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import type { Command } from "commander";
+import { type DataRecipe, parseDataRecipe } from "../config/data.ts";
 import { readDataRecipe } from "../config/dataRecipe.io.ts";
+import { applyOverride } from "../config/yaml.io.ts";
 import { mergePlan } from "../data/build/merge.io.ts";
 import { makePlan } from "../data/build/plan.io.ts";
 import { PHASES, type Phase, type Plan, taskCount } from "../data/build/plan.ts";
 import { runPlan } from "../data/build/run.io.ts";
+import { indexTokens } from "../data/indexTokens.io.ts";
 import type { Manifest } from "../data/manifest.ts";
+import { openPreparedData } from "../data/open.io.ts";
 import { prepareData, writePlan } from "../data/prepare.io.ts";
+import { dataStats } from "../data/stats.io.ts";
+import { compositionChart, lengthChart, statsReport } from "../data/statsReport.ts";
 import { UsageError } from "../errors.ts";
+import { htmlReport } from "../report/html.ts";
+import { renderSvg } from "../report/render.io.ts";
 import { formatBytes, formatCount } from "../report/text.ts";
+import { replaceFile } from "../util/files.io.ts";
 import { shownPath } from "../util/shownPath.io.ts";
 import { type Session, wholeNumber, writeJson } from "./common.ts";
+import { type InspectFlags, inspect } from "./dataInspect.ts";
 import { DataProgress, printManifest } from "./dataView.ts";
 import { shareOf } from "./taskShare.ts";
 import { CACHE_DIRECTORY } from "./training.ts";
@@ -21,6 +32,12 @@ interface BuildFlags {
   readonly out?: string;
   readonly workers: number;
   readonly set: readonly string[];
+  readonly json?: boolean;
+}
+
+interface IndexFlags {
+  readonly tokenizer: string;
+  readonly dtype?: string;
   readonly json?: boolean;
 }
 
@@ -37,7 +54,8 @@ does only what is missing; the bytes are the same, whatever the number of worker
 
 Examples:
   $ olmoe data build recipes/data/quickstart.yaml
-  $ olmoe train recipes/own-data.yaml --data data/quickstart`;
+  $ olmoe data build ~/notes
+  $ olmoe train recipes/own-data.yaml --data data/notes`;
 
 const RUN_HELP = `
 The same folder may be given to many workers at once: with --task, as the ranks of mpirun, or as an
@@ -48,6 +66,26 @@ Examples:
   $ olmoe data plan recipe.yaml --out data/mix && olmoe data run data/mix && olmoe data merge data/mix
   $ mpirun -n 4 olmoe data run data/mix
   $ olmoe data run data/mix --task 3/64 --phase read`;
+
+const INSPECT_HELP = `
+Tokens alternate between two colours; end-of-text tokens are inverted. A sequence that the paper's
+instance filter masks says so.
+
+Examples:
+  $ olmoe data inspect data/quickstart --source code --count 1
+  $ olmoe data inspect data/quickstart --length 256 --from 40`;
+
+const STATS_HELP = `
+Example:
+  $ olmoe data stats data/quickstart`;
+
+const INDEX_HELP = `
+Writes manifest.json and tokenizer.json into the folder; the first folder of a file's path names its
+source. Every id is checked.
+
+Example:
+  $ olmoe data index tokens/ --tokenizer tokenizer.json
+  $ olmoe train recipe.yaml --data tokens/`;
 
 const MERGE_HELP = `
 Example:
@@ -72,8 +110,9 @@ function phaseNamed(text: string, all: readonly Phase[]): Phase[] {
 
 export function register(command: Command, session: Session): void {
   const build = command
-    .command("build <recipe>")
-    .description("Make token files from a recipe of data.")
+    .command("build")
+    .argument("<recipe>", "a YAML file, such as recipes/data/quickstart.yaml, or a folder of text")
+    .description("Make token files from a recipe of data, or from a folder of text.")
     .option("--out <folder>", "where they go (default: data/ and the recipe's name)")
     .option("--json", "print the manifest");
   withSet(withWorkers(build))
@@ -103,10 +142,100 @@ export function register(command: Command, session: Session): void {
     .action((folder: string, flags: { readonly verify?: boolean; readonly json?: boolean }) =>
       mergeData(folder, flags, session),
     );
+  registerViews(command, session);
+}
+
+function registerViews(command: Command, session: Session): void {
+  command
+    .command("inspect <folder>")
+    .description("Show documents or sequences of token files, token by token.")
+    .option("--source <name>", "which source (default: the first)")
+    .option("--heldout", "what is held out, not what is trained on")
+    .option("--from <number>", "the first document or sequence, from 0", wholeNumber("--from", 0), 0)
+    .option("--count <count>", "how many", wholeNumber("--count", 1), 3)
+    .option("--length <tokens>", "sequences of so many tokens, as the trainer takes them", wholeNumber("--length", 2))
+    .option("--tokens <count>", "tokens shown of each", wholeNumber("--tokens", 1), 200)
+    .option("--json", "for programs: ids, tokens and places")
+    .addHelpText("after", INSPECT_HELP)
+    .action((folder: string, flags: InspectFlags) => inspect(folder, flags, session));
+  command
+    .command("stats <folder>")
+    .description("Draw what token files are made of: sources, lengths, what was left out.")
+    .option("--out <file>", "the page (default: stats.html in the folder)")
+    .option("--json", "print the counts for programs")
+    .addHelpText("after", STATS_HELP)
+    .action((folder: string, flags: { readonly out?: string; readonly json?: boolean }) =>
+      stats(folder, flags, session),
+    );
+  command
+    .command("index <folder>")
+    .description("List token files that dolma or OLMo has made, so that they can be trained on.")
+    .requiredOption("--tokenizer <file>", "the tokenizer.json they were made with, or a folder that holds it")
+    .option("--dtype <type>", "uint16 or uint32 (default: the narrower that holds the vocabulary)")
+    .option("--json", "print the manifest")
+    .addHelpText("after", INDEX_HELP)
+    .action((folder: string, flags: IndexFlags) => indexFolder(folder, flags, session));
+}
+
+async function stats(
+  folder: string,
+  flags: { readonly out?: string; readonly json?: boolean },
+  session: Session,
+): Promise<void> {
+  const directory = resolve(folder);
+  const data = await openPreparedData(directory);
+  const counts = await dataStats(data, session.signal);
+  if (flags.json) {
+    writeJson(session, counts);
+    return;
+  }
+  const composition = await renderSvg(compositionChart(counts));
+  const lengths = await renderSvg(lengthChart(counts));
+  const page = htmlReport(statsReport(basename(directory), data.manifest, counts, { composition, lengths }));
+  const place = resolve(flags.out ?? join(directory, "stats.html"));
+  await replaceFile(place, (file) => file.writeFile(page));
+  printManifest(data.manifest, directory, session);
+  session.stdout.write(`page        ${shownPath(place)}\n`);
+}
+
+async function indexFolder(folder: string, flags: IndexFlags, session: Session): Promise<void> {
+  const directory = resolve(folder);
+  const { dtype } = flags;
+  if (dtype !== undefined && dtype !== "uint16" && dtype !== "uint32") {
+    throw new UsageError(`--dtype: "${dtype}", expected uint16 or uint32`);
+  }
+  const manifest = await indexTokens({ directory, tokenizer: resolve(flags.tokenizer), dtype, signal: session.signal });
+  show(manifest, directory, flags.json, session);
+}
+
+/** Entries of a vocabulary that so much text can fill. */
+function vocabSizeFor(bytes: number): number {
+  if (bytes < 300e3) return 1024;
+  return bytes < 3e6 ? 2048 : 4096;
+}
+
+/** The recipe of a folder of text that has none. */
+async function folderRecipe(folder: string, overrides: readonly string[]): Promise<DataRecipe> {
+  const name =
+    basename(folder)
+      .toLowerCase()
+      .replace(/[^a-z0-9_-]+/g, "-")
+      .replace(/^[^a-z0-9]+/, "") || "text";
+  const value: Record<string, unknown> = {
+    name,
+    tokenizer: { vocabSize: 1024 },
+    sources: [{ name, path: folder, maxDocumentChars: 8000 }],
+  };
+  for (const text of overrides) applyOverride(value, text);
+  const recipe = parseDataRecipe(value, `the recipe of ${folder}`);
+  if (overrides.some((text) => text.startsWith("tokenizer"))) return recipe;
+  const plan = await makePlan({ recipe, baseDirectory: folder, cacheDirectory: CACHE_DIRECTORY });
+  return { ...recipe, tokenizer: { ...recipe.tokenizer, vocabSize: vocabSizeFor(sizeOf(plan)) } };
 }
 
 async function planOptions(file: string, { out, set }: Pick<BuildFlags, "out" | "set">) {
-  const recipe = await readDataRecipe(file, set);
+  const isFolder = (await stat(file).catch(() => undefined))?.isDirectory() ?? false;
+  const recipe = isFolder ? await folderRecipe(resolve(file), set) : await readDataRecipe(file, set);
   return {
     recipe,
     baseDirectory: dirname(resolve(file)),

@@ -43,6 +43,8 @@ const trainLine = z.strictObject({
   dropped_slots: z.array(count).length(2),
   dropped_share: finite,
   // A process of Node takes more than 10 MB.
+  masked_sequences: z.literal(0),
+  source_epochs: z.record(z.string(), z.number().positive()),
   resident_bytes: z.int().min(10_000_000),
 });
 const scores = { tokens: count, nats_per_token: finite, bits_per_byte: finite };

@@ -30,7 +30,11 @@ export interface TrainMetrics extends RecordPlace {
   /** For each layer, the slots that found their expert full; and their share of all slots. */
   readonly dropped_slots: readonly number[];
   readonly dropped_share: number;
-  /** What the process holds in memory after the step; absent in files of earlier versions. */
+  /** Sequences that the instance filter has masked; absent in files of version 0.1.0, like the next two. */
+  readonly masked_sequences?: number;
+  /** Times each source has been gone through, this step included. */
+  readonly source_epochs?: Readonly<Record<string, number>>;
+  /** What the process holds in memory after the step. */
   readonly resident_bytes?: number;
 }
 

@@ -241,7 +241,14 @@ export class Run {
     this.#watcher.add(result);
     const seconds = (performance.now() - started) / 1000;
     const measured = trainMetrics(step, this.#tokens, result, train.loss, seconds);
-    const metrics = await this.#recorder.append({ ...measured, resident_bytes: process.memoryUsage.rss() });
+    const metrics = await this.#recorder.append({
+      ...measured,
+      masked_sequences: batch.masked,
+      source_epochs: Object.fromEntries(
+        this.#loader.cursor().sources.map(({ name }, index) => [name, batch.epochs[index]!]),
+      ),
+      resident_bytes: process.memoryUsage.rss(),
+    });
     this.#emit({ type: "step", metrics, stepTokens: result.tokens, epochs: batch.epochs });
     const spike = this.#spikes.add(result.loss);
     if (spike !== undefined && train.spikes.action === "rewind") {

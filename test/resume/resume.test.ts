@@ -11,6 +11,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { gunzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { openBackend } from "../../src/backend/io.ts";
 import { CheckpointError, ConfigError, DataError } from "../../src/errors.ts";
@@ -150,12 +151,12 @@ describe("resuming with other text", () => {
     const original = readFileSync(text, "utf8");
     const changed = original.replace("- ", "+ ");
     writeFileSync(text, changed);
-    const split = readFileSync(join(run, "data", "heldout", "list.jsonl"), "utf8");
-    const held = split.includes('"id":"3.txt"') ? "heldout" : "training";
+    const split = gunzipSync(readFileSync(join(run, "data", "heldout", "list", "00002.jsonl.gz"))).toString();
+    const held = split.includes('"id":"3.txt"') ? "heldout/list/00002" : "training/list/00002-00000";
     const refused = trainTiny(folder, "other-text", backend, { resume: true });
     await expect(refused).rejects.toThrow(DataError);
     await expect(refused).rejects.toThrow(
-      `${join(run, "checkpoints", "step6-tokens768")}: was trained on other data: ${held}/list.npy changed`,
+      `${join(run, "checkpoints", "step6-tokens768")}: was trained on other data: ${held}.npy changed`,
     );
     await expect(refused).rejects.toMatchObject({
       hint: "put the text back as it was, or start a new run with --out",

@@ -33,8 +33,8 @@ export function resultOf(run: string, lastCheckpoint: string) {
   return {
     checkpoint: contents(join(run, "checkpoints", lastCheckpoint)),
     metrics: metricsOf(run),
-    // The manifest's own digest is also of the times of local files.
-    data: contents(join(run, "data")).filter(([name]) => name !== "manifest.json"),
+    // The plan's own digest, which the manifest and the tasks' results repeat, is also of the times of local files.
+    data: contents(join(run, "data")).filter(([name]) => !/^(manifest[.]json|plan[.]json|work\b)/.test(name)),
     recipe: readFileSync(join(run, "recipe.json"), "utf8"),
   };
 }
