@@ -10,13 +10,12 @@ const SPARK_WIDTH = 16;
 /** Without a terminal a line is printed this often instead. */
 const QUIET_INTERVAL_MS = 10_000;
 
-const PHASES = {
-  read: "reading",
+/** Phases that take a while, and those that are about all sources at once. */
+const SOURCE_PHASES: Readonly<Record<string, string>> = { read: "reading", encode: "tokenising" };
+const COMMON_PHASES: Readonly<Record<string, string>> = {
   dedupe: "looking for duplicates",
-  choose: "filtering",
   select: "making the tokenizer",
-  encode: "tokenising",
-} as const;
+};
 
 export interface TrainViewOptions {
   /** Steps of the whole run. */
@@ -100,8 +99,9 @@ export class TrainView {
 
   /** One line for each source and phase, when it begins; several sources may be in work at once. */
   #data({ progress: { phase, source } }: Extract<TrainEvent, { type: "data" }>): void {
-    const line = `  ${PHASES[phase]}${source === undefined ? "" : ` ${source}`}`;
-    if (this.#phases.has(line)) return;
+    const name = source === undefined ? COMMON_PHASES[phase] : SOURCE_PHASES[phase];
+    const line = ["  ", name, source === undefined ? "" : ` ${source}`].join("");
+    if (name === undefined || this.#phases.has(line)) return;
     this.#phases.add(line);
     this.#print(line);
   }

@@ -14,7 +14,7 @@ export interface DocumentSpan {
   readonly from?: { readonly id: string; readonly path: string; readonly line: number };
 }
 
-const FIELD = String.raw`("(?:[^"]|"")*"|[^",]*)`;
+const FIELD = `("(?:[^"]|"")*"|[^",]*)`;
 const ROW = new RegExp(`^(\\d+),(\\d+),${FIELD},${FIELD},(\\d+)$`, "s");
 const unquoted = (field: string) => (field.startsWith('"') ? field.slice(1, -1).replaceAll('""', '"') : field);
 

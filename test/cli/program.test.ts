@@ -15,6 +15,7 @@ Options:
 Commands:
   quickstart      train a small model on real text and try it
   doctor          show what this machine offers and which backend runs
+  data            make token files from text, look into them
   train           train a model from a recipe
   sweep           train variants of a recipe and compare them
   estimate        say what a recipe or a model will take
