@@ -239,7 +239,7 @@ describe("a sweep that is interrupted", () => {
     });
     const { code, stderr } = await sweep("--out", at("two"));
     expect(code).toBe(0);
-    expect(stderr.match(/ {2}training the tokenizer/g)?.length).toBe(2);
+    expect(stderr.match(/ {2}making the tokenizer/g)?.length).toBe(2);
     expect(readdirSync(at("two", "data")).length).toBe(2);
   });
 });
