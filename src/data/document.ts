@@ -11,6 +11,12 @@ export interface Document {
   readonly path: string;
   /** Line of that file, from 1; 1 for a document that is a whole file. */
   readonly line: number;
+  /** When it was taken into the collection, as an ISO date; as the file has it. */
+  readonly added?: string | undefined;
+  /** When it was written, likewise. */
+  readonly created?: string | undefined;
+  /** What else is known of it, such as stars of a repository or the address of a page. */
+  readonly metadata?: Readonly<Record<string, unknown>> | undefined;
 }
 
 /**
