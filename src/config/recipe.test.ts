@@ -178,7 +178,13 @@ describe("parseRecipe", () => {
       name: "tiny-run",
       seed: 6198,
       tokenizer: { vocabSize: 320, trainBytes: 1_200_000 },
-      data: { heldOutBytes: 700, sources: tinyRecipe().data.sources.map((one) => ({ ...one, ...defaults })) },
+      data: {
+        heldOutBytes: 700,
+        shardTokens: 2 ** 31,
+        taskBytes: 2 ** 27,
+        stages: {},
+        sources: tinyRecipe().data.sources.map((one) => ({ ...one, ...defaults })),
+      },
       train: {
         steps: 24,
         batchSize: 4,

@@ -6,6 +6,7 @@ import { z } from "zod";
 import { ConfigError } from "../errors.ts";
 import { batchWarmupFaults, leastPass } from "./batchWarmup.ts";
 import { parseConfig } from "./check.ts";
+import { dataSchema, recipeName, recipeSeed, tokenizerSchema } from "./data.ts";
 import { modelConfigSchema } from "./model.ts";
 import { PRESETS, type PresetName, presetNames } from "./presets.ts";
 import { checkRoutingRun } from "./routing.ts";
@@ -15,65 +16,6 @@ const share = z.number().min(0).max(1);
 const beta = z.number().min(0).lt(1);
 /** Tokens of one optimiser step; the paper's have 4 M. */
 const MAX_STEP_TOKENS = 2 ** 26;
-
-/** Where text comes from: exactly one of `npm` and `path`. */
-const sourceSchema = z
-  .strictObject({
-    /** Name of the kind of text; held-out results and routing are reported by it. */
-    name: z.string().regex(/^[a-z0-9][a-z0-9_-]*$/, "must be lower-case letters, digits, - and _"),
-    /** An npm package with its version, such as "three@0.180.0", fetched when the recipe runs. */
-    npm: z.string().min(1).optional(),
-    /** A file or folder; relative to the recipe. */
-    path: z.string().min(1).optional(),
-    /** Globs inside the package or folder. */
-    include: z.array(z.string().min(1)).min(1).default(["**/*.{txt,md,jsonl,jsonl.gz}"]),
-    exclude: z.array(z.string().min(1)).default([]),
-    /** How a file becomes documents. `auto` goes by the ending: JSONL by line, all else one document a file. */
-    format: z.enum(["auto", "text", "jsonl", "email"]).default("auto"),
-    /** JSONL field that holds the text. */
-    textField: z.string().min(1).default("text"),
-    /** Documents longer than this many characters are cut into pieces. */
-    maxDocumentChars: z.int().min(100).default(8000),
-    /** Share of training tokens, relative to the other sources. */
-    weight: positive.default(1),
-  })
-  .superRefine((source, context) => {
-    if ((source.npm === undefined) === (source.path === undefined)) {
-      context.addIssue({ code: "custom", path: [], message: "needs exactly one of npm and path" });
-    }
-  });
-
-export const dataSchema = z.strictObject({
-  sources: z
-    .array(sourceSchema)
-    .min(1)
-    .superRefine((sources, context) => {
-      for (const [index, { name }] of sources.entries()) {
-        const first = sources.findIndex((source) => source.name === name);
-        const message = `"${name}", is the name of source ${first} already`;
-        if (first < index) context.addIssue({ code: "custom", path: [index, "name"], message });
-      }
-    }),
-  /** Bytes of whole documents of each source that are kept apart for the held-out loss. */
-  heldOutBytes: z.int().min(1).default(120_000),
-  /** Seed of what is held out and of the text the tokenizer learns from. Left out: the recipe's. */
-  seed: z.int().min(0).optional(),
-});
-
-export const tokenizerSchema = z
-  .strictObject({
-    /** A Hugging Face tokenizer.json to use. */
-    file: z.string().min(1).optional(),
-    /** Entries of a byte-level BPE trained on the recipe's own text. */
-    vocabSize: z.int().min(257).optional(),
-    /** Bytes of each source the BPE is trained on. */
-    trainBytes: z.int().min(1).default(1_200_000),
-  })
-  .superRefine((tokenizer, context) => {
-    if ((tokenizer.file === undefined) === (tokenizer.vocabSize === undefined)) {
-      context.addIssue({ code: "custom", path: [], message: "needs exactly one of file and vocabSize" });
-    }
-  });
 
 export const scheduleSchema = z.strictObject({
   /** After warm-up: cosine or a straight line down to `finalRatio` at the last step, or constant. */
@@ -225,8 +167,8 @@ const modelSchema = z
 
 export const recipeSchema = z
   .strictObject({
-    name: z.string().regex(/^[a-z0-9][a-z0-9_-]*$/, "must be lower-case letters, digits, - and _"),
-    seed: z.int().min(0).default(6198),
+    name: recipeName,
+    seed: recipeSeed,
     model: modelSchema,
     tokenizer: tokenizerSchema,
     data: dataSchema,
@@ -252,9 +194,6 @@ export const recipeSchema = z
   });
 
 export type Recipe = z.output<typeof recipeSchema>;
-export type DataRecipe = z.output<typeof dataSchema>;
-export type SourceRecipe = z.output<typeof sourceSchema>;
-export type TokenizerRecipe = z.output<typeof tokenizerSchema>;
 export type TrainRecipe = z.output<typeof trainSchema>;
 export type OptimizerRecipe = z.output<typeof optimizerSchema>;
 export type LossRecipe = z.output<typeof lossSchema>;

@@ -1,5 +1,5 @@
 /** File content to text: what one line of JSONL, one plain file or one e-mail holds. Reading files is in sources.io.ts. */
-import type { SourceRecipe } from "../config/recipe.ts";
+import type { SourceRecipe } from "../config/dataSources.ts";
 import { normalizeLineEnds } from "./document.ts";
 import { emailText } from "./email.ts";
 

@@ -1,6 +1,6 @@
 /** Opens prepared data: token files in memory, held-out text, or the whole folder again. */
 import path from "node:path";
-import type { DataRecipe } from "../config/recipe.ts";
+import type { DataFields } from "../config/data.ts";
 import { DataError } from "../errors.ts";
 import { loadTokenizer } from "../tokenizer/io.ts";
 import { readJsonLine } from "./formats.ts";
@@ -34,7 +34,7 @@ async function readTokens(directory: string, manifest: Manifest, entry: Manifest
 /** Training tokens of each source, in the recipe's order and with its weights, for a TokenLoader. */
 export async function openTrainingSources(
   { directory, manifest }: PreparedData,
-  recipe: DataRecipe,
+  recipe: DataFields,
 ): Promise<TokenSource[]> {
   return Promise.all(
     recipe.sources.map(async ({ name, weight }) => {

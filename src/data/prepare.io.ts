@@ -11,7 +11,8 @@
 import { createHash } from "node:crypto";
 import { mkdir, rename, rm, stat, writeFile } from "node:fs/promises";
 import path from "node:path";
-import type { DataRecipe, SourceRecipe, TokenizerRecipe } from "../config/recipe.ts";
+import type { DataFields, TokenizerRecipe } from "../config/data.ts";
+import type { SourceRecipe } from "../config/dataSources.ts";
 import { DataError } from "../errors.ts";
 import { loadTokenizer, trainTokenizer } from "../tokenizer/io.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
@@ -34,7 +35,7 @@ export interface PrepareProgress {
 }
 
 export interface PrepareOptions {
-  readonly recipe: DataRecipe;
+  readonly recipe: DataFields;
   readonly tokenizer: TokenizerRecipe;
   /** Relative paths of the recipe start here. */
   readonly baseDirectory: string;

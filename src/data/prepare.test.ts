@@ -12,7 +12,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { gunzipSync } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { dataSchema, tokenizerSchema } from "../config/recipe.ts";
+import { dataSchema, tokenizerSchema } from "../config/data.ts";
 import { loadTokenizer } from "../tokenizer/io.ts";
 import { documentsOf } from "./document.ts";
 import { heldOutWindows } from "./heldOut.ts";

@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { stat } from "node:fs/promises";
 import path from "node:path";
 import { glob } from "tinyglobby";
-import type { SourceRecipe } from "../config/recipe.ts";
+import type { SourceRecipe } from "../config/dataSources.ts";
 import { DataError } from "../errors.ts";
 import { type Document, documentsOf, utf8Bytes } from "./document.ts";
 import { formatOf, type Reading, readEmail, readJsonLine, readText } from "./formats.ts";

@@ -4,7 +4,7 @@ import path from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { NPM_VARIABLES, startRegistry, type TestRegistry } from "../../test/npmRegistry.ts";
-import { dataSchema } from "../config/recipe.ts";
+import { dataSchema } from "../config/data.ts";
 import { DataError } from "../errors.ts";
 import type { Document } from "./document.ts";
 import { newSourceReport, readSource } from "./sources.io.ts";

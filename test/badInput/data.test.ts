@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { dataSchema, tokenizerSchema } from "../../src/config/recipe.ts";
+import { dataSchema, tokenizerSchema } from "../../src/config/data.ts";
 import { openPreparedData, openTrainingSources } from "../../src/data/open.io.ts";
 import { prepareData } from "../../src/data/prepare.io.ts";
 import { readSource } from "../../src/data/sources.io.ts";
