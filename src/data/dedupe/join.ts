@@ -13,7 +13,7 @@ type Blocks = AsyncIterable<Uint32Array> | Iterable<Uint32Array>;
 /** Pairs that stand in order of their tasks, task by task. */
 class TaskPairs {
   readonly #blocks: AsyncIterator<Uint32Array> | Iterator<Uint32Array>;
-  #block = new Uint32Array(0);
+  #block: Uint32Array = new Uint32Array(0);
   #place = 0;
 
   constructor(blocks: Blocks) {

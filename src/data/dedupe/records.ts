@@ -59,6 +59,21 @@ export interface RecordBlock {
   readonly records: Uint32Array;
 }
 
+/**
+ * Records of one document.
+ * @param keys as in its sketch: keys one after another, of paragraphs each with which one it is.
+ */
+export function keyRecords(kind: KeyKind, keys: Uint32Array, document: number): Uint32Array {
+  const words = RECORD_WORDS[kind];
+  const records = new Uint32Array((keys.length / (words - 1)) * words);
+  for (let place = 0, next = 0; place < records.length; place += words) {
+    for (let word = 0; word < words; word++) {
+      records[place + word] = word === KEY_WORDS[kind] ? document : (keys[next++] as number);
+    }
+  }
+  return records;
+}
+
 /** Orders records by bucket and keeps their order within one. @returns where each bucket ends, in records. */
 export function sortByBucket(records: Uint32Array, words: number, sorted: Uint32Array): Uint32Array {
   const next = new Uint32Array(BUCKETS);

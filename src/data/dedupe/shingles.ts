@@ -16,7 +16,7 @@ const UNSPACED = /[\p{sc=Han}\p{sc=Hiragana}\p{sc=Katakana}\p{sc=Thai}\p{sc=Lao}
 const SEPARATOR = 0;
 const WORD_BY_ITSELF = 1;
 
-/** For each UTF-16 unit its lower case, or one of the two marks above, which as units are no letters. */
+/** For each UTF-16 unit its lower case, or one of the two values above, which are no letters' units. */
 function foldedUnits(): Uint16Array {
   return Uint16Array.from({ length: 65_536 }, (_, unit) => {
     if (unit >= 0xd800 && unit <= 0xdfff) return unit;
@@ -36,42 +36,49 @@ const BASE_TO_WORDS = Array.from({ length: SHINGLE_WORDS }).reduce<number>((powe
 export function createShingler(): (text: string) => Uint32Array {
   const folded = foldedUnits();
   let hashes = new Uint32Array(4096);
-  const recent = new Int32Array(SHINGLE_WORDS);
-  let words = 0;
-  let place = 0;
-  let rolling = 0;
 
-  const endWord = (hash: number) => {
-    const word = mix32(hash) | 0;
-    rolling = (Math.imul(rolling, BASE) + word - Math.imul(recent[place] as number, BASE_TO_WORDS)) | 0;
-    recent[place] = word;
-    place = place + 1 === SHINGLE_WORDS ? 0 : place + 1;
-    const index = ++words - SHINGLE_WORDS;
-    if (index < 0 || index >= MAX_SHINGLES) return;
+  /** Keeps a hash where there is room or may be. */
+  const keep = (index: number, hash: number) => {
+    if (index >= MAX_SHINGLES) return;
     if (index === hashes.length) {
       const longer = new Uint32Array(2 * index);
       longer.set(hashes);
       hashes = longer;
     }
-    hashes[index] = rolling;
+    hashes[index] = hash;
   };
 
+  // One loop over local variables: with words ended by a function of their own it takes twice the time.
   return (text) => {
-    recent.fill(0);
-    words = place = rolling = 0;
-    let hash = FNV_BASIS;
-    for (let index = 0; index < text.length; index++) {
-      const unit = text.charCodeAt(index);
-      const letter = folded[unit] as number;
-      if (letter > WORD_BY_ITSELF) {
+    const { length } = text;
+    let first = 0;
+    let second = 0;
+    let third = 0;
+    let fourth = 0;
+    let fifth = 0;
+    let rolling = 0;
+    let count = 1 - SHINGLE_WORDS;
+    for (let index = 0; index < length; ) {
+      const unit = text.charCodeAt(index++);
+      let letter = folded[unit] as number;
+      if (letter === SEPARATOR) continue;
+      let hash = Math.imul(FNV_BASIS ^ (letter === WORD_BY_ITSELF ? unit : letter), FNV_PRIME);
+      while (letter > WORD_BY_ITSELF && index < length) {
+        letter = folded[text.charCodeAt(index)] as number;
+        if (letter <= WORD_BY_ITSELF) break;
         hash = Math.imul(hash ^ letter, FNV_PRIME);
-        continue;
+        index++;
       }
-      if (hash !== FNV_BASIS) endWord(hash);
-      if (letter === WORD_BY_ITSELF) endWord(Math.imul(FNV_BASIS ^ unit, FNV_PRIME));
-      hash = FNV_BASIS;
+      const word = mix32(hash) | 0;
+      rolling = (Math.imul(rolling, BASE) + word - Math.imul(first, BASE_TO_WORDS)) | 0;
+      first = second;
+      second = third;
+      third = fourth;
+      fourth = fifth;
+      fifth = word;
+      if (count >= 0) keep(count, rolling);
+      count++;
     }
-    if (hash !== FNV_BASIS) endWord(hash);
-    return hashes.subarray(0, Math.min(MAX_SHINGLES, Math.max(0, words - SHINGLE_WORDS + 1)));
+    return hashes.subarray(0, Math.min(MAX_SHINGLES, Math.max(0, count)));
   };
 }

@@ -5,6 +5,7 @@ import { bandKeys, bandsFor } from "./bands.ts";
 import { minhash, SIGNATURE_BYTES, signatureOf } from "./minhash.ts";
 import { eachParagraph } from "./paragraphs.ts";
 import { Rows } from "./places.ts";
+import { KEY_WORDS } from "./records.ts";
 import { createShingler } from "./shingles.ts";
 
 /** Documents with fewer shingles are compared only as a whole: one changed word would change most of a short text's. */
@@ -30,8 +31,8 @@ export type Sketcher = (text: string) => Sketch;
 const NO_WORDS = new Uint32Array(0);
 const NO_BYTES = new Uint8Array(0);
 
-/** A function that hashes texts piece by piece, so that none is held twice, and gives the hash as 32-bit words. */
-function textHasher(hasher: IHasher): (text: string) => number[] {
+/** A function that hashes texts, which are encoded part by part. */
+function textHasher(hasher: IHasher): (text: string) => DataView {
   const encoder = new TextEncoder();
   const bytes = new Uint8Array(ENCODE_BYTES);
   return (text) => {
@@ -44,14 +45,16 @@ function textHasher(hasher: IHasher): (text: string) => number[] {
       rest = rest.slice(read);
     }
     const { buffer, byteOffset, byteLength } = hasher.digest("binary");
-    const view = new DataView(buffer, byteOffset, byteLength);
-    return Array.from({ length: view.byteLength / 4 }, (_, word) => view.getUint32(4 * word));
+    return new DataView(buffer, byteOffset, byteLength);
   };
 }
 
 function digester(hasher: IHasher): (text: string) => Uint32Array {
   const hash = textHasher(hasher);
-  return (text) => Uint32Array.from(hash(text));
+  return (text) => {
+    const digest = hash(text);
+    return Uint32Array.from({ length: KEY_WORDS.exact }, (_, word) => digest.getUint32(4 * word));
+  };
 }
 
 function paragraphHasher(hasher: IHasher, minLength: number): (text: string) => Uint32Array {
@@ -60,8 +63,8 @@ function paragraphHasher(hasher: IHasher, minLength: number): (text: string) => 
     const rows = new Rows();
     eachParagraph(text, (paragraph, start, end) => {
       if (end - start < minLength) return;
-      const [high, low] = hash(text.slice(start, end)) as [number, number];
-      rows.push(high, low, paragraph);
+      const digest = hash(text.slice(start, end));
+      rows.push(digest.getUint32(0), digest.getUint32(4), paragraph);
     });
     return rows.words;
   };

@@ -3,7 +3,7 @@ import type { DedupeOptions } from "../../config/dataDedupe.ts";
 import { bandsFor } from "./bands.ts";
 import { SIGNATURE_BYTES } from "./minhash.ts";
 import { RecordWriter } from "./recordFile.io.ts";
-import { KEY_WORDS, type KeyKind } from "./records.ts";
+import { type KeyKind, keyRecords } from "./records.ts";
 import type { Sketch } from "./sketch.ts";
 
 /** The file of a kind beside the others of its task. */
@@ -21,20 +21,6 @@ export function settingOf(kind: KeyKind, { near, paragraphs }: DedupeOptions): n
 export function kindsOf({ exact, near, paragraphs }: DedupeOptions): KeyKind[] {
   const asked = { exact, near: near !== null, paragraphs: paragraphs !== null };
   return (Object.keys(asked) as KeyKind[]).filter((kind) => asked[kind]);
-}
-
-/** Keys of a document as records: each key, then the document, and of paragraphs which one it is. */
-function keyRecords(kind: KeyKind, keys: Uint32Array, document: number): Uint32Array {
-  const width = kind === "paragraphs" ? 3 : KEY_WORDS[kind];
-  const count = keys.length / width;
-  const records = new Uint32Array(count * (width + 1));
-  for (let index = 0; index < count; index++) {
-    const target = index * (width + 1);
-    for (let word = 0; word < KEY_WORDS[kind]; word++) records[target + word] = keys[index * width + word] as number;
-    records[target + KEY_WORDS[kind]] = document;
-    if (kind === "paragraphs") records[target + width] = keys[index * width + 2] as number;
-  }
-  return records;
 }
 
 /** Writes the sketches of one task; ends with `finish`, or with `discard` where anything failed. */

@@ -96,7 +96,7 @@ async function readSignatures(base: string, documents: Uint32Array): Promise<Uin
   if (documents.length === 0) return found;
   await withReader(RecordReader.open(recordPath(base, "signatures"), "signatures"), async (reader) => {
     let [start, end] = [0, 0];
-    let bytes = new Uint8Array(0);
+    let bytes: Uint8Array = new Uint8Array(0);
     for (const [index, document] of documents.entries()) {
       if (document >= end) {
         start = document;
