@@ -1,12 +1,12 @@
 /** What counts as a duplicate in a recipe of data. */
 import { z } from "zod";
 
-export const nearSchema = z.strictObject({
+const nearSchema = z.strictObject({
   /** Least Jaccard similarity of two documents' sets of shingles of five words. */
   threshold: z.number().min(0.5).max(1).default(0.8),
 });
 
-export const paragraphsSchema = z.strictObject({
+const paragraphsSchema = z.strictObject({
   /** Paragraphs with fewer UTF-16 units are kept, however often they come. */
   minLength: z.int().min(1).default(64),
   /** Share of the paragraphs that occur once and are taken for repeated ones all the same. */

@@ -38,6 +38,11 @@ class TaskPairs {
       this.#place = 0;
     }
   }
+
+  /** Ends reading, also where tasks are left. */
+  async close(): Promise<void> {
+    await this.#blocks.return?.();
+  }
 }
 
 /**
@@ -61,14 +66,18 @@ export async function* joinCopies(
     ...exact.map((blocks) => ({ pairs: new TaskPairs(blocks), reason: 0 })),
     { pairs: new TaskPairs(clusters.copies()), reason: 1 },
   ];
-  for (let task = 0; task < tasks; task++) {
-    const copies = new Map<number, number[]>();
-    for (const { pairs, reason } of sources) {
-      await pairs.visit(task, (document, keptTask, kept) => {
-        if (!copies.has(document)) copies.set(document, [task, document, keptTask, kept, reason]);
-      });
+  try {
+    for (let task = 0; task < tasks; task++) {
+      const copies = new Map<number, number[]>();
+      for (const { pairs, reason } of sources) {
+        await pairs.visit(task, (document, keptTask, kept) => {
+          if (!copies.has(document)) copies.set(document, [task, document, keptTask, kept, reason]);
+        });
+      }
+      const documents = [...copies.keys()].sort((a, b) => a - b);
+      yield Uint32Array.from(documents.flatMap((document) => copies.get(document) as number[]));
     }
-    const documents = [...copies.keys()].sort((a, b) => a - b);
-    yield Uint32Array.from(documents.flatMap((document) => copies.get(document) as number[]));
+  } finally {
+    for (const { pairs } of sources) await pairs.close();
   }
 }

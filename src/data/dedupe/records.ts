@@ -91,7 +91,7 @@ export function sortByBucket(records: Uint32Array, words: number, sorted: Uint32
   return next;
 }
 
-/** Blocks without the records of some documents, such as those that an earlier step drops. */
+/** Blocks without the records of some documents, such as those that an earlier step drops. What stays moves up in place. */
 export async function* withoutDocuments(
   blocks: AsyncIterable<RecordBlock>,
   kind: KeyKind,

@@ -18,7 +18,7 @@ export function settingOf(kind: KeyKind, { near, paragraphs }: DedupeOptions): n
 }
 
 /** The kinds of keys that the options ask for. */
-export function kindsOf({ exact, near, paragraphs }: DedupeOptions): KeyKind[] {
+function kindsOf({ exact, near, paragraphs }: DedupeOptions): KeyKind[] {
   const asked = { exact, near: near !== null, paragraphs: paragraphs !== null };
   return (Object.keys(asked) as KeyKind[]).filter((kind) => asked[kind]);
 }
@@ -39,13 +39,17 @@ export class SketchWriter {
    */
   static async create(base: string, options: DedupeOptions): Promise<SketchWriter> {
     const keys = new Map<KeyKind, RecordWriter>();
-    for (const kind of kindsOf(options)) {
-      keys.set(kind, await RecordWriter.create(recordPath(base, kind), kind, settingOf(kind, options)));
+    try {
+      for (const kind of kindsOf(options)) {
+        keys.set(kind, await RecordWriter.create(recordPath(base, kind), kind, settingOf(kind, options)));
+      }
+      const path = recordPath(base, "signatures");
+      const signatures = keys.has("near") ? await RecordWriter.create(path, "signatures") : undefined;
+      return new SketchWriter(keys, signatures);
+    } catch (error) {
+      for (const writer of keys.values()) await writer.discard();
+      throw error;
     }
-    const signatures = keys.has("near")
-      ? await RecordWriter.create(recordPath(base, "signatures"), "signatures")
-      : undefined;
-    return new SketchWriter(keys, signatures);
   }
 
   /** @param document its index in the task; indexes rise, and those left out are no one's duplicates. */
