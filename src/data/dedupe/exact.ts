@@ -1,6 +1,7 @@
 /** Exact deduplication: documents whose text, in UTF-8, has the 128-bit digest of an earlier one. */
-import { inOrder, partitionTable, Rows } from "./places.ts";
-import { KEY_WORDS, RECORD_WORDS, type RecordBlock } from "./records.ts";
+import { partitionTable } from "./keyTable.ts";
+import { Rows } from "./places.ts";
+import { inOrder, KEY_WORDS, RECORD_WORDS, type RecordBlock } from "./records.ts";
 
 const DOCUMENT = KEY_WORDS.exact;
 const [TASK_VALUE, DOCUMENT_VALUE] = [KEY_WORDS.exact, KEY_WORDS.exact + 1];

@@ -3,6 +3,7 @@
  * memory and ends at 2^24 entries.
  */
 import { mix32 } from "./mix.ts";
+import { BYTES_PER_RECORD, KEY_WORDS, type KeyKind, PARTITION_BYTES } from "./records.ts";
 
 /** Entries for each slot, at most. */
 const MAX_LOAD = 0.75;
@@ -90,4 +91,10 @@ export class KeyTable {
       this.#slots[this.#slotOf(entries, entry * this.#entryWords)] = entry + 1;
     }
   }
+}
+
+/** A table for the keys of a partition: no larger at the start than the budget, as a corpus of copies needs far less. */
+export function partitionTable(kind: KeyKind, valueWords: number, records: number): KeyTable {
+  const budget = Math.floor(PARTITION_BYTES / BYTES_PER_RECORD[kind]);
+  return new KeyTable(KEY_WORDS[kind], valueWords, Math.min(records, budget));
 }

@@ -4,10 +4,10 @@
  * like none of those before it. Every document is compared with leaders alone, so the work does not grow with the square of
  * a group.
  */
-import type { KeyTable } from "./keyTable.ts";
+import { type KeyTable, partitionTable } from "./keyTable.ts";
 import { agree, agreeingBins, SIGNATURE_BYTES } from "./minhash.ts";
-import { inOrder, partitionTable, Rows } from "./places.ts";
-import { KEY_WORDS, RECORD_WORDS, type RecordBlock } from "./records.ts";
+import { Rows } from "./places.ts";
+import { inOrder, KEY_WORDS, RECORD_WORDS, type RecordBlock } from "./records.ts";
 
 /** Leaders of one group; documents that are like none of so many are not compared with those that follow. */
 export const MAX_LEADERS = 64;

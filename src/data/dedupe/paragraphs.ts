@@ -4,8 +4,8 @@
  */
 import type { Span } from "../attributes.ts";
 import { BucketFilters } from "./bloom.ts";
-import { inOrder, Rows } from "./places.ts";
-import { bucketOf, KEY_WORDS, RECORD_WORDS, type RecordBlock } from "./records.ts";
+import { Rows } from "./places.ts";
+import { bucketOf, inOrder, KEY_WORDS, RECORD_WORDS, type RecordBlock } from "./records.ts";
 
 const [DOCUMENT, PARAGRAPH] = [KEY_WORDS.paragraphs, KEY_WORDS.paragraphs + 1];
 

@@ -91,6 +91,16 @@ export function sortByBucket(records: Uint32Array, words: number, sorted: Uint32
   return next;
 }
 
+/** Passes blocks on whose tasks stand in order, as all decisions rely on. */
+export async function* inOrder(blocks: AsyncIterable<RecordBlock>): AsyncGenerator<RecordBlock> {
+  let last = 0;
+  for await (const block of blocks) {
+    if (block.task < last) throw new Error(`internal: records of task ${block.task} come after those of task ${last}`);
+    last = block.task;
+    yield block;
+  }
+}
+
 /** Blocks without the records of some documents, such as those that an earlier step drops. What stays moves up in place. */
 export async function* withoutDocuments(
   blocks: AsyncIterable<RecordBlock>,

@@ -179,7 +179,7 @@ export async function readCopies(file: string, task: number): Promise<Map<number
   const copies = new Map<number, Copy>();
   eachRow(await rowsOfTask(file, "copies", task), COPY_WORDS, ([, document, keptTask, kept, reason]) => {
     copies.set(document as number, {
-      reason: COPY_REASONS[reason as number] ?? "exact",
+      reason: COPY_REASONS[reason as 0 | 1],
       original: { task: keptTask as number, document: kept as number },
     });
   });
