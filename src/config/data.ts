@@ -4,6 +4,7 @@
  */
 import { z } from "zod";
 import { parseConfig } from "./check.ts";
+import { dedupeSchema } from "./dataDedupe.ts";
 import { sourceSchema } from "./dataSources.ts";
 
 export const recipeName = z.string().regex(/^[a-z0-9][a-z0-9_-]*$/, "must be lower-case letters, digits, - and _");
@@ -54,6 +55,8 @@ const stageSchema = z
 
 const DATA_FIELDS = {
   sources: z.array(sourceSchema).min(1),
+  /** Documents and paragraphs that are there already. */
+  deduplicate: dedupeSchema.prefault({}),
   /** Bytes of whole documents of each source that are kept apart for the held-out loss; 0 for none. */
   heldOutBytes: z.int().min(0).default(120_000),
   /** Seed of what is held out, of the text the tokenizer learns from and of the order of documents. Left out: the recipe's. */
