@@ -3,12 +3,13 @@ import path from "node:path";
 import type { DataFields } from "../config/data.ts";
 import { DataError } from "../errors.ts";
 import { loadTokenizer } from "../tokenizer/io.ts";
-import { readJsonLine } from "./formats.ts";
 import type { HeldOutText } from "./heldOut.ts";
 import type { TokenSource } from "./loader.ts";
 import { type Manifest, type ManifestFile, parseManifest } from "./manifest.ts";
 import type { PreparedData } from "./prepare.io.ts";
-import { readLines, readWholeFile } from "./readFile.io.ts";
+import { readWholeFile } from "./readFile.io.ts";
+import { readLines } from "./sources/bytes.io.ts";
+import { DOLMA_FIELDS, readJsonLine } from "./sources/formats.ts";
 import { readTokenFile } from "./tokenFile.io.ts";
 import type { TokenArray } from "./tokenFile.ts";
 
@@ -48,7 +49,7 @@ export async function openTrainingSources(
 async function readHeldOutDocuments(file: string): Promise<HeldOutText["documents"]> {
   const documents: { id: string; text: string }[] = [];
   for await (const line of readLines(file)) {
-    const reading = readJsonLine(line, "text");
+    const reading = readJsonLine(line, DOLMA_FIELDS);
     if ("fault" in reading) throw new DataError(`${file}:${documents.length + 1}: ${reading.fault}`);
     documents.push({ id: reading.id ?? "", text: reading.text });
   }

@@ -20,7 +20,8 @@ import { createRandom, shuffledOrder } from "../util/random.ts";
 import { type Document, utf8Bytes } from "./document.ts";
 import { type Manifest, type ManifestFile, parseManifest } from "./manifest.ts";
 import { fileError, readWholeFile } from "./readFile.io.ts";
-import { newSourceReport, readSource, type SourceReport, sourceFiles } from "./sources.io.ts";
+import { listSource } from "./sources/files.io.ts";
+import { newSourceReport, readSource, type SourceReport } from "./sources/sources.io.ts";
 import { type Split, splitHeldOut } from "./split.ts";
 import { writeTokenFile } from "./tokenFile.io.ts";
 import { tokenBytesOf, tokenDType } from "./tokenFile.ts";
@@ -66,15 +67,11 @@ function sha256Of(content: string | Uint8Array): string {
   return createHash("sha256").update(content).digest("hex");
 }
 
-/** Sizes and times of a local source's files stand for their content. */
+/** Sizes and times, or digests, of a source's files stand for their content. */
 async function localFiles(source: SourceRecipe, options: PrepareOptions): Promise<unknown> {
   if (source.npm !== undefined) return null;
-  const { folder, files } = await sourceFiles(source, {
-    baseDirectory: options.baseDirectory,
-    cacheDirectory: options.cacheDirectory,
-  });
-  const facts = await Promise.all(files.map((file) => stat(path.join(folder, file))));
-  return files.map((file, index) => [file, facts[index]?.size, facts[index]?.mtimeMs]);
+  const { baseDirectory, cacheDirectory } = options;
+  return (await listSource(source, { baseDirectory, cacheDirectory })).files;
 }
 
 /** Digest of everything the files depend on; weights only matter to the loader. */

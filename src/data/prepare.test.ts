@@ -19,7 +19,7 @@ import { heldOutWindows } from "./heldOut.ts";
 import { TokenLoader } from "./loader.ts";
 import { openHeldOut, openPreparedData, openTrainingSources } from "./open.io.ts";
 import { type PrepareProgress, prepareData } from "./prepare.io.ts";
-import { readSource } from "./sources.io.ts";
+import { readSource } from "./sources/sources.io.ts";
 import { readTokenFile, writeTokenFile } from "./tokenFile.io.ts";
 
 let folder = "";

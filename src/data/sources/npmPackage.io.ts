@@ -4,7 +4,7 @@ import path from "node:path";
 import NpmConfig from "@npmcli/config";
 import npmDefinitions from "@npmcli/config/lib/definitions/index.js";
 import pacote from "pacote";
-import { DataError } from "../errors.ts";
+import { DataError } from "../../errors.ts";
 
 export interface FetchOptions {
   /** Packages are kept in `npm/NAME-VERSION` below it. */

@@ -3,10 +3,10 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { NPM_VARIABLES, startRegistry, type TestRegistry } from "../../test/npmRegistry.ts";
-import { dataSchema } from "../config/data.ts";
-import { DataError } from "../errors.ts";
-import type { Document } from "./document.ts";
+import { NPM_VARIABLES, startRegistry, type TestRegistry } from "../../../test/npmRegistry.ts";
+import { dataSchema } from "../../config/data.ts";
+import { DataError } from "../../errors.ts";
+import type { Document } from "../document.ts";
 import { newSourceReport, readSource } from "./sources.io.ts";
 
 let folder = "";
@@ -39,7 +39,7 @@ describe("a folder", () => {
     write("text/a/z.md", "first");
     write("text/c.txt", "  \n");
     write("text/d.txt", "first");
-    write("text/e.js", "not matched");
+    write("text/e.png", "not matched");
     const { documents, report } = await read({ path: "text" });
     expect(brief(documents)).toEqual([
       ["a/z.md", "first", 1],
@@ -100,17 +100,16 @@ describe("JSONL", () => {
     write("a.jsonl", Buffer.concat([Buffer.from(['{"text":"one"}', ...broken, ""].join("\n")), Buffer.of(0xff)]));
     const { documents, report } = await read({ path: "a.jsonl" });
     expect(documents.length).toBe(1);
-    const file = path.join(folder, "a.jsonl");
     expect([report.lines, report.brokenLines, report.faults]).toEqual([
       7,
       6,
       [
-        `${file}:2: not JSON`,
-        `${file}:3: not a JSON object`,
-        `${file}:4: no text in field "text"`,
-        `${file}:5: text has half a surrogate pair`,
-        `${file}:6: no text in field "text"`,
-        `${file}:7: not UTF-8`,
+        `a.jsonl:2: not JSON`,
+        `a.jsonl:3: not a JSON object`,
+        `a.jsonl:4: no text in field "text"`,
+        `a.jsonl:5: text has half a surrogate pair`,
+        `a.jsonl:6: no text in field "text"`,
+        `a.jsonl:7: not UTF-8`,
       ],
     ]);
   });
