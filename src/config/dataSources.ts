@@ -4,7 +4,7 @@ import { z } from "zod";
 const positive = z.number().positive();
 
 /** Files that hold text by their ending. A bare .json is often not by line (package.json), so it has to be asked for. */
-const DEFAULT_INCLUDE = [
+export const DEFAULT_INCLUDE = [
   "**/*.{txt,text,md,markdown,rst,adoc,org,tex,html,htm,csv,tsv,parquet}",
   "**/*.{jsonl,ndjson}{,.gz,.zst,.bz2}",
   "**/*.json.{gz,zst,bz2}",

@@ -4,6 +4,7 @@
  * Format: J. Seward's bzip2 1.0 as described by J. Tsai, "BZIP2: Format Specification" (2016).
  */
 import { ByteReader } from "./byteReader.ts";
+import { joinBytes } from "./lines.ts";
 
 const BLOCK_MAGIC = [0x314159, 0x265359] as const;
 const END_MAGIC = [0x177245, 0x385090] as const;
@@ -42,12 +43,7 @@ class BitReader {
       size += part.length;
     }
     if (parts.length > 1) {
-      this.#bytes = new Uint8Array(size);
-      let at = 0;
-      for (const part of parts) {
-        this.#bytes.set(part, at);
-        at += part.length;
-      }
+      this.#bytes = joinBytes(parts);
       this.#at = 0;
     }
     return size > 0;

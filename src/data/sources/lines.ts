@@ -1,5 +1,17 @@
 /** Lines of a stream of bytes. */
 
+/** The bytes of all parts; a single part is not copied. */
+export function joinBytes(parts: readonly Uint8Array[]): Uint8Array {
+  if (parts.length === 1) return parts[0] as Uint8Array;
+  const bytes = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const part of parts) {
+    bytes.set(part, at);
+    at += part.length;
+  }
+  return bytes;
+}
+
 /**
  * The lines of each chunk, without their line ends; an empty last line is none. Lines come in batches, one for each chunk,
  * because waiting for each of a million would take longer than reading them.
@@ -17,7 +29,7 @@ export async function* splitLines(
     else parts.push(part);
   };
   const finish = (): Uint8Array | undefined => {
-    const line = size > most ? undefined : parts.length === 1 ? parts[0] : joined(parts, size);
+    const line = size > most ? undefined : joinBytes(parts);
     parts = [];
     size = 0;
     return line;
@@ -34,14 +46,4 @@ export async function* splitLines(
     if (lines.length > 0) yield lines;
   }
   if (size > 0) yield [finish()];
-}
-
-function joined(parts: readonly Uint8Array[], size: number): Uint8Array {
-  const bytes = new Uint8Array(size);
-  let at = 0;
-  for (const part of parts) {
-    bytes.set(part, at);
-    at += part.length;
-  }
-  return bytes;
 }

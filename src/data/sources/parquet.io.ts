@@ -40,7 +40,10 @@ async function columnsOf(connection: DuckDBConnection, file: string): Promise<st
  * @param file an absolute path; `name` is what messages call it.
  * @throws DataError for a file that is not Parquet, or damaged.
  */
-export async function* readParquetRows(file: string, names: FieldNames, signal?: AbortSignal): AsyncGenerator<Located> {
+export async function* readParquetRows(
+  file: string,
+  { name, signal, ...names }: FieldNames & { readonly name: string; readonly signal?: AbortSignal | undefined },
+): AsyncGenerator<Located> {
   const settings = { threads: "1", memory_limit: MEMORY_LIMIT, autoinstall_known_extensions: "false" };
   const instance = await DuckDBInstance.create(":memory:", settings);
   const connection = await instance.connect();

@@ -1,7 +1,7 @@
 /** Records of one file of any format, in order. Finding and fetching files is in files.io.ts. */
 import { MAX_DOCUMENT_BYTES } from "../readFile.io.ts";
 import { MAX_RECORD_BYTES, readBytes, readDocumentBytes } from "./bytes.io.ts";
-import { readCsvRows } from "./csv.io.ts";
+import { readCsvRows } from "./csv.ts";
 import {
   type FieldNames,
   type FileFormat,
@@ -60,6 +60,6 @@ export async function* readRecords(file: string, options: RecordsOptions): Async
   }
   const chunks = readBytes(file, name, signal);
   if (format === "jsonl") yield* readJsonLines(chunks, options);
-  else if (format === "csv") yield* readCsvRows(chunks, name, options);
+  else if (format === "csv") yield* readCsvRows(chunks, name, options, MAX_RECORD_BYTES);
   else yield { line: 1, reading: await readDocument(chunks, format) };
 }

@@ -5,6 +5,7 @@
 import { Decompress } from "fzstd";
 import xxhash from "xxhash-wasm";
 import { ByteReader } from "./byteReader.ts";
+import { joinBytes } from "./lines.ts";
 
 const FRAME_MAGIC = 0xfd2fb528;
 /** The zstd tool refuses larger windows, too, unless it is told otherwise. */
@@ -13,16 +14,6 @@ const MAX_BLOCK_BYTES = 128 * 2 ** 10;
 
 function littleEndian(bytes: Uint8Array): number {
   return bytes.reduceRight((value, byte) => value * 256 + byte, 0);
-}
-
-function concat(...parts: readonly Uint8Array[]): Uint8Array {
-  const bytes = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
-  let at = 0;
-  for (const part of parts) {
-    bytes.set(part, at);
-    at += part.length;
-  }
-  return bytes;
 }
 
 /** The bytes of a frame's header after its magic number, and whether a checksum ends the frame. */
@@ -40,7 +31,7 @@ async function readFrameHeader(reader: ByteReader): Promise<{ header: Uint8Array
   const contentBytes = littleEndian(size) + (sizeBytes === 2 ? 256 : 0);
   const windowBytes = single ? contentBytes : 2 ** (10 + (code >> 3)) * (1 + (code & 7) / 8);
   if (windowBytes > MAX_WINDOW_BYTES) throw reader.damaged(`window of ${windowBytes} bytes`);
-  return { header: concat(descriptor, windowDescriptor, dictionary, size), checksum: (flags & 4) !== 0 };
+  return { header: joinBytes([descriptor, windowDescriptor, dictionary, size]), checksum: (flags & 4) !== 0 };
 }
 
 /** The text of one frame, whose magic number has been read. */
@@ -61,17 +52,17 @@ async function* readFrame(reader: ByteReader, magic: Uint8Array): AsyncGenerator
     }
     return output;
   };
-  yield* decode(concat(magic, header));
+  yield* decode(joinBytes([magic, header]));
   for (let last = false; !last; ) {
     const blockHeader = await reader.take(3);
     const word = littleEndian(blockHeader);
     const [type, size] = [(word >> 1) & 3, word >> 3];
     if (type === 3 || size > MAX_BLOCK_BYTES) throw reader.damaged();
     last = (word & 1) === 1;
-    yield* decode(concat(blockHeader, await reader.take(type === 1 ? 1 : size)));
+    yield* decode(joinBytes([blockHeader, await reader.take(type === 1 ? 1 : size)]));
   }
   const expected = await reader.take(checksum ? 4 : 0);
-  yield* decode(concat(expected), true);
+  yield* decode(expected, true);
   if (hash !== undefined && Number(hash.digest() & 0xffffffffn) !== littleEndian(expected)) throw reader.damaged();
 }
 
