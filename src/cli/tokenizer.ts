@@ -78,8 +78,8 @@ function pieces(place: string, reading: Reading): string[] {
 async function readTexts(file: string): Promise<string[]> {
   const texts: string[] = [];
   const format = formatOf(file, "auto");
-  for await (const { line, reading } of readRecords(path.resolve(file), { ...DOLMA_FIELDS, name: file, format })) {
-    texts.push(...pieces(isByRow(format) ? `${file}:${line}` : file, reading));
+  for await (const batch of readRecords(path.resolve(file), { ...DOLMA_FIELDS, name: file, format })) {
+    for (const { line, reading } of batch) texts.push(...pieces(isByRow(format) ? `${file}:${line}` : file, reading));
   }
   return texts;
 }

@@ -158,7 +158,7 @@ export async function* readCsvRows(
   file: string,
   names: FieldNames,
   most: number,
-): AsyncGenerator<Located> {
+): AsyncGenerator<Iterable<Located>> {
   const scanner = new RowScanner(delimiterOf(file), most);
   let columns: readonly string[] | undefined;
   const readings = function* (rows: readonly Row[]): Generator<Located> {
@@ -171,7 +171,7 @@ export async function* readCsvRows(
   for await (const chunk of chunks) {
     const isMarked = first && chunk[0] === 0xef && chunk[1] === 0xbb && chunk[2] === 0xbf;
     first = false;
-    yield* readings(scanner.scan(isMarked ? chunk.subarray(3) : chunk));
+    yield readings(scanner.scan(isMarked ? chunk.subarray(3) : chunk));
   }
-  yield* readings(scanner.finish());
+  yield readings(scanner.finish());
 }

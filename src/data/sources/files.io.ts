@@ -1,7 +1,7 @@
 /** The files of a source: listed without reading them, fetched when they are read. */
-import { realpath, stat } from "node:fs/promises";
+import { readdir, realpath, stat } from "node:fs/promises";
 import path from "node:path";
-import { glob } from "tinyglobby";
+import picomatch from "picomatch";
 import type { SourceRecipe } from "../../config/dataSources.ts";
 import { DataError } from "../../errors.ts";
 import { fileError } from "../readFile.io.ts";
@@ -40,18 +40,21 @@ async function insideFolder(folder: string, name: string): Promise<string> {
 
 /** Links to folders are not followed; links to files are, inside the folder. */
 async function listFolder(folder: string, source: SourceRecipe): Promise<SourceFile[]> {
-  const names = await glob(source.include, {
-    cwd: folder,
-    ignore: source.exclude,
-    onlyFiles: true,
-    followSymbolicLinks: false,
+  const matches = picomatch(source.include, { ignore: source.exclude });
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true }).catch((cause) => {
+    throw fileError(folder, cause);
   });
+  const names = entries
+    .filter((entry) => !entry.isDirectory())
+    .map((entry) => path.relative(folder, path.join(entry.parentPath, entry.name)).replaceAll(path.sep, "/"))
+    .filter((name) => matches(name));
   const listed = await Promise.all(
     names.map(async (name) => {
       try {
-        const target = await insideFolder(folder, name);
-        const status = await stat(target);
-        return status.isFile() ? [{ path: name, ...factsOf(status) }] : [];
+        const status = await stat(path.join(folder, name));
+        if (!status.isFile()) return [];
+        await insideFolder(folder, name);
+        return [{ path: name, ...factsOf(status) }];
       } catch (error) {
         throw fileError(path.join(folder, name), error);
       }

@@ -2,6 +2,7 @@
 import {
   DuckDBBlobValue,
   type DuckDBConnection,
+  type DuckDBDataChunk,
   DuckDBInstance,
   type DuckDBValueConverter,
   type Json,
@@ -43,7 +44,7 @@ async function columnsOf(connection: DuckDBConnection, file: string): Promise<st
 export async function* readParquetRows(
   file: string,
   { name, signal, ...names }: FieldNames & { readonly name: string; readonly signal?: AbortSignal | undefined },
-): AsyncGenerator<Located> {
+): AsyncGenerator<Iterable<Located>> {
   const settings = { threads: "1", memory_limit: MEMORY_LIMIT, autoinstall_known_extensions: "false" };
   const instance = await DuckDBInstance.create(":memory:", settings);
   const connection = await instance.connect();
@@ -57,12 +58,16 @@ export async function* readParquetRows(
     const select = `SELECT ${columns.map((column) => quoted(column, '"')).join(", ")} FROM read_parquet($1)`;
     const result = await connection.stream(select, [file]);
     let line = 0;
-    for await (const chunk of result) {
-      signal?.throwIfAborted();
-      for (const row of chunk.convertRows(plainValue)) {
-        const fields = Object.fromEntries(columns.map((column, index) => [column, row[index]]));
+    const readings = function* (chunk: DuckDBDataChunk): Generator<Located> {
+      for (let row = 0; row < chunk.rowCount; row++) {
+        const values = chunk.convertRowValues(row, plainValue);
+        const fields = Object.fromEntries(columns.map((column, index) => [column, values[index]]));
         yield { line: ++line, reading: readFields(fields, names) };
       }
+    };
+    for await (const chunk of result) {
+      signal?.throwIfAborted();
+      yield readings(chunk);
     }
   } catch (cause) {
     signal?.throwIfAborted();

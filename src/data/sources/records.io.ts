@@ -24,42 +24,42 @@ export interface RecordsOptions extends FieldNames {
 
 const isBlank = (line: Uint8Array) => line.every((byte) => byte <= 0x20);
 
-async function* readJsonLines(chunks: AsyncIterable<Uint8Array>, names: FieldNames): AsyncGenerator<Located> {
+async function* readJsonLines(chunks: AsyncIterable<Uint8Array>, names: FieldNames): AsyncGenerator<Iterable<Located>> {
   let line = 0;
-  for await (const lines of splitLines(chunks, MAX_RECORD_BYTES)) {
+  const readings = function* (lines: readonly (Uint8Array | undefined)[]): Generator<Located> {
     for (const bytes of lines) {
       line++;
       if (bytes === undefined) yield { line, reading: { fault: `longer than ${MAX_RECORD_BYTES} bytes` } };
       else if (!isBlank(bytes)) yield { line, reading: readJsonLine(bytes, names) };
     }
-  }
+  };
+  for await (const lines of splitLines(chunks, MAX_RECORD_BYTES)) yield readings(lines);
 }
 
 const DOCUMENT_READERS = { text: readText, html: readHtml, email: readEmail } as const;
 
-async function readDocument(
+async function* readDocument(
   chunks: AsyncIterable<Uint8Array>,
   format: keyof typeof DOCUMENT_READERS,
-): Promise<Reading> {
+): AsyncGenerator<Iterable<Located>> {
   const bytes = await readDocumentBytes(chunks);
-  if (bytes === undefined) return { fault: `larger than ${MAX_DOCUMENT_BYTES} bytes` };
-  return DOCUMENT_READERS[format](bytes);
+  const reading: Reading =
+    bytes === undefined ? { fault: `larger than ${MAX_DOCUMENT_BYTES} bytes` } : await DOCUMENT_READERS[format](bytes);
+  yield [{ line: 1, reading }];
 }
 
 /**
- * The records of a file. A line or row of more than 64 MiB and a document of more than 256 MiB are faults; memory is that
+ * The records of a file, in batches that are read one after the other: waiting for each record of a million would take
+ * longer than reading it. A line or row of more than 64 MiB and a document of more than 256 MiB are faults; memory is that
  * of one record.
  * @param file where the file is on disk.
  * @throws DataError for a file that is missing, cut off, damaged, or has no column for the text.
  */
-export async function* readRecords(file: string, options: RecordsOptions): AsyncGenerator<Located> {
+export function readRecords(file: string, options: RecordsOptions): AsyncGenerator<Iterable<Located>> {
   const { format, name, signal } = options;
-  if (format === "parquet") {
-    yield* readParquetRows(file, options);
-    return;
-  }
+  if (format === "parquet") return readParquetRows(file, options);
   const chunks = readBytes(file, name, signal);
-  if (format === "jsonl") yield* readJsonLines(chunks, options);
-  else if (format === "csv") yield* readCsvRows(chunks, name, options, MAX_RECORD_BYTES);
-  else yield { line: 1, reading: await readDocument(chunks, format) };
+  if (format === "jsonl") return readJsonLines(chunks, options);
+  if (format === "csv") return readCsvRows(chunks, name, options, MAX_RECORD_BYTES);
+  return readDocument(chunks, format);
 }

@@ -27,6 +27,12 @@ async function openAttributes(file: SourceFile, source: SourceRecipe, options: S
   return rows;
 }
 
+async function attributesOf(document: Document, attributeRows: readonly AttributeRows[]): Promise<Attributes> {
+  const attributes: Attributes[] = [];
+  for (const rows of attributeRows) attributes.push(await rows.next(document));
+  return Object.assign({}, ...attributes);
+}
+
 /**
  * The records of one file that listSource has named, as they are: not cut, not stripped, empty ones too. Lines without a
  * record are passed over. Memory is that of one record, and files of datasets are fetched before they are read.
@@ -41,20 +47,18 @@ export async function* readSourceFile(
   const format = formatOf(file.path, source.format);
   const attributeRows = await openAttributes(file, source, options);
   const { textField, idField } = source;
-  const { signal } = options;
+  const records = readRecords(place, { format, name, textField, idField, signal: options.signal });
   try {
-    for await (const { line, reading } of readRecords(place, { format, name, textField, idField, signal })) {
-      if ("fault" in reading) {
-        yield { line, fault: reading.fault };
-        continue;
-      }
-      const id = reading.id ?? (isByRow(format) ? `${file.path}:${line}` : file.path);
-      const document: Document = { ...reading, id, source: source.name, path: file.path, line };
-      if (attributeRows.length === 0) yield { line, document };
-      else {
-        const attributes: Attributes[] = [];
-        for (const rows of attributeRows) attributes.push(await rows.next(document));
-        yield { line, document, attributes: Object.assign({}, ...attributes) };
+    for await (const batch of records) {
+      for (const { line, reading } of batch) {
+        if ("fault" in reading) {
+          yield { line, fault: reading.fault };
+          continue;
+        }
+        const id = isByRow(format) ? `${file.path}:${line}` : file.path;
+        const document = Object.assign({ id, source: source.name, path: file.path, line }, reading);
+        if (attributeRows.length === 0) yield { line, document };
+        else yield { line, document, attributes: await attributesOf(document, attributeRows) };
       }
     }
   } finally {
