@@ -78,7 +78,7 @@ function pieces(place: string, reading: Reading): string[] {
 async function readTexts(file: string): Promise<string[]> {
   const texts: string[] = [];
   const format = formatOf(file, "auto");
-  for await (const batch of readRecords(path.resolve(file), { ...DOLMA_FIELDS, name: file, format })) {
+  for await (const batch of readRecords(file, { ...DOLMA_FIELDS, name: file, format })) {
     for (const { line, reading } of batch) texts.push(...pieces(isByRow(format) ? `${file}:${line}` : file, reading));
   }
   return texts;

@@ -19,6 +19,10 @@ export class ByteReader {
     return new StreamError(`${this.#kind} stream is damaged`, { cause });
   }
 
+  cutOff(): StreamError {
+    return new StreamError(`${this.#kind} stream ends early`);
+  }
+
   /** Whether no byte is left. */
   async atEnd(): Promise<boolean> {
     while (this.#at === this.#chunk.length) {
@@ -49,7 +53,7 @@ export class ByteReader {
     bytes.set(first);
     for (let at = first.length; at < count; ) {
       const piece = await this.some(count - at);
-      if (piece.length === 0) throw new StreamError(`${this.#kind} stream ends early`);
+      if (piece.length === 0) throw this.cutOff();
       bytes.set(piece, at);
       at += piece.length;
     }

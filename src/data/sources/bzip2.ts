@@ -53,7 +53,7 @@ class BitReader {
   read(count: number): number {
     while (this.#bitCount < count) {
       const byte = this.#bytes[this.#at++];
-      if (byte === undefined) throw new RangeError("no bits left");
+      if (byte === undefined) throw this.#reader.cutOff();
       this.#bits = ((this.#bits & 0xffffff) << 8) | byte;
       this.#bitCount += 8;
     }

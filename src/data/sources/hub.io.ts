@@ -57,8 +57,8 @@ async function hubAccess({ hubUrl = process.env.HF_ENDPOINT, signal }: SourceOpt
 }
 
 /** The library's error for what went wrong between here and the hub. */
-function hubError(place: string, cause: unknown, { signal }: SourceOptions): unknown {
-  signal?.throwIfAborted();
+function hubError(place: string, cause: unknown, options: SourceOptions): unknown {
+  options.signal?.throwIfAborted();
   if (cause instanceof DataError) return cause;
   if (cause instanceof HubApiError) {
     const denied = cause.statusCode === 401 || cause.statusCode === 403;
@@ -69,7 +69,7 @@ function hubError(place: string, cause: unknown, { signal }: SourceOptions): unk
     return new DataError(`dataset ${place}: ${fault} (HTTP ${cause.statusCode})`, { hint, cause });
   }
   const { message, cause: inner, code } = cause as Error & { code?: string };
-  if (code !== undefined) return fileError(place, cause);
+  if (/^(ENOSPC|EDQUOT|EACCES|EROFS|EISDIR|ENOTDIR)$/.test(code ?? "")) return fileError(options.cacheDirectory, cause);
   const reason = (inner as { code?: string } | undefined)?.code ?? message ?? String(cause);
   return new DataError(`dataset ${place}: can not be fetched (${reason})`, {
     hint: "try again with a network connection; what is there of a file is kept and goes on",

@@ -31,9 +31,11 @@ const plainValue: DuckDBValueConverter<Json> = (value, type) => {
   return JsonDuckDBValueConverter(value, type, plainValue);
 };
 
+/** Columns are those in the file alone: none are taken from the names of its folders. */
+const TABLE = "read_parquet($1, hive_partitioning = false)";
+
 async function columnsOf(connection: DuckDBConnection, file: string): Promise<string[]> {
-  const result = await connection.run("SELECT * FROM read_parquet($1, hive_partitioning = false) LIMIT 0", [file]);
-  return result.columnNames();
+  return (await connection.run(`SELECT * FROM ${TABLE} LIMIT 0`, [file])).columnNames();
 }
 
 /**
@@ -45,7 +47,7 @@ export async function* readParquetRows(
   file: string,
   { name, signal, ...names }: FieldNames & { readonly name: string; readonly signal?: AbortSignal | undefined },
 ): AsyncGenerator<Iterable<Located>> {
-  const settings = { threads: "1", memory_limit: MEMORY_LIMIT, autoinstall_known_extensions: "false" };
+  const settings = { threads: "1", memory_limit: MEMORY_LIMIT, autoload_known_extensions: "false" };
   const instance = await DuckDBInstance.create(":memory:", settings);
   const connection = await instance.connect();
   try {
@@ -55,7 +57,7 @@ export async function* readParquetRows(
     if (!columns.includes(names.textField)) {
       throw new DataError(`${name}: no column "${names.textField}"`, { hint: "set textField of the source" });
     }
-    const select = `SELECT ${columns.map((column) => quoted(column, '"')).join(", ")} FROM read_parquet($1)`;
+    const select = `SELECT ${columns.map((column) => quoted(column, '"')).join(", ")} FROM ${TABLE}`;
     const result = await connection.stream(select, [file]);
     let line = 0;
     const readings = function* (chunk: DuckDBDataChunk): Generator<Located> {

@@ -1,4 +1,5 @@
 /** Records of one file of any format, in order. Finding and fetching files is in files.io.ts. */
+import path from "node:path";
 import { MAX_DOCUMENT_BYTES } from "../readFile.io.ts";
 import { MAX_RECORD_BYTES, readBytes, readDocumentBytes } from "./bytes.io.ts";
 import { readCsvRows } from "./csv.ts";
@@ -57,7 +58,7 @@ async function* readDocument(
  */
 export function readRecords(file: string, options: RecordsOptions): AsyncGenerator<Iterable<Located>> {
   const { format, name, signal } = options;
-  if (format === "parquet") return readParquetRows(file, options);
+  if (format === "parquet") return readParquetRows(path.resolve(file), options);
   const chunks = readBytes(file, name, signal);
   if (format === "jsonl") return readJsonLines(chunks, options);
   if (format === "csv") return readCsvRows(chunks, name, options, MAX_RECORD_BYTES);

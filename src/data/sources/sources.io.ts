@@ -30,7 +30,7 @@ async function openAttributes(file: SourceFile, source: SourceRecipe, options: S
 async function attributesOf(document: Document, attributeRows: readonly AttributeRows[]): Promise<Attributes> {
   const attributes: Attributes[] = [];
   for (const rows of attributeRows) attributes.push(await rows.next(document));
-  return Object.assign({}, ...attributes);
+  return Object.fromEntries(attributes.flatMap(Object.entries));
 }
 
 /**

@@ -3,7 +3,7 @@
  * of one window and one block whatever the file says; fzstd decodes the blocks, and checksums are compared.
  */
 import { Decompress } from "fzstd";
-import xxhash from "xxhash-wasm";
+import xxhash, { type XXHashAPI } from "xxhash-wasm";
 import { ByteReader } from "./byteReader.ts";
 import { joinBytes } from "./lines.ts";
 
@@ -34,10 +34,10 @@ async function readFrameHeader(reader: ByteReader): Promise<{ header: Uint8Array
   return { header: joinBytes([descriptor, windowDescriptor, dictionary, size]), checksum: (flags & 4) !== 0 };
 }
 
-/** The text of one frame, whose magic number has been read. */
-async function* readFrame(reader: ByteReader, magic: Uint8Array): AsyncGenerator<Uint8Array> {
+/** The decoded bytes of one frame, whose magic number has been read. */
+async function* readFrame(reader: ByteReader, magic: Uint8Array, hashes: XXHashAPI): AsyncGenerator<Uint8Array> {
   const { header, checksum } = await readFrameHeader(reader);
-  const hash = checksum ? (await xxhash()).create64() : undefined;
+  const hash = checksum ? hashes.create64() : undefined;
   let output: Uint8Array[] = [];
   const decoder = new Decompress((bytes) => {
     output.push(bytes);
@@ -72,10 +72,11 @@ async function* readFrame(reader: ByteReader, magic: Uint8Array): AsyncGenerator
  */
 export async function* decodeZstd(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
   const reader = new ByteReader(chunks, "zstd");
+  const hashes = await xxhash();
   while (!(await reader.atEnd())) {
     const magic = await reader.take(4);
     const number = littleEndian(magic);
-    if (number === FRAME_MAGIC) yield* readFrame(reader, magic);
+    if (number === FRAME_MAGIC) yield* readFrame(reader, magic, hashes);
     // Frames of other programs' data.
     else if (number >= 0x184d2a50 && number <= 0x184d2a5f) await reader.skip(littleEndian(await reader.take(4)));
     else throw reader.damaged();
