@@ -33,7 +33,7 @@ const BZIP2 =
   "2QJEjL8q286tfu2td2trjtrXVcSGjSRRii25a2uvdESUBSkgyISRMkgooiMP6rS5kSqqrVzEbokYCPYjER8F3JFOFCQSnEzxw=";
 
 /** No small file of these kinds holds more text than this: a block of bzip2 and of zstd can be all one letter. */
-const MOST_CHARACTERS = 64 * 2 ** 20;
+const MOST_CHARACTERS = 32 * 2 ** 20;
 
 async function readMutated(name: string, bytes: Uint8Array): Promise<void> {
   files.write(name, bytes);

@@ -13,7 +13,7 @@ import { decodeZstd } from "./zstd.ts";
 const CHUNK_BYTES = 2 ** 18;
 
 /** A line or row beyond this is refused. */
-export const MAX_RECORD_BYTES = 64 * 2 ** 20;
+export const MAX_RECORD_BYTES = 32 * 2 ** 20;
 
 const DECODERS: Readonly<Record<Compression, (raw: NodeJS.ReadableStream) => AsyncIterable<Uint8Array>>> = {
   // The error of the pipeline is also that of its last stream, which is read.
@@ -58,7 +58,7 @@ export async function readDocumentBytes(chunks: AsyncIterable<Uint8Array>): Prom
 
 /**
  * Lines of a file without their line end. Holds one line in memory.
- * @throws DataError as readBytes does, and for a line larger than 64 MiB.
+ * @throws DataError as readBytes does, and for a line larger than 32 MiB.
  */
 export async function* readLines(file: string, name = file, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
   for await (const lines of splitLines(readBytes(file, name, signal), MAX_RECORD_BYTES)) {

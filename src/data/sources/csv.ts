@@ -9,6 +9,7 @@ import { joinBytes } from "./lines.ts";
 const LF = 10;
 const CR = 13;
 const QUOTE = 34;
+const MAX_FIELDS = 65_536;
 
 /** A row's fields, or what is wrong with it, and the line it begins at. */
 type Row = { readonly line: number } & ({ readonly fields: readonly Uint8Array[] } | { readonly fault: string });
@@ -103,6 +104,10 @@ class RowScanner {
 
   #endField(): void {
     if (this.#place === "broken") return;
+    if (this.#fields.length === MAX_FIELDS) {
+      this.#fail(`more than ${MAX_FIELDS} fields`);
+      return;
+    }
     this.#fields.push(joinBytes(this.#parts));
     this.#parts = [];
     this.#place = "start";
@@ -132,7 +137,7 @@ function readColumns(row: Row, file: string, textField: string): string[] {
 }
 
 function readRow(row: Row, columns: readonly string[], names: FieldNames): Reading {
-  if ("fault" in row) return row;
+  if ("fault" in row) return { fault: row.fault };
   const { fields } = row;
   if (fields.length !== columns.length)
     return { fault: `${fields.length} fields, the first row has ${columns.length}` };

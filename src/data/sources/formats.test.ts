@@ -3,7 +3,8 @@ import path from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { brief, recipeOf, SourceFolder, writeParquet } from "../../../test/sourceFiles.ts";
-import { compressionOf, formatOf } from "./formats.ts";
+import { readCsvRows } from "./csv.ts";
+import { compressionOf, DOLMA_FIELDS, formatOf } from "./formats.ts";
 
 let files: SourceFolder;
 beforeEach(() => {
@@ -121,12 +122,12 @@ describe("JSONL", () => {
     ]);
   });
 
-  it("refuses a line of more than 64 MiB and reads the rest", async () => {
-    const long = Buffer.alloc(64 * 2 ** 20 + 1, "x");
+  it("refuses a line of more than 32 MiB and reads the rest", async () => {
+    const long = Buffer.alloc(32 * 2 ** 20 + 1, "x");
     files.write("a.jsonl", Buffer.concat([Buffer.from('{"text":"a"}\n'), long, Buffer.from('\n{"text":"b"}')]));
     expect(brief(await files.read({ path: "a.jsonl" }))).toEqual([
       ["a.jsonl:1", "a", 1],
-      [2, "longer than 67108864 bytes"],
+      [2, "longer than 33554432 bytes"],
       ["a.jsonl:3", "b", 3],
     ]);
   });
@@ -172,16 +173,46 @@ describe("CSV", () => {
     ]);
   });
 
-  it("refuses a row of more than 64 MiB with one fault and reads the rest", async () => {
+  it("refuses a row of more than 32 MiB with one fault and reads the rest", async () => {
     files.write(
       "a.csv",
-      Buffer.concat([Buffer.from("text,id\na,1\n"), Buffer.alloc(65 * 2 ** 20, "x"), Buffer.from("\nb,3\n")]),
+      Buffer.concat([Buffer.from("text,id\na,1\n"), Buffer.alloc(33 * 2 ** 20, "x"), Buffer.from("\nb,3\n")]),
     );
     expect(brief(await files.read({ path: "a.csv" }))).toEqual([
       ["1", "a", 2],
-      [3, "longer than 67108864 bytes"],
+      [3, "longer than 33554432 bytes"],
       ["3", "b", 4],
     ]);
+  });
+
+  it("refuses a row of a million fields", async () => {
+    files.write("a.csv", `text,id\n${",".repeat(1_000_000)}\nb,3\n`);
+    expect(brief(await files.read({ path: "a.csv" }))).toEqual([
+      [2, "more than 65536 fields"],
+      ["3", "b", 3],
+    ]);
+  });
+
+  it("gives the same rows however its bytes arrive", async () => {
+    const bytes = Buffer.from('\ufeff"text",id\r\n"a ""b""\n,",1\r\n\r\n"c"x,2\nd"e,3\nf\n\u00e9,"4"\r\n"g');
+    const rowsOf = async (chunkBytes: number) => {
+      const chunks = async function* () {
+        for (let at = 0; at < bytes.length; at += chunkBytes) yield bytes.subarray(at, at + chunkBytes);
+      };
+      const rows = [];
+      for await (const batch of readCsvRows(chunks(), "a.csv", DOLMA_FIELDS, 100)) rows.push(...batch);
+      return rows;
+    };
+    const whole = await rowsOf(bytes.length);
+    expect(whole).toEqual([
+      { line: 2, reading: { text: 'a "b"\n,', id: "1" } },
+      { line: 5, reading: { fault: "text after a closing quote" } },
+      { line: 6, reading: { text: 'd"e', id: "3" } },
+      { line: 7, reading: { fault: "1 fields, the first row has 2" } },
+      { line: 8, reading: { text: "\u00e9", id: "4" } },
+      { line: 9, reading: { fault: "quote is not closed" } },
+    ]);
+    for (let chunkBytes = 3; chunkBytes < 40; chunkBytes++) expect(await rowsOf(chunkBytes)).toEqual(whole);
   });
 
   it("without a column for the text is refused", async () => {

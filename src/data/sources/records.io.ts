@@ -51,7 +51,7 @@ async function* readDocument(
 
 /**
  * The records of a file, in batches that are read one after the other: waiting for each record of a million would take
- * longer than reading it. A line or row of more than 64 MiB and a document of more than 256 MiB are faults; memory is that
+ * longer than reading it. A line or row of more than 32 MiB and a document of more than 256 MiB are faults; memory is that
  * of one record.
  * @param file where the file is on disk.
  * @throws DataError for a file that is missing, cut off, damaged, or has no column for the text.

@@ -7,6 +7,7 @@ import { NPM_VARIABLES, startRegistry, type TestRegistry } from "../../../test/n
 import { dataSchema } from "../../config/data.ts";
 import { DataError } from "../../errors.ts";
 import type { Document } from "../document.ts";
+import { listSource } from "./files.io.ts";
 import { newSourceReport, readSource } from "./sources.io.ts";
 
 let folder = "";
@@ -140,6 +141,14 @@ describe("an npm package", () => {
     const { report } = await read({ npm: "olmoe-test-text@latest", include: ["text/*.txt"] });
     expect(report.resolved).toBe("olmoe-test-text@1.0.0");
     expect(readdirSync(path.join(folder, "cache/npm"))).toEqual(["olmoe-test-text-1.0.0"]);
+  });
+
+  it("is listed with its version, which stands for the content of its files", async () => {
+    const [recipe] = dataSchema.parse({ sources: [{ name: "s", npm: "olmoe-test-text@latest" }] }).sources;
+    const options = { baseDirectory: folder, cacheDirectory: path.join(folder, "cache") };
+    const { files, resolved, source } = await listSource(recipe!, options);
+    expect([resolved, source.npm]).toEqual(["olmoe-test-text@1.0.0", "olmoe-test-text@1.0.0"]);
+    expect(files).toEqual([{ path: "text/a.txt", bytes: 6, fingerprint: "olmoe-test-text@1.0.0" }]);
   });
 
   it("leaves nothing behind when a download is interrupted, and is whole the next time", async () => {
