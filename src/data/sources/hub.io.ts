@@ -21,6 +21,7 @@ import { z } from "zod";
 import type { SourceRecipe } from "../../config/dataSources.ts";
 import { DataError } from "../../errors.ts";
 import { fileError } from "../readFile.io.ts";
+import { exists } from "./npmPackage.io.ts";
 import type { SourceFile, SourceOptions } from "./sourceFile.ts";
 
 const COMMIT = /^[0-9a-f]{40}$/;
@@ -119,8 +120,9 @@ function checkName(name: string, place: string): void {
 
 async function fetchListing(name: string, commit: string, options: SourceOptions): Promise<Listing> {
   const place = `${name}@${commit}`;
-  if (isOffline())
+  if (isOffline()) {
     throw new DataError(`dataset ${place}: its list is not in ${options.cacheDirectory}, and HF_HUB_OFFLINE is set`);
+  }
   const listing: Listing = [];
   try {
     const repo = { type: "dataset", name } as const;
@@ -128,7 +130,9 @@ async function fetchListing(name: string, commit: string, options: SourceOptions
       if (entry.type !== "file") continue;
       checkName(entry.path, place);
       const { size, oid = "" } = entry.lfs ?? entry;
-      if (!DIGEST.test(oid)) throw new DataError(`dataset ${place}: ${entry.path} has no digest`);
+      if (!DIGEST.test(oid) || !(size >= 0)) {
+        throw new DataError(`dataset ${place}: ${entry.path} has no digest or no size`);
+      }
       listing.push({ path: entry.path, bytes: size, fingerprint: oid });
     }
   } catch (error) {
@@ -216,16 +220,11 @@ export async function fetchDatasetFile(
   options: SourceOptions,
 ): Promise<string> {
   const place = `${name}@${revision}: ${file.path}`;
-  if (!DIGEST.test(file.fingerprint))
+  if (!DIGEST.test(file.fingerprint)) {
     throw new DataError(`dataset ${place}: fingerprint ${file.fingerprint} is no digest`);
+  }
   const blob = path.join(datasetFolder(name, options), "blobs", file.fingerprint);
-  if (
-    await stat(blob).then(
-      () => true,
-      () => false,
-    )
-  )
-    return blob;
+  if (await exists(blob)) return blob;
   if (isOffline()) throw new DataError(`dataset ${place}: not in ${options.cacheDirectory}, and HF_HUB_OFFLINE is set`);
   const partial = `${blob}.incomplete`;
   try {

@@ -22,7 +22,8 @@ export interface FetchedPackage {
 
 const SPEC = /^((?:@[a-z0-9][a-z0-9._-]*\/)?[a-z0-9][a-z0-9._-]*)@(latest|\d+\.\d+\.\d+(?:-[0-9A-Za-z.-]+)?)$/;
 
-async function exists(file: string): Promise<boolean> {
+/** Whether there is a file or folder. */
+export async function exists(file: string): Promise<boolean> {
   return stat(file).then(
     () => true,
     () => false,
