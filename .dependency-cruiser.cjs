@@ -22,13 +22,13 @@ const ROOMS = [
 
 /** Packages that do not run in a browser. */
 const NODE_PACKAGES = [
+  "@duckdb/node-api",
   "@npmcli/config",
   "@resvg/resvg-js",
   "cli-progress",
   "commander",
   "node-api-headers",
   "pacote",
-  "tinyglobby",
   "tokenizers",
   "vega",
 ];

@@ -8,7 +8,7 @@ import { readDataRecipe } from "../config/dataRecipe.io.ts";
 import { applyOverride } from "../config/yaml.io.ts";
 import { mergePlan } from "../data/build/merge.io.ts";
 import { makePlan } from "../data/build/plan.io.ts";
-import { PHASES, type Phase, type Plan, taskCount } from "../data/build/plan.ts";
+import { PHASES, type Phase, type Plan } from "../data/build/plan.ts";
 import { runPlan } from "../data/build/run.io.ts";
 import { indexTokens } from "../data/indexTokens.io.ts";
 import type { Manifest } from "../data/manifest.ts";
@@ -277,9 +277,8 @@ async function planData(file: string, flags: Pick<BuildFlags, "out" | "set">, se
   const plan = await makePlan({ ...options, signal: session.signal });
   await writePlan(directory, plan);
   const files = plan.reads.reduce((sum, read) => sum + read.files.length, 0);
-  const tasks = PHASES.map((phase) => `${taskCount(plan, phase)} ${phase}`).join(", ");
   session.stdout.write(
-    `${shownPath(directory)}/plan.json: ${formatCount(files)} files, ${formatBytes(sizeOf(plan))}; tasks: ${tasks}\n`,
+    `${shownPath(directory)}/plan.json: ${formatCount(files)} files, ${formatBytes(sizeOf(plan))}, in ${plan.reads.length} tasks\n`,
   );
 }
 

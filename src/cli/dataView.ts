@@ -8,7 +8,9 @@ import { ProgressLine } from "./progressLine.ts";
 
 const PHASES = {
   read: "reading",
-  dedupe: "looking for duplicates",
+  pairs: "finding duplicates",
+  copies: "finding duplicates",
+  cuts: "finding duplicates",
   choose: "filtering",
   select: "making the tokenizer",
   encode: "tokenising",

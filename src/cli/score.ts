@@ -1,7 +1,7 @@
 /** `olmoe score`: how likely a model finds each line of a text. */
 import type { Command } from "commander";
-import { readText } from "../data/formats.ts";
 import { readWholeFile } from "../data/readFile.io.ts";
+import { readText } from "../data/sources/formats.ts";
 import { DataError } from "../errors.ts";
 import type { TextScore } from "../infer/model.ts";
 import { readInput, type Session, writeJson } from "./common.ts";

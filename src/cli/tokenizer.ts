@@ -1,9 +1,9 @@
 /** `olmoe tokenizer`: trains a byte-level BPE, encodes and decodes. */
-import { dirname } from "node:path";
+import path from "node:path";
 import type { Command } from "commander";
 import { cutText, utf8Bytes } from "../data/document.ts";
-import { formatOf, type Reading, readJsonLine, readText } from "../data/formats.ts";
-import { readLines, readWholeFile } from "../data/readFile.io.ts";
+import { DOLMA_FIELDS, formatOf, isByRow, type Reading } from "../data/sources/formats.ts";
+import { readRecords } from "../data/sources/records.io.ts";
 import { DataError, UsageError } from "../errors.ts";
 import { formatBytes } from "../report/text.ts";
 import { loadTokenizer, trainTokenizer } from "../tokenizer/io.ts";
@@ -14,8 +14,8 @@ import { readInput, type Session, wholeNumber, writeJson } from "./common.ts";
 const TOKENIZER_ARGUMENT = "tokenizer.json, or a folder that holds one";
 
 const TRAIN_HELP = `
-A file is one document of text; one that ends in .jsonl or .jsonl.gz has a document in the field
-"text" of each line.
+A file is one document of text; JSONL (also .gz, .zst, .bz2), CSV and Parquet have a document in
+the field "text" of each row.
 
 Example:
   $ olmoe tokenizer train docs/*.md --vocab-size 2048 --out tokenizer.json`;
@@ -76,18 +76,16 @@ function pieces(place: string, reading: Reading): string[] {
 }
 
 async function readTexts(file: string): Promise<string[]> {
-  if (formatOf(file, "auto") === "text") return pieces(file, readText(await readWholeFile(file)));
   const texts: string[] = [];
-  let line = 0;
-  for await (const bytes of readLines(file)) {
-    line += 1;
-    if (bytes.length > 0) texts.push(...pieces(`${file}:${line}`, readJsonLine(bytes, "text")));
+  const format = formatOf(file, "auto");
+  for await (const batch of readRecords(file, { ...DOLMA_FIELDS, name: file, format })) {
+    for (const { line, reading } of batch) texts.push(...pieces(isByRow(format) ? `${file}:${line}` : file, reading));
   }
   return texts;
 }
 
 async function train(files: readonly string[], { vocabSize, out }: TrainFlags, { stdout }: Session): Promise<void> {
-  await checkWritable(dirname(out));
+  await checkWritable(path.dirname(out));
   const texts: string[] = [];
   for (const file of files) texts.push(...(await readTexts(file)));
   // Training does not let signals through: Ctrl-C is left to the system, and nothing is written before the end.

@@ -13,7 +13,6 @@ const QUIET_INTERVAL_MS = 10_000;
 /** Phases that take a while, and those that are about all sources at once. */
 const SOURCE_PHASES: Readonly<Record<string, string>> = { read: "reading", encode: "tokenising" };
 const COMMON_PHASES: Readonly<Record<string, string>> = {
-  dedupe: "looking for duplicates",
   select: "making the tokenizer",
 };
 

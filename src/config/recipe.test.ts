@@ -6,6 +6,7 @@ import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
 import { tinyRecipe } from "../../test/tinyRecipe.ts";
 import { ConfigError } from "../errors.ts";
+import { DEFAULT_INCLUDE } from "./dataSources.ts";
 import { presetNames, resolveModel } from "./presets.ts";
 import { readRecipe } from "./recipe.io.ts";
 import { parseRecipe } from "./recipe.ts";
@@ -113,12 +114,22 @@ describe("a recipe with one fault", () => {
     [{ tokenizer: { vocabSize: 256 } }, "tokenizer.vocabSize: 256, expected number to be >=257"],
     [{ data: { sources: [] } }, "data.sources: [], expected array to have >=1 items"],
     [{ data: {} }, "data.sources: missing, expected array"],
-    [source({ npm: "x@1.0.0" }), "data.sources.0: needs exactly one of npm and path"],
-    [{ data: { sources: [{ name: "a" }] } }, "data.sources.0: needs exactly one of npm and path"],
+    [source({ npm: "x@1.0.0" }), "data.sources.0: needs exactly one of npm, path and hub"],
+    [{ data: { sources: [{ name: "a" }] } }, "data.sources.0: needs exactly one of npm, path and hub"],
     [source({ name: "Big" }), 'data.sources.0.name: "Big", must be lower-case letters, digits, - and _'],
     [source({ include: [] }), "data.sources.0.include: [], expected array to have >=1 items"],
     [source({ weight: 0 }), "data.sources.0.weight: 0, expected number to be >0"],
-    [source({ format: "xml" }), 'data.sources.0.format: "xml", expected one of "auto"|"text"|"jsonl"|"email"'],
+    [
+      source({ format: "xml" }),
+      'data.sources.0.format: "xml", expected one of "auto"|"text"|"markdown"|"html"|"jsonl"|"csv"|"parquet"|"email"|"dolma"',
+    ],
+    [source({ hub: "allenai/c4" }), "data.sources.0: needs exactly one of npm, path and hub"],
+    [
+      { data: { sources: [{ name: "a", hub: "../c4" }] } },
+      'data.sources.0.hub: "../c4", must be the name of a dataset, such as "allenai/c4"',
+    ],
+    [source({ revision: "v1" }), "data.sources.0.revision: is of a hub source only"],
+    [source({ attributes: ["pii"] }), 'data.sources.0.attributes: are read with format "dolma" only'],
   ])("%o names it", (changes, fault) => {
     expectFaults(tinyRecipe(changes), fault);
   });
@@ -149,7 +160,7 @@ describe("a recipe with several faults", () => {
       "model.numExpertsPerTok: 5, must be at most numExperts (4)",
       "model.hiddenSize: 30 / numAttentionHeads is odd, rotary positions need pairs of channels",
       "tokenizer: needs exactly one of file and vocabSize",
-      "data.sources.1: needs exactly one of npm and path",
+      "data.sources.1: needs exactly one of npm, path and hub",
       'data.sources.1.name: "a", is the name of source 0 already',
       "train.optimizer.lr: 0, expected number to be >0",
       'train.keeep: unknown key, did you mean "keep"?',
@@ -170,10 +181,12 @@ describe("parseRecipe", () => {
     const { model, ...rest } = parseRecipe(tinyRecipe({ seed: undefined, model: { normTopkProb: true } }));
     expect(model).toEqual({ preset: "tiny", normTopkProb: true });
     const defaults = {
-      include: ["**/*.{txt,md,jsonl,jsonl.gz}"],
+      include: DEFAULT_INCLUDE,
       exclude: [],
       format: "auto",
+      attributes: [],
       textField: "text",
+      idField: "id",
       maxDocumentChars: 8000,
       weight: 1,
     };

@@ -1,13 +1,10 @@
 /** Makes a manifest for token files that were made elsewhere, by `dolma tokens` or for OLMo's trainer. */
-import { createHash } from "node:crypto";
-import { createReadStream } from "node:fs";
+import { readdir } from "node:fs/promises";
 import path from "node:path";
-import { pipeline } from "node:stream/promises";
-import { glob } from "tinyglobby";
 import { DataError } from "../errors.ts";
 import { loadTokenizer } from "../tokenizer/io.ts";
 import { replaceFile } from "../util/files.io.ts";
-import { digestOf, sha256Of } from "./build/results.io.ts";
+import { digestOf, sha256Of, sha256OfFile } from "./build/results.io.ts";
 import type { Manifest, ManifestFile } from "./manifest.ts";
 import { fileError } from "./readFile.io.ts";
 import { documentSpans } from "./spans.io.ts";
@@ -38,12 +35,6 @@ function sourceOf(file: string): string {
   );
 }
 
-async function sha256OfFile(file: string, signal?: AbortSignal): Promise<string> {
-  const hash = createHash("sha256");
-  await pipeline(createReadStream(file), hash, signal === undefined ? {} : { signal });
-  return hash.digest("hex");
-}
-
 /**
  * Lists a folder's .npy files in manifest.json; the first folder of a path names its source. Every id is checked.
  * @throws DataError for a folder without token files, an odd length, or an id outside the vocabulary.
@@ -52,7 +43,13 @@ export async function indexTokens(options: IndexOptions): Promise<Manifest> {
   const { directory, signal } = options;
   const tokenizer = await loadTokenizer(options.tokenizer);
   const dtype = options.dtype ?? tokenDType(tokenizer.vocabSize);
-  const names = (await glob("**/*.npy", { cwd: directory, onlyFiles: true, followSymbolicLinks: false })).sort();
+  const entries = await readdir(directory, { recursive: true }).catch((error) => {
+    throw fileError(directory, error);
+  });
+  const names = entries
+    .filter((name) => name.endsWith(".npy"))
+    .map((name) => name.replaceAll(path.sep, "/"))
+    .sort();
   if (names.length === 0)
     throw new DataError(`${directory}: no .npy file`, { hint: "name the folder of the token files" });
   const files: ManifestFile[] = [];

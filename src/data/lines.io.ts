@@ -8,7 +8,9 @@ import { PassThrough, Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { createGzip } from "node:zlib";
 import { DataError } from "../errors.ts";
-import { fileError, readLines } from "./readFile.io.ts";
+import { fileError } from "./readFile.io.ts";
+import { readBytes } from "./sources/bytes.io.ts";
+import { splitLines } from "./sources/lines.ts";
 
 /** A file of a task's output. */
 export interface OutputFile {
@@ -22,6 +24,9 @@ export interface OutputFile {
 const BATCH_CHARS = 2 ** 16;
 /** The fastest level: these files are read once or twice, and compression is what a read task waits for. */
 const LEVEL = 1;
+
+/** Longer than the longest document as JSON, which may take six bytes for one. */
+const MAX_LINE_BYTES = 2 ** 29;
 
 /** Writes lines to a file that appears when it is closed. */
 export class LineWriter {
@@ -130,13 +135,20 @@ export async function writingLines(
  */
 export async function* readValues<T>(directory: string, file: string, signal?: AbortSignal): AsyncGenerator<T> {
   const place = path.join(directory, file);
-  let line = 0;
-  for await (const bytes of readLines(place, signal)) {
-    line++;
-    try {
-      yield JSON.parse((bytes as Buffer).toString()) as T;
-    } catch (cause) {
-      throw new DataError(`${place}:${line}: not JSON`, { cause, hint: `delete ${directory}/work and build again` });
+  let number = 0;
+  for await (const lines of splitLines(readBytes(place, place, signal), MAX_LINE_BYTES)) {
+    for (const line of lines) {
+      number++;
+      let value: T;
+      try {
+        value = JSON.parse(Buffer.from(line ?? []).toString()) as T;
+      } catch (cause) {
+        throw new DataError(`${place}:${number}: not JSON`, {
+          cause,
+          hint: `delete ${directory}/work and build again`,
+        });
+      }
+      yield value;
     }
   }
 }

@@ -1,12 +1,9 @@
-/** Bytes of files: whole, or line by line. Every failure is one error that names the file. */
-import { createReadStream } from "node:fs";
+/** Whole files. Every failure is one error that names the file. */
 import { readFile, stat } from "node:fs/promises";
-import { pipeline } from "node:stream";
-import { createGunzip } from "node:zlib";
 import { DataError, OlmoeError, ResourceError } from "../errors.ts";
 
-/** A single document or line beyond this is not text for a language model. */
-const MAX_DOCUMENT_BYTES = 256 * 2 ** 20;
+/** A single document beyond this is not text for a language model. */
+export const MAX_DOCUMENT_BYTES = 64 * 2 ** 20;
 
 const REASONS: Readonly<Record<string, string>> = {
   ENOENT: "does not exist",
@@ -28,7 +25,7 @@ export function fileError(file: string, cause: unknown): unknown {
 
 /**
  * Reads a file that is one document.
- * @throws DataError if it is missing, a folder or larger than 256 MiB.
+ * @throws DataError if it is missing, a folder or larger than 64 MiB.
  */
 export async function readWholeFile(file: string): Promise<Uint8Array> {
   try {
@@ -39,37 +36,5 @@ export async function readWholeFile(file: string): Promise<Uint8Array> {
     return await readFile(file);
   } catch (error) {
     throw fileError(file, error);
-  }
-}
-
-/**
- * Lines of a file without their line end, gzip undone where the name ends in ".gz". Holds one line in memory.
- * @throws DataError for a missing file, a damaged or truncated gzip stream, or a line larger than 256 MiB.
- */
-export async function* readLines(file: string, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
-  const raw = createReadStream(file, { signal });
-  const bytes: AsyncIterable<Buffer> = file.endsWith(".gz") ? pipeline(raw, createGunzip(), () => {}) : raw;
-  let parts: Buffer[] = [];
-  let size = 0;
-  try {
-    for await (const chunk of bytes) {
-      let start = 0;
-      for (let end = chunk.indexOf(10); end !== -1; end = chunk.indexOf(10, start)) {
-        yield Buffer.concat([...parts, chunk.subarray(start, end)]);
-        parts = [];
-        size = 0;
-        start = end + 1;
-      }
-      parts.push(chunk.subarray(start));
-      size += chunk.length - start;
-      if (size > MAX_DOCUMENT_BYTES) {
-        throw new DataError(`${file}: a line is longer than ${MAX_DOCUMENT_BYTES} bytes`);
-      }
-    }
-    if (size > 0) yield Buffer.concat(parts);
-  } catch (error) {
-    throw fileError(file, error);
-  } finally {
-    raw.destroy();
   }
 }

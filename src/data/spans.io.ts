@@ -1,7 +1,7 @@
 /** Which documents a token file holds: from the table beside it, or from its end-of-text tokens. */
 import { existsSync } from "node:fs";
 import { DataError } from "../errors.ts";
-import { readLines } from "./readFile.io.ts";
+import { readLines } from "./sources/bytes.io.ts";
 import type { TokenFile } from "./tokenFile.io.ts";
 
 /** A document of a token file. */
@@ -22,7 +22,7 @@ const unquoted = (field: string) => (field.startsWith('"') ? field.slice(1, -1).
 async function* tableSpans(file: string, signal?: AbortSignal): AsyncGenerator<DocumentSpan> {
   let open = "";
   let line = 0;
-  for await (const bytes of readLines(file, signal)) {
+  for await (const bytes of readLines(file, file, signal)) {
     line++;
     open += (open === "" ? "" : "\n") + Buffer.from(bytes).toString();
     if ((open.split('"').length - 1) % 2 === 1) continue;

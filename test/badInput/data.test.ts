@@ -7,7 +7,6 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { dataSchema, parseDataRecipe } from "../../src/config/data.ts";
 import { openPreparedData, openTrainingSources } from "../../src/data/open.io.ts";
 import { prepareData } from "../../src/data/prepare.io.ts";
-import { readSource } from "../../src/data/sources.io.ts";
 import { readTokenFile } from "../../src/data/tokenFile.io.ts";
 import { OlmoeError } from "../../src/errors.ts";
 import { loadTokenizer, trainTokenizer } from "../../src/tokenizer/io.ts";
@@ -41,9 +40,17 @@ async function failure(action: () => unknown): Promise<string> {
 }
 
 async function readAll(source: object): Promise<void> {
-  const [recipe] = dataSchema.parse({ sources: [{ name: "s", ...source }] }).sources;
-  const options = { baseDirectory: folder, cacheDirectory: path.join(folder, "cache") };
-  for await (const _ of readSource(recipe!, options));
+  await prepareData({
+    recipe: parseDataRecipe({
+      name: "bad",
+      sources: [{ name: "s", ...source }],
+      tokenizer: { vocabSize: 258 },
+      heldOutBytes: 0,
+    }),
+    baseDirectory: folder,
+    directory: path.join(folder, "out"),
+    cacheDirectory: path.join(folder, "cache"),
+  });
 }
 
 function prepare(tokenizer: object, sources: object[] = [{ name: "s", path: "text" }]) {
@@ -73,7 +80,7 @@ describe("a source", () => {
     write("text/a.txt", "");
     write("text/b.txt", " \n");
     expect(await failure(() => readAll({ path: "text" }))).toBe(
-      'E_DATA source "s": no text in the 2 files of DIR/text, all are empty',
+      'E_DATA source "s": no text in the 2 files of text, all are empty',
     );
   });
 
@@ -81,22 +88,22 @@ describe("a source", () => {
     write("text/a.txt", Uint8Array.of(0xff, 0xfe, 0x00));
     write("text/b.txt", Uint8Array.of(0x63, 0xe9));
     expect(await failure(() => readAll({ path: "text" }))).toBe(
-      'E_DATA source "s": no text in the 2 files of DIR/text, 2 could not be read\nDIR/text/a.txt: not UTF-8\nDIR/text/b.txt: not UTF-8',
+      'E_DATA source "s": no text in the 2 files of text, 2 could not be read\na.txt: not UTF-8\nb.txt: not UTF-8',
     );
   });
 
   it("with too many broken lines stops with the first ones", async () => {
     write("a.jsonl", `${'{"text":"good"}\n'.repeat(100)}${"{\n".repeat(11)}`);
-    const first = Array.from({ length: 10 }, (_, index) => `DIR/a.jsonl:${index + 101}: not JSON`).join("\n");
+    const first = Array.from({ length: 10 }, (_, index) => `a.jsonl:${index + 101}: not JSON`).join("\n");
     expect(await failure(() => readAll({ path: "a.jsonl" }))).toBe(
-      `E_DATA source "s": 11 of 111 lines are broken, at most 10 are skipped\n${first} [check format and textField of the source]`,
+      `E_DATA source "s": 11 of 111 records are broken, at most 10 are skipped\n${first} [check format and textField of the source]`,
     );
   });
 
   it("with another text field says so", async () => {
     write("a.jsonl", '{"content":"x"}\n');
     expect(await failure(() => readAll({ path: "a.jsonl" }))).toBe(
-      'E_DATA source "s": no text in the 1 files of DIR, 1 could not be read\nDIR/a.jsonl:1: no text in field "text"',
+      'E_DATA source "s": no text in the 1 files of a.jsonl, 1 could not be read\na.jsonl:1: no text in field "text"',
     );
   });
 

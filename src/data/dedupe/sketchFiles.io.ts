@@ -18,7 +18,7 @@ export function settingOf(kind: KeyKind, { near, paragraphs }: DedupeOptions): n
 }
 
 /** The kinds of keys that the options ask for. */
-function kindsOf({ exact, near, paragraphs }: DedupeOptions): KeyKind[] {
+export function kindsOf({ exact, near, paragraphs }: DedupeOptions): KeyKind[] {
   const asked = { exact, near: near !== null, paragraphs: paragraphs !== null };
   return (Object.keys(asked) as KeyKind[]).filter((kind) => asked[kind]);
 }
@@ -60,8 +60,10 @@ export class SketchWriter {
     if (signature.length > 0) await this.#addSignature(document, signature);
   }
 
-  async finish(): Promise<void> {
+  /** Makes the files appear. @returns how many keys of each kind they hold. */
+  async finish(): Promise<Partial<Record<KeyKind, number>>> {
     for (const writer of this.#writers()) await writer.finish();
+    return Object.fromEntries([...this.#keys].map(([kind, { records }]) => [kind, records]));
   }
 
   async discard(): Promise<void> {

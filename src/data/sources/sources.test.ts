@@ -3,11 +3,12 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { NPM_VARIABLES, startRegistry, type TestRegistry } from "../../test/npmRegistry.ts";
-import { dataSchema } from "../config/data.ts";
-import { DataError } from "../errors.ts";
-import type { Document } from "./document.ts";
-import { newSourceReport, readSource } from "./sources.io.ts";
+import { NPM_VARIABLES, startRegistry, type TestRegistry } from "../../../test/npmRegistry.ts";
+import { dataSchema } from "../../config/data.ts";
+import { DataError } from "../../errors.ts";
+import type { Document } from "../document.ts";
+import { listSource } from "./files.io.ts";
+import { newReadReport, readDocuments } from "./sources.io.ts";
 
 let folder = "";
 beforeEach(() => {
@@ -24,39 +25,31 @@ function write(name: string, content: string | Uint8Array): void {
 
 async function read(source: object) {
   const [recipe] = dataSchema.parse({ sources: [{ name: "s", ...source }] }).sources;
-  const report = newSourceReport();
+  const report = newReadReport();
   const documents: Document[] = [];
   const options = { baseDirectory: folder, cacheDirectory: path.join(folder, "cache"), report };
-  for await (const document of readSource(recipe!, options)) documents.push(document);
-  return { documents, report };
+  const { files, resolved, source: pinned } = await listSource(recipe!, options);
+  for await (const { document } of readDocuments(files, pinned, options)) documents.push(document);
+  return { documents, report, resolved };
 }
 
 const brief = (documents: readonly Document[]) => documents.map(({ id, text, line }) => [id, text, line]);
 
 describe("a folder", () => {
-  it("is read in the order of its paths, empty and repeated documents left out", async () => {
+  it("is read in the order of its paths, empty documents left out", async () => {
     write("text/b.txt", "second\r\nline\r\n");
     write("text/a/z.md", "first");
     write("text/c.txt", "  \n");
     write("text/d.txt", "first");
-    write("text/e.js", "not matched");
-    const { documents, report } = await read({ path: "text" });
+    write("text/e.png", "not matched");
+    const { documents, report, resolved } = await read({ path: "text" });
     expect(brief(documents)).toEqual([
       ["a/z.md", "first", 1],
       ["b.txt", "second\nline", 1],
+      ["d.txt", "first", 1],
     ]);
-    expect(report).toEqual({
-      resolved: "text",
-      files: 4,
-      documents: 2,
-      bytes: 16,
-      duplicates: 1,
-      empty: 1,
-      invalidFiles: 0,
-      lines: 0,
-      brokenLines: 0,
-      faults: [],
-    });
+    expect(resolved).toBe("text");
+    expect(report).toEqual({ files: 4, empty: 1, faults: { records: 4, broken: 0, first: [] } });
   });
 
   it("is read by include and exclude", async () => {
@@ -100,19 +93,15 @@ describe("JSONL", () => {
     write("a.jsonl", Buffer.concat([Buffer.from(['{"text":"one"}', ...broken, ""].join("\n")), Buffer.of(0xff)]));
     const { documents, report } = await read({ path: "a.jsonl" });
     expect(documents.length).toBe(1);
-    const file = path.join(folder, "a.jsonl");
-    expect([report.lines, report.brokenLines, report.faults]).toEqual([
-      7,
-      6,
-      [
-        `${file}:2: not JSON`,
-        `${file}:3: not a JSON object`,
-        `${file}:4: no text in field "text"`,
-        `${file}:5: text has half a surrogate pair`,
-        `${file}:6: no text in field "text"`,
-        `${file}:7: not UTF-8`,
-      ],
-    ]);
+    const first = [
+      `a.jsonl:2: not JSON`,
+      `a.jsonl:3: not a JSON object`,
+      `a.jsonl:4: no text in field "text"`,
+      `a.jsonl:5: text has half a surrogate pair`,
+      `a.jsonl:6: no text in field "text"`,
+      `a.jsonl:7: not UTF-8`,
+    ];
+    expect(report).toEqual({ files: 1, empty: 0, faults: { records: 7, broken: 6, first } });
   });
 });
 
@@ -131,16 +120,24 @@ describe("an npm package", () => {
     const source = { npm: "olmoe-test-text@1.0.0", include: ["text/*.txt"] };
     const first = await read(source);
     expect(brief(first.documents)).toEqual([["text/a.txt", "a text", 1]]);
-    expect(first.report.resolved).toBe("olmoe-test-text@1.0.0");
+    expect(first.resolved).toBe("olmoe-test-text@1.0.0");
     await registry.close();
     expect(await read(source)).toEqual(first);
     expect(registry.downloads).toBe(1);
   });
 
   it("resolves latest to a version and records it", async () => {
-    const { report } = await read({ npm: "olmoe-test-text@latest", include: ["text/*.txt"] });
-    expect(report.resolved).toBe("olmoe-test-text@1.0.0");
+    const { resolved } = await read({ npm: "olmoe-test-text@latest", include: ["text/*.txt"] });
+    expect(resolved).toBe("olmoe-test-text@1.0.0");
     expect(readdirSync(path.join(folder, "cache/npm"))).toEqual(["olmoe-test-text-1.0.0"]);
+  });
+
+  it("is listed with its version, which stands for the content of its files", async () => {
+    const [recipe] = dataSchema.parse({ sources: [{ name: "s", npm: "olmoe-test-text@latest" }] }).sources;
+    const options = { baseDirectory: folder, cacheDirectory: path.join(folder, "cache") };
+    const { files, resolved, source } = await listSource(recipe!, options);
+    expect([resolved, source.npm]).toEqual(["olmoe-test-text@1.0.0", "olmoe-test-text@1.0.0"]);
+    expect(files).toEqual([{ path: "text/a.txt", bytes: 6, fingerprint: "olmoe-test-text@1.0.0" }]);
   });
 
   it("leaves nothing behind when a download is interrupted, and is whole the next time", async () => {

@@ -1,6 +1,6 @@
 /** The prose of an e-mail: its plain-text body without addresses, signature, list footer and quoted headers. */
 import PostalMime from "postal-mime";
-import { normalizeLineEnds, stripWhitespace } from "./document.ts";
+import { normalizeLineEnds, stripWhitespace } from "../document.ts";
 
 /** What Dolma's PII masking writes for an address; a token of its own in the OLMoE tokenizer. */
 export const EMAIL_ADDRESS_MASK = "|||EMAIL_ADDRESS|||";

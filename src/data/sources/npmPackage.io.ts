@@ -4,7 +4,7 @@ import path from "node:path";
 import NpmConfig from "@npmcli/config";
 import npmDefinitions from "@npmcli/config/lib/definitions/index.js";
 import pacote from "pacote";
-import { DataError } from "../errors.ts";
+import { DataError } from "../../errors.ts";
 
 export interface FetchOptions {
   /** Packages are kept in `npm/NAME-VERSION` below it. */
@@ -22,7 +22,8 @@ export interface FetchedPackage {
 
 const SPEC = /^((?:@[a-z0-9][a-z0-9._-]*\/)?[a-z0-9][a-z0-9._-]*)@(latest|\d+\.\d+\.\d+(?:-[0-9A-Za-z.-]+)?)$/;
 
-async function exists(file: string): Promise<boolean> {
+/** Whether there is a file or folder. */
+export async function exists(file: string): Promise<boolean> {
   return stat(file).then(
     () => true,
     () => false,
