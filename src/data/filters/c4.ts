@@ -1,0 +1,102 @@
+/**
+ * Lines and pages of the web (Raffel et al. 2020, arXiv 1910.10683, section 2.2), with the attributes of Dolma's c4_v1 and
+ * two more. Lines without terminal punctuation, with few words or with "javascript" are removed; documents with a curly
+ * bracket, with "lorem ipsum" or with few sentences left are dropped. The paper's bad words, policy notices, citation marks
+ * and deduplication are not part of it.
+ */
+import type { C4Recipe } from "../../config/dataFilters.ts";
+import { type Attributes, type Span, scoreOf, wholeText } from "../attributes.ts";
+import type { Filter, Replacement, Verdict } from "./filter.ts";
+import { type TextFacts, textFacts } from "./textFacts.ts";
+
+const NO_PUNCTUATION = "lines_with_no_ending_punctuation";
+const FEW_WORDS = "lines_with_too_few_words";
+const JAVASCRIPT = "lines_with_javascript";
+const SENTENCES = "sentence_count";
+const CURLY_BRACE = "has_curly_brace";
+const LOREM_IPSUM = "has_lorem_ipsum";
+
+const SENTENCE_ENDS = ".?!";
+/** A line may also end in an end quotation mark. */
+const LINE_ENDS = `${SENTENCE_ENDS}"\u201d`;
+/** What may stand between the end of a sentence and the next white space. */
+const CLOSERS = "\"')]\u2019\u201d";
+
+/** Words that end a sentence. */
+function countSentences({ text, starts, ends }: TextFacts, first: number, last: number): number {
+  let sentences = 0;
+  for (let word = first; word < last; word++) {
+    let place = ends[word]! - 1;
+    while (place > starts[word]! && CLOSERS.includes(text[place] as string)) place -= 1;
+    if (SENTENCE_ENDS.includes(text[place] as string)) sentences += 1;
+  }
+  return sentences;
+}
+
+/** Lines, from 0, that have the word in any case. */
+function linesWithJavascript({ text, lines }: TextFacts): Set<number> {
+  const found = new Set<number>();
+  let line = 0;
+  for (const { index } of text.matchAll(/javascript/gi)) {
+    while (lines[line + 1]! <= index) line += 1;
+    found.add(line);
+  }
+  return found;
+}
+
+function tagLines(facts: TextFacts, minLineWords: number): Attributes {
+  const { text, lines, lineWords, ends } = facts;
+  const javascript = linesWithJavascript(facts);
+  const [unended, short, scripted]: [Span[], Span[], Span[]] = [[], [], []];
+  let sentences = 0;
+  for (let line = 0; line + 1 < lines.length; line++) {
+    const [first, last] = [lineWords[line] as number, lineWords[line + 1] as number];
+    const [start, end] = [lines[line] as number, Math.min(lines[line + 1] as number, text.length)];
+    if (start === end) continue;
+    const ended = last > first && LINE_ENDS.includes(text[ends[last - 1]! - 1] as string);
+    if (!ended) unended.push([start, end, 1]);
+    if (last - first < minLineWords) short.push([start, end, 1]);
+    if (javascript.has(line)) scripted.push([start, end, 1]);
+    else if (ended && last - first >= minLineWords) sentences += countSentences(facts, first, last);
+  }
+  return {
+    [NO_PUNCTUATION]: unended,
+    [FEW_WORDS]: short,
+    [JAVASCRIPT]: scripted,
+    [SENTENCES]: wholeText(text, sentences),
+    line_count: wholeText(text, lines.length - 1),
+  };
+}
+
+/** All lines that some rule removes, each once, in order. */
+function removedLines(attributes: Attributes): Replacement[] {
+  const spans = [NO_PUNCTUATION, FEW_WORDS, JAVASCRIPT].flatMap((name) => attributes[name] ?? []);
+  spans.sort((a, b) => a[0] - b[0]);
+  return spans
+    .filter(([start], index) => start !== spans[index - 1]?.[0])
+    .map(([start, end]) => ({ start, end, text: "" }));
+}
+
+export function c4Filter(name: string, { minLineWords, minSentences }: C4Recipe): Filter {
+  return {
+    name,
+    tag(document) {
+      const { text } = document;
+      return {
+        ...tagLines(textFacts(document), minLineWords),
+        ...(text.includes("{") ? { [CURLY_BRACE]: wholeText(text, 1) } : {}),
+        ...(/lorem ipsum/i.test(text) ? { [LOREM_IPSUM]: wholeText(text, 1) } : {}),
+      };
+    },
+    judge(attributes): Verdict {
+      if (scoreOf(attributes, CURLY_BRACE) !== undefined) return { drop: "has a curly bracket" };
+      if (scoreOf(attributes, LOREM_IPSUM) !== undefined) return { drop: 'has "lorem ipsum"' };
+      const sentences = scoreOf(attributes, SENTENCES) ?? 0;
+      if (sentences < minSentences) {
+        return { drop: `${sentences} sentences in the lines that stay, at least ${minSentences}` };
+      }
+      const replace = removedLines(attributes);
+      return replace.length === 0 ? {} : { replace };
+    },
+  };
+}

@@ -1,0 +1,221 @@
+/**
+ * N-grams of evaluation texts as 64-bit hashes in typed arrays: about 40 bytes for each n-gram. Words are compared in lower
+ * case and without punctuation, as GPT-3's study does (Brown et al. 2020, arXiv 2005.14165, appendix C).
+ */
+import { normalUnits } from "./characters.ts";
+import { mix, step } from "./hash.ts";
+import { findTextFacts, type TextFacts } from "./textFacts.ts";
+
+/** Odd, so that no bits are lost where hashes are multiplied by them. */
+const BASE_LOW = 0x2c1b3c6d | 1;
+const BASE_HIGH = 0x297a2d39 | 1;
+const HASH_START = 0x811c9dc5 | 0;
+/** An n-gram of more items than this is no sign of one of them, such as an instruction; it counts for the first ones. */
+const MAX_ITEMS_OF_NGRAM = 64;
+
+/** N-grams of a text, one for each place where one starts: both halves of its hash, and its first and last word. */
+interface Ngrams {
+  readonly low: Int32Array;
+  readonly high: Int32Array;
+  /** Words of the text that are not punctuation only: the n-gram at i is made of i to i + n - 1. */
+  readonly words: Int32Array;
+}
+
+/** Hash of a word in lower case without punctuation; undefined where nothing else is in it. */
+function normalHash({ text, starts, ends }: TextFacts, word: number): number | undefined {
+  const normal = normalUnits();
+  let [hash, units] = [HASH_START, 0];
+  for (let place = starts[word] as number; place < ends[word]!; place++) {
+    const unit = normal[text.charCodeAt(place)] as number;
+    if (unit === 0) continue;
+    hash = step(hash, unit);
+    units += 1;
+  }
+  return units === 0 ? undefined : mix(hash);
+}
+
+/** Words with something in them, and their hashes. Equal words are hashed once. */
+function normalWords(facts: TextFacts): { words: Int32Array; hashes: Int32Array } {
+  const { ids, firsts } = facts;
+  const hashOf = new Int32Array(firsts.length);
+  const empty = new Uint8Array(firsts.length);
+  for (let id = 0; id < firsts.length; id++) {
+    const hash = normalHash(facts, firsts[id] as number);
+    if (hash === undefined) empty[id] = 1;
+    else hashOf[id] = hash;
+  }
+  const [words, hashes] = [new Int32Array(ids.length), new Int32Array(ids.length)];
+  let count = 0;
+  for (let word = 0; word < ids.length; word++) {
+    const id = ids[word] as number;
+    if (empty[id] === 1) continue;
+    words[count] = word;
+    hashes[count++] = hashOf[id] as number;
+  }
+  return { words: words.subarray(0, count), hashes: hashes.subarray(0, count) };
+}
+
+function power(base: number, exponent: number): number {
+  let result = 1;
+  for (let index = 0; index < exponent; index++) result = Math.imul(result, base);
+  return result;
+}
+
+/** Rolling hashes: each is a polynomial in the hashes of n words. */
+function ngramsOf(facts: TextFacts, n: number): Ngrams {
+  const { words, hashes } = normalWords(facts);
+  const count = Math.max(0, words.length - n + 1);
+  const [low, high] = [new Int32Array(count), new Int32Array(count)];
+  const [dropLow, dropHigh] = [power(BASE_LOW, n), power(BASE_HIGH, n)];
+  let [a, b] = [0, 0];
+  for (let index = 0; index < words.length; index++) {
+    const hash = hashes[index] as number;
+    a = Math.imul(a, BASE_LOW) + hash;
+    b = Math.imul(b, BASE_HIGH) + mix(hash ^ BASE_HIGH);
+    if (index >= n) {
+      const gone = hashes[index - n] as number;
+      a -= Math.imul(gone, dropLow);
+      b -= Math.imul(mix(gone ^ BASE_HIGH), dropHigh);
+    }
+    a |= 0;
+    b |= 0;
+    if (index + 1 < n) continue;
+    low[index + 1 - n] = mix(a);
+    high[index + 1 - n] = b;
+  }
+  return { low, high, words };
+}
+
+export interface Overlap {
+  /** Share of the document's n-grams that some evaluation item has. */
+  readonly document: number;
+  /** Largest share of one item's n-grams that the document has. */
+  readonly item: number;
+  /** Places of the text, as UTF-16 units, that such n-grams cover; in order, none overlapping. */
+  readonly places: readonly (readonly [start: number, end: number])[];
+}
+
+/** Built once, then read by all documents. */
+export class ContaminationIndex {
+  readonly n: number;
+  /** Of each item: its different n-grams. */
+  readonly #sizes: number[] = [];
+  /** Open addressing; a place is free where `#heads` is 0. */
+  #low = new Int32Array(16);
+  #high = new Int32Array(16);
+  /** One more than the n-gram's first posting. */
+  #heads = new Int32Array(16);
+  #ngrams = 0;
+  /** Postings: the item, and one more than the next posting of the same n-gram. */
+  #items = new Int32Array(16);
+  #next = new Int32Array(16);
+  #postings = 0;
+
+  /** @param n words of an n-gram. */
+  constructor(n: number) {
+    this.n = n;
+  }
+
+  /** Evaluation texts that were added, those without an n-gram included. */
+  get items(): number {
+    return this.#sizes.length;
+  }
+
+  /** Different n-grams of all of them. */
+  get ngrams(): number {
+    return this.#ngrams;
+  }
+
+  /** Adds an evaluation text as one item. */
+  add(text: string): void {
+    const { low, high } = ngramsOf(findTextFacts(text), this.n);
+    const item = this.#sizes.push(0) - 1;
+    for (let index = 0; index < low.length; index++) this.#post(low[index] as number, high[index] as number, item);
+  }
+
+  /** What a text has in common with the items. */
+  overlap(facts: TextFacts): Overlap {
+    const { low, high, words } = ngramsOf(facts, this.n);
+    const seen = new Set<number>();
+    const places: [number, number][] = [];
+    let matched = 0;
+    for (let index = 0; index < low.length; index++) {
+      const slot = this.#slot(low[index] as number, high[index] as number);
+      if (this.#heads[slot] === 0) continue;
+      matched += 1;
+      seen.add(slot);
+      const start = facts.starts[words[index]!] as number;
+      const end = facts.ends[words[index + this.n - 1]!] as number;
+      const last = places.at(-1);
+      if (last !== undefined && start <= last[1]) last[1] = end;
+      else places.push([start, end]);
+    }
+    return { document: matched / Math.max(1, low.length), item: this.#largestShare(seen), places };
+  }
+
+  /** Of the items that have n-grams of these slots, the largest share. */
+  #largestShare(slots: ReadonlySet<number>): number {
+    const found = new Map<number, number>();
+    let largest = 0;
+    for (const slot of slots) {
+      for (let posting = this.#heads[slot]! - 1; posting >= 0; posting = this.#next[posting]! - 1) {
+        const item = this.#items[posting] as number;
+        const count = (found.get(item) ?? 0) + 1;
+        found.set(item, count);
+        largest = Math.max(largest, count / (this.#sizes[item] as number));
+      }
+    }
+    return largest;
+  }
+
+  /** Where an n-gram is, or would go. */
+  #slot(low: number, high: number): number {
+    const mask = this.#heads.length - 1;
+    let slot = low & mask;
+    while (this.#heads[slot] !== 0 && (this.#low[slot] !== low || this.#high[slot] !== high)) slot = (slot + 1) & mask;
+    return slot;
+  }
+
+  #post(low: number, high: number, item: number): void {
+    if (2 * (this.#ngrams + 1) > this.#heads.length) this.#grow();
+    const slot = this.#slot(low, high);
+    const head = this.#heads[slot] as number;
+    if (head === 0) {
+      this.#low[slot] = low;
+      this.#high[slot] = high;
+      this.#ngrams += 1;
+    } else if (this.#items[head - 1] === item || this.#postingsFrom(head) >= MAX_ITEMS_OF_NGRAM) return;
+    if (this.#postings === this.#items.length) {
+      [this.#items, this.#next] = [doubled(this.#items), doubled(this.#next)];
+    }
+    this.#items[this.#postings] = item;
+    this.#next[this.#postings] = head;
+    this.#heads[slot] = ++this.#postings;
+    this.#sizes[item]! += 1;
+  }
+
+  #postingsFrom(head: number): number {
+    let count = 0;
+    for (let posting = head - 1; posting >= 0; posting = this.#next[posting]! - 1) count += 1;
+    return count;
+  }
+
+  #grow(): void {
+    const [low, high, heads] = [this.#low, this.#high, this.#heads];
+    const size = 2 * heads.length;
+    [this.#low, this.#high, this.#heads] = [new Int32Array(size), new Int32Array(size), new Int32Array(size)];
+    for (let old = 0; old < heads.length; old++) {
+      if (heads[old] === 0) continue;
+      const slot = this.#slot(low[old] as number, high[old] as number);
+      this.#low[slot] = low[old] as number;
+      this.#high[slot] = high[old] as number;
+      this.#heads[slot] = heads[old] as number;
+    }
+  }
+}
+
+function doubled(array: Int32Array<ArrayBuffer>): Int32Array<ArrayBuffer> {
+  const larger = new Int32Array(2 * array.length);
+  larger.set(array);
+  return larger;
+}

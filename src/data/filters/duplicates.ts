@@ -1,0 +1,157 @@
+/** Repetition inside a document: n-grams of words, lines and paragraphs that are there more than once. All counts are exact. */
+import { mix, step, TABLE_SEED, tableSize } from "./hash.ts";
+import { type TextFacts, wordLength } from "./textFacts.ts";
+
+/** Characters (code points) before each word, white space left out; one more entry for the end. */
+export function charactersBefore(facts: TextFacts): Int32Array {
+  const before = new Int32Array(facts.starts.length + 1);
+  for (let word = 0; word < facts.starts.length; word++) before[word + 1] = before[word]! + wordLength(facts, word);
+  return before;
+}
+
+/** N-grams of one length that are there more than once: places of their first words in order, and a number for each n-gram. */
+interface Repeated {
+  readonly places: Int32Array;
+  readonly names: Int32Array;
+  /** Place of the most frequent n-gram, the first of several, and how often it is there; 0 where none is repeated. */
+  readonly top: number;
+  readonly topCount: number;
+}
+
+/** Keeps the places whose n-gram is there more than once. */
+function keepRepeated(places: Int32Array, names: Int32Array, size: number, counts: Int32Array): Repeated {
+  let kept = 0;
+  let [top, topCount] = [0, 0];
+  for (let index = 0; index < size; index++) {
+    const name = names[index] as number;
+    const count = counts[name] as number;
+    if (count < 2) continue;
+    if (count > topCount) [top, topCount] = [places[index] as number, count];
+    places[kept] = places[index] as number;
+    names[kept++] = name;
+  }
+  return { places: places.subarray(0, kept), names: names.subarray(0, kept), top, topCount };
+}
+
+function repeatedWords({ ids, counts }: TextFacts): Repeated {
+  const places = new Int32Array(ids.length);
+  for (let word = 0; word < ids.length; word++) places[word] = word;
+  return keepRepeated(places, ids.slice(), ids.length, counts);
+}
+
+/**
+ * From n-grams to those one word longer. A longer one can be there twice only if both shorter ones in it are, so only these
+ * are looked at, and the pair of their numbers tells exactly which it is.
+ */
+function longer({ places, names }: Repeated): Repeated {
+  const found = new Int32Array(places.length);
+  const named = new Int32Array(places.length);
+  const [heads, tails] = [new Int32Array(places.length), new Int32Array(places.length)];
+  const counts = new Int32Array(places.length);
+  const table = new Int32Array(tableSize(places.length));
+  const mask = table.length - 1;
+  let [size, distinct] = [0, 0];
+  for (let index = 0; index + 1 < places.length; index++) {
+    if (places[index + 1] !== places[index]! + 1) continue;
+    const [head, tail] = [names[index] as number, names[index + 1] as number];
+    let slot = mix(step(mix(TABLE_SEED ^ head), tail)) & mask;
+    let name = (table[slot] as number) - 1;
+    while (name >= 0 && (heads[name] !== head || tails[name] !== tail)) {
+      slot = (slot + 1) & mask;
+      name = (table[slot] as number) - 1;
+    }
+    if (name < 0) {
+      name = distinct++;
+      table[slot] = distinct;
+      heads[name] = head;
+      tails[name] = tail;
+    }
+    counts[name] = counts[name]! + 1;
+    found[size] = places[index] as number;
+    named[size++] = name;
+  }
+  return keepRepeated(found, named, size, counts);
+}
+
+/** Characters of the words that some repeated n-gram covers, each counted once. */
+function coveredCharacters(places: Int32Array, n: number, before: Int32Array): number {
+  let [characters, covered] = [0, 0];
+  for (const place of places) {
+    characters += before[place + n]! - before[Math.max(place, covered)]!;
+    covered = place + n;
+  }
+  return characters;
+}
+
+export interface NgramShare {
+  readonly n: number;
+  /** Characters of the most frequent n-gram, times how often it is there; 0 where none is there twice. */
+  readonly top: number;
+  /** Characters in n-grams that are there more than once. */
+  readonly repeated: number;
+}
+
+/** Shares of the characters for n from 2 to `last`. */
+export function ngramShares(facts: TextFacts, before: Int32Array, last: number): NgramShare[] {
+  const all = Math.max(1, before.at(-1) as number);
+  const shares: NgramShare[] = [];
+  let repeated = repeatedWords(facts);
+  for (let n = 2; n <= last; n++) {
+    repeated = longer(repeated);
+    const { places, top, topCount } = repeated;
+    const characters = topCount * (before[top + (topCount > 0 ? n : 0)]! - before[top]!);
+    shares.push({ n, top: characters / all, repeated: coveredCharacters(places, n, before) / all });
+  }
+  return shares;
+}
+
+export interface DuplicateShares {
+  /** Pieces that are there more than once, of all pieces. */
+  readonly pieces: number;
+  /** Their characters, of all characters. */
+  readonly characters: number;
+}
+
+function sameWords(ids: Int32Array, a: number, b: number, length: number): boolean {
+  for (let index = 0; index < length; index++) if (ids[a + index] !== ids[b + index]) return false;
+  return true;
+}
+
+/**
+ * Shares of pieces that are there more than once. Two pieces are equal when they have the same words.
+ * @param borders the first word of each piece, and the end; none is empty.
+ */
+export function duplicateShares({ ids }: TextFacts, before: Int32Array, borders: readonly number[]): DuplicateShares {
+  const size = Math.max(0, borders.length - 1);
+  const hashes = new Int32Array(size);
+  const counts = new Int32Array(size);
+  const table = new Int32Array(tableSize(size));
+  const mask = table.length - 1;
+  let [pieces, characters] = [0, 0];
+  for (let piece = 0; piece < size; piece++) {
+    const [start, end] = [borders[piece] as number, borders[piece + 1] as number];
+    let hash = TABLE_SEED;
+    for (let word = start; word < end; word++) hash = mix(step(hash, ids[word] as number));
+    hashes[piece] = hash;
+    let slot = hash & mask;
+    let first = (table[slot] as number) - 1;
+    while (first >= 0) {
+      const other = borders[first] as number;
+      const alike = hashes[first] === hash && borders[first + 1]! - other === end - start;
+      if (alike && sameWords(ids, start, other, end - start)) break;
+      slot = (slot + 1) & mask;
+      first = (table[slot] as number) - 1;
+    }
+    if (first < 0) {
+      table[slot] = piece + 1;
+      counts[piece] = 1;
+      continue;
+    }
+    // The first of them turns out to be a duplicate with the second.
+    const times = counts[first] === 1 ? 2 : 1;
+    counts[first] = counts[first]! + 1;
+    pieces += times;
+    characters += times * (before[end]! - before[start]!);
+  }
+  return { pieces: pieces / Math.max(1, size), characters: characters / Math.max(1, before.at(-1) as number) };
+}
