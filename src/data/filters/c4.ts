@@ -6,6 +6,7 @@
  */
 import type { C4Recipe } from "../../config/dataFilters.ts";
 import { type Attributes, type Span, scoreOf, wholeText } from "../attributes.ts";
+import { characterKinds, LETTER } from "./characters.ts";
 import type { Filter, Replacement, Verdict } from "./filter.ts";
 import { type TextFacts, textFacts } from "./textFacts.ts";
 
@@ -16,44 +17,48 @@ const SENTENCES = "sentence_count";
 const CURLY_BRACE = "has_curly_brace";
 const LOREM_IPSUM = "has_lorem_ipsum";
 
-const SENTENCE_ENDS = ".?!";
+const unitsOf = (characters: string) => new Set([...characters].map((character) => character.charCodeAt(0)));
+const SENTENCE_ENDS = unitsOf(".?!");
 /** A line may also end in an end quotation mark. */
-const LINE_ENDS = `${SENTENCE_ENDS}"\u201d`;
+const LINE_ENDS = unitsOf('.?!"\u201d');
 /** What may stand between the end of a sentence and the next white space. */
-const CLOSERS = "\"')]\u2019\u201d";
+const CLOSERS = unitsOf("\"')]\u2019\u201d");
 
 /** Words that end a sentence. */
 function countSentences({ text, starts, ends }: TextFacts, first: number, last: number): number {
+  const table = characterKinds();
   let sentences = 0;
   for (let word = first; word < last; word++) {
     let place = ends[word]! - 1;
-    while (place > starts[word]! && CLOSERS.includes(text[place] as string)) place -= 1;
-    if (SENTENCE_ENDS.includes(text[place] as string)) sentences += 1;
+    let unit = text.charCodeAt(place);
+    if (table[unit] === LETTER) continue;
+    while (place > starts[word]! && CLOSERS.has(unit)) unit = text.charCodeAt(--place);
+    if (SENTENCE_ENDS.has(unit)) sentences += 1;
   }
   return sentences;
 }
 
 /** Lines, from 0, that have the word in any case. */
-function linesWithJavascript({ text, lines }: TextFacts): Set<number> {
+function linesWithJavascript({ text, lineStarts }: TextFacts): Set<number> {
   const found = new Set<number>();
   let line = 0;
   for (const { index } of text.matchAll(/javascript/gi)) {
-    while (lines[line + 1]! <= index) line += 1;
+    while (lineStarts[line + 1]! <= index) line += 1;
     found.add(line);
   }
   return found;
 }
 
 function tagLines(facts: TextFacts, minLineWords: number): Attributes {
-  const { text, lines, lineWords, ends } = facts;
+  const { text, lines, lineStarts, lineWords, ends } = facts;
   const javascript = linesWithJavascript(facts);
   const [unended, short, scripted]: [Span[], Span[], Span[]] = [[], [], []];
   let sentences = 0;
-  for (let line = 0; line + 1 < lines.length; line++) {
+  for (let line = 0; line < lines; line++) {
     const [first, last] = [lineWords[line] as number, lineWords[line + 1] as number];
-    const [start, end] = [lines[line] as number, Math.min(lines[line + 1] as number, text.length)];
+    const [start, end] = [lineStarts[line] as number, Math.min(lineStarts[line + 1] as number, text.length)];
     if (start === end) continue;
-    const ended = last > first && LINE_ENDS.includes(text[ends[last - 1]! - 1] as string);
+    const ended = last > first && LINE_ENDS.has(text.charCodeAt(ends[last - 1]! - 1));
     if (!ended) unended.push([start, end, 1]);
     if (last - first < minLineWords) short.push([start, end, 1]);
     if (javascript.has(line)) scripted.push([start, end, 1]);
@@ -64,7 +69,7 @@ function tagLines(facts: TextFacts, minLineWords: number): Attributes {
     [FEW_WORDS]: short,
     [JAVASCRIPT]: scripted,
     [SENTENCES]: wholeText(text, sentences),
-    line_count: wholeText(text, lines.length - 1),
+    line_count: wholeText(text, lines),
   };
 }
 

@@ -4,6 +4,7 @@
  */
 import { normalUnits } from "./characters.ts";
 import { mix, step } from "./hash.ts";
+import { Scratch } from "./scratch.ts";
 import { findTextFacts, type TextFacts } from "./textFacts.ts";
 
 /** Odd, so that no bits are lost where hashes are multiplied by them. */
@@ -13,46 +14,56 @@ const HASH_START = 0x811c9dc5 | 0;
 /** An n-gram of more items than this is no sign of one of them, such as an instruction; it counts for the first ones. */
 const MAX_ITEMS_OF_NGRAM = 64;
 
-/** N-grams of a text, one for each place where one starts: both halves of its hash, and its first and last word. */
+const arrays = {
+  hashOf: new Scratch(),
+  words: new Scratch(),
+  hashes: new Scratch(),
+  low: new Scratch(),
+  high: new Scratch(),
+};
+
+/** N-grams of a text, one for each place where one starts: both halves of its hash. Arrays have more places than are used. */
 interface Ngrams {
+  readonly count: number;
   readonly low: Int32Array;
   readonly high: Int32Array;
   /** Words of the text that are not punctuation only: the n-gram at i is made of i to i + n - 1. */
   readonly words: Int32Array;
 }
 
-/** Hash of a word in lower case without punctuation; undefined where nothing else is in it. */
-function normalHash({ text, starts, ends }: TextFacts, word: number): number | undefined {
+/** Stands for a word that is punctuation only. */
+const NO_HASH = 0;
+
+/** By id, the hash of a word in lower case without punctuation. Equal words are hashed once. */
+function normalHashes({ text, starts, ends, firsts, distinct }: TextFacts): Int32Array {
   const normal = normalUnits();
-  let [hash, units] = [HASH_START, 0];
-  for (let place = starts[word] as number; place < ends[word]!; place++) {
-    const unit = normal[text.charCodeAt(place)] as number;
-    if (unit === 0) continue;
-    hash = step(hash, unit);
-    units += 1;
+  const hashOf = arrays.hashOf.take(distinct);
+  for (let id = 0; id < distinct; id++) {
+    const word = firsts[id] as number;
+    const end = ends[word] as number;
+    let hash = HASH_START;
+    for (let place = starts[word] as number; place < end; place++) {
+      const unit = normal[text.charCodeAt(place)] as number;
+      if (unit !== 0) hash = step(hash, unit);
+    }
+    hashOf[id] = hash === HASH_START ? NO_HASH : mix(hash) || 1;
   }
-  return units === 0 ? undefined : mix(hash);
+  return hashOf;
 }
 
-/** Words with something in them, and their hashes. Equal words are hashed once. */
-function normalWords(facts: TextFacts): { words: Int32Array; hashes: Int32Array } {
-  const { ids, firsts } = facts;
-  const hashOf = new Int32Array(firsts.length);
-  const empty = new Uint8Array(firsts.length);
-  for (let id = 0; id < firsts.length; id++) {
-    const hash = normalHash(facts, firsts[id] as number);
-    if (hash === undefined) empty[id] = 1;
-    else hashOf[id] = hash;
-  }
-  const [words, hashes] = [new Int32Array(ids.length), new Int32Array(ids.length)];
+/** Words with something in them, and their hashes. */
+function normalWords(facts: TextFacts): { count: number; words: Int32Array; hashes: Int32Array } {
+  const { ids } = facts;
+  const hashOf = normalHashes(facts);
+  const [words, hashes] = [arrays.words.take(facts.words), arrays.hashes.take(facts.words)];
   let count = 0;
-  for (let word = 0; word < ids.length; word++) {
-    const id = ids[word] as number;
-    if (empty[id] === 1) continue;
+  for (let word = 0; word < facts.words; word++) {
+    const hash = hashOf[ids[word]!] as number;
+    if (hash === NO_HASH) continue;
     words[count] = word;
-    hashes[count++] = hashOf[id] as number;
+    hashes[count++] = hash;
   }
-  return { words: words.subarray(0, count), hashes: hashes.subarray(0, count) };
+  return { count, words, hashes };
 }
 
 function power(base: number, exponent: number): number {
@@ -63,27 +74,24 @@ function power(base: number, exponent: number): number {
 
 /** Rolling hashes: each is a polynomial in the hashes of n words. */
 function ngramsOf(facts: TextFacts, n: number): Ngrams {
-  const { words, hashes } = normalWords(facts);
-  const count = Math.max(0, words.length - n + 1);
-  const [low, high] = [new Int32Array(count), new Int32Array(count)];
+  const { count, words, hashes } = normalWords(facts);
+  const [low, high] = [arrays.low.take(count), arrays.high.take(count)];
   const [dropLow, dropHigh] = [power(BASE_LOW, n), power(BASE_HIGH, n)];
   let [a, b] = [0, 0];
-  for (let index = 0; index < words.length; index++) {
+  for (let index = 0; index < count; index++) {
     const hash = hashes[index] as number;
-    a = Math.imul(a, BASE_LOW) + hash;
-    b = Math.imul(b, BASE_HIGH) + mix(hash ^ BASE_HIGH);
+    a = (Math.imul(a, BASE_LOW) + hash) | 0;
+    b = (Math.imul(b, BASE_HIGH) + mix(hash ^ BASE_HIGH)) | 0;
     if (index >= n) {
       const gone = hashes[index - n] as number;
-      a -= Math.imul(gone, dropLow);
-      b -= Math.imul(mix(gone ^ BASE_HIGH), dropHigh);
+      a = (a - Math.imul(gone, dropLow)) | 0;
+      b = (b - Math.imul(mix(gone ^ BASE_HIGH), dropHigh)) | 0;
     }
-    a |= 0;
-    b |= 0;
     if (index + 1 < n) continue;
     low[index + 1 - n] = mix(a);
     high[index + 1 - n] = b;
   }
-  return { low, high, words };
+  return { count: Math.max(0, count - n + 1), low, high, words };
 }
 
 export interface Overlap {
@@ -128,18 +136,18 @@ export class ContaminationIndex {
 
   /** Adds an evaluation text as one item. */
   add(text: string): void {
-    const { low, high } = ngramsOf(findTextFacts(text), this.n);
+    const { count, low, high } = ngramsOf(findTextFacts(text), this.n);
     const item = this.#sizes.push(0) - 1;
-    for (let index = 0; index < low.length; index++) this.#post(low[index] as number, high[index] as number, item);
+    for (let index = 0; index < count; index++) this.#post(low[index] as number, high[index] as number, item);
   }
 
   /** What a text has in common with the items. */
   overlap(facts: TextFacts): Overlap {
-    const { low, high, words } = ngramsOf(facts, this.n);
+    const { count, low, high, words } = ngramsOf(facts, this.n);
     const seen = new Set<number>();
     const places: [number, number][] = [];
     let matched = 0;
-    for (let index = 0; index < low.length; index++) {
+    for (let index = 0; index < count; index++) {
       const slot = this.#slot(low[index] as number, high[index] as number);
       if (this.#heads[slot] === 0) continue;
       matched += 1;
@@ -150,7 +158,7 @@ export class ContaminationIndex {
       if (last !== undefined && start <= last[1]) last[1] = end;
       else places.push([start, end]);
     }
-    return { document: matched / Math.max(1, low.length), item: this.#largestShare(seen), places };
+    return { document: matched / Math.max(1, count), item: this.#largestShare(seen), places };
   }
 
   /** Of the items that have n-grams of these slots, the largest share. */

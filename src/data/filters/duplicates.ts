@@ -1,17 +1,38 @@
 /** Repetition inside a document: n-grams of words, lines and paragraphs that are there more than once. All counts are exact. */
 import { mix, step, TABLE_SEED, tableSize } from "./hash.ts";
+import { Scratch } from "./scratch.ts";
 import { type TextFacts, wordLength } from "./textFacts.ts";
+
+const arrays = {
+  before: new Scratch(),
+  places: new Scratch(),
+  names: new Scratch(),
+  heads: new Scratch(),
+  tails: new Scratch(),
+  counts: new Scratch(),
+  hashes: new Scratch(),
+  table: new Scratch(),
+};
 
 /** Characters (code points) before each word, white space left out; one more entry for the end. */
 export function charactersBefore(facts: TextFacts): Int32Array {
-  const before = new Int32Array(facts.starts.length + 1);
-  for (let word = 0; word < facts.starts.length; word++) before[word + 1] = before[word]! + wordLength(facts, word);
+  const before = arrays.before.take(facts.words + 1);
+  let characters = 0;
+  for (let word = 0; word < facts.words; word++) {
+    before[word] = characters;
+    characters += wordLength(facts, word);
+  }
+  before[facts.words] = characters;
   return before;
 }
 
-/** N-grams of one length that are there more than once: places of their first words in order, and a number for each n-gram. */
+/** N-grams of one length that are there more than once. */
 interface Repeated {
+  /** How many there are, each counted as often as it is there. */
+  readonly size: number;
+  /** Their first words, in order. */
   readonly places: Int32Array;
+  /** A number for each n-gram. */
   readonly names: Int32Array;
   /** Place of the most frequent n-gram, the first of several, and how often it is there; 0 where none is repeated. */
   readonly top: number;
@@ -20,39 +41,45 @@ interface Repeated {
 
 /** Keeps the places whose n-gram is there more than once. */
 function keepRepeated(places: Int32Array, names: Int32Array, size: number, counts: Int32Array): Repeated {
-  let kept = 0;
-  let [top, topCount] = [0, 0];
+  let [kept, top, topCount] = [0, 0, 0];
   for (let index = 0; index < size; index++) {
     const name = names[index] as number;
     const count = counts[name] as number;
     if (count < 2) continue;
-    if (count > topCount) [top, topCount] = [places[index] as number, count];
-    places[kept] = places[index] as number;
+    const place = places[index] as number;
+    if (count > topCount) {
+      top = place;
+      topCount = count;
+    }
+    places[kept] = place;
     names[kept++] = name;
   }
-  return { places: places.subarray(0, kept), names: names.subarray(0, kept), top, topCount };
+  return { size: kept, places, names, top, topCount };
 }
 
-function repeatedWords({ ids, counts }: TextFacts): Repeated {
-  const places = new Int32Array(ids.length);
-  for (let word = 0; word < ids.length; word++) places[word] = word;
-  return keepRepeated(places, ids.slice(), ids.length, counts);
+function repeatedWords({ words, ids, counts }: TextFacts): Repeated {
+  const [places, names] = [arrays.places.take(words), arrays.names.take(words)];
+  for (let word = 0; word < words; word++) {
+    places[word] = word;
+    names[word] = ids[word] as number;
+  }
+  return keepRepeated(places, names, words, counts);
 }
 
 /**
- * From n-grams to those one word longer. A longer one can be there twice only if both shorter ones in it are, so only these
- * are looked at, and the pair of their numbers tells exactly which it is.
+ * From n-grams to those one word longer, in the same arrays. A longer one can be there twice only if both shorter ones in it
+ * are, so only these are looked at, and the pair of their numbers tells exactly which it is.
  */
-function longer({ places, names }: Repeated): Repeated {
-  const found = new Int32Array(places.length);
-  const named = new Int32Array(places.length);
-  const [heads, tails] = [new Int32Array(places.length), new Int32Array(places.length)];
-  const counts = new Int32Array(places.length);
-  const table = new Int32Array(tableSize(places.length));
-  const mask = table.length - 1;
-  let [size, distinct] = [0, 0];
-  for (let index = 0; index + 1 < places.length; index++) {
-    if (places[index + 1] !== places[index]! + 1) continue;
+function longer({ size, places, names }: Repeated): Repeated {
+  const [heads, tails] = [arrays.heads.take(size), arrays.tails.take(size)];
+  const counts = arrays.counts.take(size);
+  const slots = tableSize(size);
+  const table = arrays.table.takeZeros(slots);
+  const mask = slots - 1;
+  let [found, distinct] = [0, 0];
+  for (let index = 0; index + 1 < size; index++) {
+    const place = places[index] as number;
+    if (places[index + 1] !== place + 1) continue;
     const [head, tail] = [names[index] as number, names[index + 1] as number];
     let slot = mix(step(mix(TABLE_SEED ^ head), tail)) & mask;
     let name = (table[slot] as number) - 1;
@@ -65,18 +92,20 @@ function longer({ places, names }: Repeated): Repeated {
       table[slot] = distinct;
       heads[name] = head;
       tails[name] = tail;
+      counts[name] = 0;
     }
-    counts[name] = counts[name]! + 1;
-    found[size] = places[index] as number;
-    named[size++] = name;
+    counts[name]! += 1;
+    places[found] = place;
+    names[found++] = name;
   }
-  return keepRepeated(found, named, size, counts);
+  return keepRepeated(places, names, found, counts);
 }
 
 /** Characters of the words that some repeated n-gram covers, each counted once. */
-function coveredCharacters(places: Int32Array, n: number, before: Int32Array): number {
+function coveredCharacters({ size, places }: Repeated, n: number, before: Int32Array): number {
   let [characters, covered] = [0, 0];
-  for (const place of places) {
+  for (let index = 0; index < size; index++) {
+    const place = places[index] as number;
     characters += before[place + n]! - before[Math.max(place, covered)]!;
     covered = place + n;
   }
@@ -93,14 +122,14 @@ export interface NgramShare {
 
 /** Shares of the characters for n from 2 to `last`. */
 export function ngramShares(facts: TextFacts, before: Int32Array, last: number): NgramShare[] {
-  const all = Math.max(1, before.at(-1) as number);
+  const all = Math.max(1, before[facts.words] as number);
   const shares: NgramShare[] = [];
   let repeated = repeatedWords(facts);
   for (let n = 2; n <= last; n++) {
     repeated = longer(repeated);
-    const { places, top, topCount } = repeated;
+    const { top, topCount } = repeated;
     const characters = topCount * (before[top + (topCount > 0 ? n : 0)]! - before[top]!);
-    shares.push({ n, top: characters / all, repeated: coveredCharacters(places, n, before) / all });
+    shares.push({ n, top: characters / all, repeated: coveredCharacters(repeated, n, before) / all });
   }
   return shares;
 }
@@ -121,12 +150,16 @@ function sameWords(ids: Int32Array, a: number, b: number, length: number): boole
  * Shares of pieces that are there more than once. Two pieces are equal when they have the same words.
  * @param borders the first word of each piece, and the end; none is empty.
  */
-export function duplicateShares({ ids }: TextFacts, before: Int32Array, borders: readonly number[]): DuplicateShares {
+export function duplicateShares(
+  { ids, words }: TextFacts,
+  before: Int32Array,
+  borders: readonly number[],
+): DuplicateShares {
   const size = Math.max(0, borders.length - 1);
-  const hashes = new Int32Array(size);
-  const counts = new Int32Array(size);
-  const table = new Int32Array(tableSize(size));
-  const mask = table.length - 1;
+  const [hashes, counts] = [arrays.hashes.take(size), arrays.counts.take(size)];
+  const slots = tableSize(size);
+  const table = arrays.table.takeZeros(slots);
+  const mask = slots - 1;
   let [pieces, characters] = [0, 0];
   for (let piece = 0; piece < size; piece++) {
     const [start, end] = [borders[piece] as number, borders[piece + 1] as number];
@@ -149,9 +182,9 @@ export function duplicateShares({ ids }: TextFacts, before: Int32Array, borders:
     }
     // The first of them turns out to be a duplicate with the second.
     const times = counts[first] === 1 ? 2 : 1;
-    counts[first] = counts[first]! + 1;
+    counts[first]! += 1;
     pieces += times;
     characters += times * (before[end]! - before[start]!);
   }
-  return { pieces: pieces / Math.max(1, size), characters: characters / Math.max(1, before.at(-1) as number) };
+  return { pieces: pieces / Math.max(1, size), characters: characters / Math.max(1, before[words] as number) };
 }

@@ -9,8 +9,10 @@ import type { Filter } from "./filter.ts";
 import { judgeLimits, type Limit, wholeTextAttributes } from "./limits.ts";
 import { hasLetter, type TextFacts, textFacts } from "./textFacts.ts";
 
-const STOP_WORDS = new Set(["the", "be", "to", "of", "and", "that", "have", "with"]);
 const LONGEST_STOP_WORD = 4;
+const STOP_WORDS = new Set(
+  ["the", "be", "to", "of", "and", "that", "have", "with"].map((word) => packed(word, 0, word.length)),
+);
 const BULLETS = "*-\u2022";
 const ELLIPSIS = "\u2026";
 const TOP_NGRAMS = [2, 3, 4];
@@ -28,7 +30,7 @@ function hasDots({ text, starts, ends }: TextFacts, word: number): boolean {
 /** Words with "#" or an ellipsis, and words with a letter. */
 function countWords(facts: TextFacts): { symbols: number; alphabetic: number } {
   let [symbols, alphabetic] = [0, 0];
-  for (let word = 0; word < facts.kinds.length; word++) {
+  for (let word = 0; word < facts.words; word++) {
     const kind = facts.kinds[word] as number;
     if ((kind & SYMBOL) !== 0 || ((kind & DOT) !== 0 && hasDots(facts, word))) symbols += 1;
     if (hasLetter(facts, word)) alphabetic += 1;
@@ -36,21 +38,29 @@ function countWords(facts: TextFacts): { symbols: number; alphabetic: number } {
   return { symbols, alphabetic };
 }
 
+/** Up to four characters as one number; not the number of a stop word where one of them is beyond ASCII. */
+function packed(text: string, start: number, end: number): number {
+  let number = 0;
+  for (let place = start; place < end; place++) number = 128 * number + text.charCodeAt(place);
+  return number;
+}
+
 /** How many of the stop words are there. */
-function countStopWords({ text, starts, ends, firsts }: TextFacts): number {
+function countStopWords({ text, starts, ends, firsts, distinct }: TextFacts): number {
   let found = 0;
-  for (const word of firsts) {
+  for (let id = 0; id < distinct; id++) {
+    const word = firsts[id] as number;
     const [start, end] = [starts[word] as number, ends[word] as number];
-    if (end - start <= LONGEST_STOP_WORD && STOP_WORDS.has(text.slice(start, end))) found += 1;
+    if (end - start <= LONGEST_STOP_WORD && STOP_WORDS.has(packed(text, start, end))) found += 1;
   }
   return found;
 }
 
 /** Borders, as words, of the lines that have any, and of the paragraphs: lines without an empty one between them. */
-function borders({ lineWords, starts }: TextFacts): { lines: number[]; paragraphs: number[] } {
+function borders({ lines: count, lineWords, words }: TextFacts): { lines: number[]; paragraphs: number[] } {
   const [lines, paragraphs]: [number[], number[]] = [[], []];
   let afterEmpty = true;
-  for (let line = 0; line + 1 < lineWords.length; line++) {
+  for (let line = 0; line < count; line++) {
     const first = lineWords[line] as number;
     const empty = first === lineWords[line + 1];
     if (!empty) {
@@ -59,7 +69,7 @@ function borders({ lineWords, starts }: TextFacts): { lines: number[]; paragraph
     }
     afterEmpty = empty;
   }
-  return { lines: [...lines, starts.length], paragraphs: [...paragraphs, starts.length] };
+  return { lines: [...lines, words], paragraphs: [...paragraphs, words] };
 }
 
 /** Shares of the lines that begin with a bullet and that end in an ellipsis. */
@@ -79,7 +89,7 @@ function lineShares(
 
 function measure(facts: TextFacts): Record<string, number> {
   const before = charactersBefore(facts);
-  const words = facts.starts.length;
+  const { words } = facts;
   const { symbols, alphabetic } = countWords(facts);
   const { lines, paragraphs } = borders(facts);
   const { bullets, ellipses } = lineShares(facts, lines);

@@ -31,5 +31,5 @@ export const TABLE_SEED = crypto.getRandomValues(new Int32Array(1))[0] as number
 
 /** Places of a table for so many keys, at most half of them taken: a power of two. */
 export function tableSize(keys: number): number {
-  return 2 ** Math.ceil(Math.log2(Math.max(8, 2 * keys)));
+  return 1 << (33 - Math.clz32(Math.max(4, keys)));
 }

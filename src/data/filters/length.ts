@@ -19,7 +19,7 @@ export function lengthFilter(name: string, recipe: LengthRecipe): Filter {
       const { text } = document;
       const bytes = utf8Bytes(text);
       const characters = bytes === text.length ? bytes : countCharacters(text);
-      return wholeTextAttributes(text, { characters, bytes, words: textFacts(document).starts.length });
+      return wholeTextAttributes(text, { characters, bytes, words: textFacts(document).words });
     },
     judge: (attributes) => judgeLimits(attributes, limits),
   };

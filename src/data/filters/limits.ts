@@ -27,5 +27,7 @@ export function judgeLimits(attributes: Attributes, limits: readonly Limit[]): V
 
 /** Numbers of a whole document as attributes. */
 export function wholeTextAttributes(text: string, scores: Readonly<Record<string, number>>): Record<string, Span[]> {
-  return Object.fromEntries(Object.entries(scores).map(([name, score]) => [name, wholeText(text, score)]));
+  const attributes: Record<string, Span[]> = {};
+  for (const name in scores) attributes[name] = wholeText(text, scores[name] as number);
+  return attributes;
 }

@@ -92,7 +92,7 @@ function isPersonal(text: string, [start, end]: Place): boolean {
   return !OTHER_NUMBERS.test(text.slice(Math.max(0, start - CONTEXT_CHARACTERS), end + CONTEXT_CHARACTERS));
 }
 
-function findAll({ text, starts, ends, kinds }: TextFacts): Record<string, Span[]> {
+function findAll({ text, words, starts, ends, kinds }: TextFacts): Record<string, Span[]> {
   const found: Record<string, Span[]> = Object.fromEntries(Object.keys(MASKS).map((name) => [name, []]));
   let past = 0;
   const add = (name: string, place: Place | undefined, personal = true) => {
@@ -100,7 +100,7 @@ function findAll({ text, starts, ends, kinds }: TextFacts): Record<string, Span[
     found[name]!.push([...place, 1]);
     past = place[1];
   };
-  for (let word = 0; word < kinds.length; word++) {
+  for (let word = 0; word < words; word++) {
     const kind = kinds[word] as number;
     if ((kind & (AT | DIGIT)) === 0) continue;
     const [start, end] = [starts[word] as number, ends[word] as number];

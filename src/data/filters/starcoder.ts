@@ -14,14 +14,17 @@ function starsOf(metadata: Readonly<Record<string, unknown>> | undefined): numbe
 }
 
 /** Shares of the most frequent word, and of the two most frequent together. */
-function topWordShares({ starts, counts }: TextFacts): [one: number, two: number] {
+function topWordShares({ words, counts, distinct }: TextFacts): [one: number, two: number] {
   let [first, second] = [0, 0];
-  for (const count of counts) {
-    if (count > first) [first, second] = [count, first];
-    else if (count > second) second = count;
+  for (let id = 0; id < distinct; id++) {
+    const count = counts[id] as number;
+    if (count > first) {
+      second = first;
+      first = count;
+    } else if (count > second) second = count;
   }
-  const words = Math.max(1, starts.length);
-  return [first / words, (first + second) / words];
+  const all = Math.max(1, words);
+  return [first / all, (first + second) / all];
 }
 
 export function starcoderFilter(name: string, recipe: StarcoderRecipe): Filter {

@@ -5,93 +5,110 @@
 import type { Document } from "../document.ts";
 import { characterKinds, countCharacters, LETTER, SPACE, SURROGATE } from "./characters.ts";
 import { mix, step, TABLE_SEED, tableSize } from "./hash.ts";
+import { Scratch } from "./scratch.ts";
 
+/** Arrays have more places than are used. */
 export interface TextFacts {
   readonly text: string;
+  readonly words: number;
   /** Of each word: its first UTF-16 unit. */
   readonly starts: Int32Array;
   /** Of each word: the unit after its last. */
   readonly ends: Int32Array;
   /** Of each word: the kinds of its characters, as bits of characters.ts. */
-  readonly kinds: Uint8Array;
+  readonly kinds: Int32Array;
   /** Of each word: equal words have the same number; numbers go by first occurrence, from 0. */
   readonly ids: Int32Array;
+  readonly distinct: number;
   /** Of each id: how many words have it. */
   readonly counts: Int32Array;
   /** Of each id: the first word that has it. */
   readonly firsts: Int32Array;
-  /** Of each line (a piece between "\n"): its first unit; one more entry for the end, where a further line would start. */
-  readonly lines: Int32Array;
+  /** Pieces between "\n". */
+  readonly lines: number;
+  /** Of each line: its first unit; one more entry for where a further line would start. */
+  readonly lineStarts: Int32Array;
   /** Of each line: the first word at or after its start; one more entry for the end. */
   readonly lineWords: Int32Array;
 }
 
-function grown<T extends Int32Array | Uint8Array>(array: T): T {
-  const larger = new (array.constructor as new (length: number) => T)(2 * array.length);
-  larger.set(array);
-  return larger;
+const arrays = {
+  starts: new Scratch(),
+  ends: new Scratch(),
+  kinds: new Scratch(),
+  hashes: new Scratch(),
+  ids: new Scratch(),
+  counts: new Scratch(),
+  firsts: new Scratch(),
+  lineStarts: new Scratch(),
+  lineWords: new Scratch(),
+  table: new Scratch(),
+};
+
+/** Up to here the most words and lines that a text can have are taken for those it has. */
+const SHORT_TEXT = 2 ** 16;
+
+/** Room for the words and lines of a text. */
+function roomFor(text: string): { words: number; lines: number } {
+  if (text.length <= SHORT_TEXT) return { words: (text.length >> 1) + 1, lines: text.length + 2 };
+  const table = characterKinds();
+  let [words, lines, before] = [0, 2, SPACE];
+  for (let place = 0; place < text.length; place++) {
+    const unit = text.charCodeAt(place);
+    const kind = table[unit] as number;
+    if (kind !== SPACE && before === SPACE) words += 1;
+    if (unit === 10) lines += 1;
+    before = kind;
+  }
+  return { words, lines };
 }
 
-interface Words {
-  readonly starts: Int32Array;
-  readonly ends: Int32Array;
-  readonly kinds: Uint8Array;
-  readonly hashes: Int32Array;
-  readonly lines: Int32Array;
-  readonly lineWords: Int32Array;
-}
+type Words = Omit<TextFacts, "ids" | "distinct" | "counts" | "firsts"> & { readonly hashes: Int32Array };
 
 /** Borders, kinds and hashes of the words, and borders of the lines. */
 function scan(text: string): Words {
   const table = characterKinds();
+  const room = roomFor(text);
+  const [starts, ends] = [arrays.starts.take(room.words), arrays.ends.take(room.words)];
+  const [kinds, hashes] = [arrays.kinds.take(room.words), arrays.hashes.take(room.words)];
+  const [lineStarts, lineWords] = [arrays.lineStarts.take(room.lines), arrays.lineWords.take(room.lines)];
   const { length } = text;
-  let starts = new Int32Array((length >> 2) + 8);
-  let ends = new Int32Array(starts.length);
-  let kinds = new Uint8Array(starts.length);
-  let hashes = new Int32Array(starts.length);
-  let lines = new Int32Array((length >> 5) + 8);
-  let lineWords = new Int32Array(lines.length);
-  let words = 0;
-  let count = 1;
-  for (let place = 0; place < length; ) {
-    let unit = text.charCodeAt(place);
-    let kind = table[unit] as number;
-    if (kind === SPACE) {
-      place += 1;
-      if (unit !== 10) continue;
-      if (count + 1 >= lines.length) [lines, lineWords] = [grown(lines), grown(lineWords)];
-      lines[count] = place;
-      lineWords[count++] = words;
-      continue;
-    }
-    if (words === starts.length) {
-      [starts, ends, kinds, hashes] = [grown(starts), grown(ends), grown(kinds), grown(hashes)];
-    }
-    starts[words] = place;
-    let [found, hash] = [0, TABLE_SEED];
-    do {
+  let [words, lines, found, hash] = [0, 1, 0, TABLE_SEED];
+  let inWord = false;
+  lineStarts[0] = 0;
+  lineWords[0] = 0;
+  for (let place = 0; place < length; place++) {
+    const unit = text.charCodeAt(place);
+    const kind = table[unit] as number;
+    if (kind !== SPACE) {
+      if (!inWord) {
+        starts[words] = place;
+        inWord = true;
+      }
       found |= kind;
       hash = step(hash, unit);
-      place += 1;
-      if (place === length) break;
-      unit = text.charCodeAt(place);
-      kind = table[unit] as number;
-    } while (kind !== SPACE);
-    ends[words] = place;
+      continue;
+    }
+    if (inWord) {
+      ends[words] = place;
+      kinds[words] = found;
+      hashes[words++] = mix(hash);
+      [inWord, found, hash] = [false, 0, TABLE_SEED];
+    }
+    if (unit === 10) {
+      lineStarts[lines] = place + 1;
+      lineWords[lines++] = words;
+    }
+  }
+  if (inWord) {
+    ends[words] = length;
     kinds[words] = found;
     hashes[words++] = mix(hash);
   }
   // Past the last line one would start after a line end that is not there.
-  lines[count] = length + 1;
-  lineWords[count] = words;
-  return {
-    starts: starts.subarray(0, words),
-    ends: ends.subarray(0, words),
-    kinds: kinds.subarray(0, words),
-    hashes: hashes.subarray(0, words),
-    lines: lines.subarray(0, count + 1),
-    lineWords: lineWords.subarray(0, count + 1),
-  };
+  lineStarts[lines] = length + 1;
+  lineWords[lines] = words;
+  return { text, words, starts, ends, kinds, hashes, lines, lineStarts, lineWords };
 }
 
 function sameUnits(text: string, a: number, b: number, length: number): boolean {
@@ -102,14 +119,13 @@ function sameUnits(text: string, a: number, b: number, length: number): boolean 
 }
 
 /** Numbers the different words. */
-function identify(text: string, { starts, ends, hashes }: Words) {
-  const ids = new Int32Array(starts.length);
-  const counts = new Int32Array(starts.length);
-  const firsts = new Int32Array(starts.length);
-  const table = new Int32Array(tableSize(starts.length));
-  const mask = table.length - 1;
+function identify({ text, words, starts, ends, hashes }: Words) {
+  const [ids, counts, firsts] = [arrays.ids.take(words), arrays.counts.take(words), arrays.firsts.take(words)];
+  const size = tableSize(words);
+  const table = arrays.table.takeZeros(size);
+  const mask = size - 1;
   let distinct = 0;
-  for (let word = 0; word < starts.length; word++) {
+  for (let word = 0; word < words; word++) {
     const hash = hashes[word] as number;
     const start = starts[word] as number;
     const length = (ends[word] as number) - start;
@@ -127,30 +143,33 @@ function identify(text: string, { starts, ends, hashes }: Words) {
       id = distinct++;
       table[slot] = distinct;
       firsts[id] = word;
+      counts[id] = 0;
     }
     ids[word] = id;
-    counts[id] = (counts[id] as number) + 1;
+    counts[id]! += 1;
   }
-  return { ids, counts: counts.subarray(0, distinct), firsts: firsts.subarray(0, distinct) };
+  return { ids, distinct, counts, firsts };
 }
 
-/** The facts of a text. Time and memory are linear in its length. */
+/**
+ * The facts of a text, good until they are asked for of another one: the arrays are used again. Time and memory are linear
+ * in the length of the text.
+ */
 export function findTextFacts(text: string): TextFacts {
+  last = undefined;
   const words = scan(text);
-  const { starts, ends, kinds, lines, lineWords } = words;
-  return { text, starts, ends, kinds, lines, lineWords, ...identify(text, words) };
+  return { ...words, ...identify(words) };
 }
 
-const known = new WeakMap<Document, TextFacts>();
+let last: { readonly document: Document; readonly facts: TextFacts } | undefined;
 
-/** The facts of a document's text; found once, whichever tagger asks first. */
+/**
+ * The facts of a document's text. Found once where several taggers ask for those of one document before the next; each has
+ * to be done with them before it waits for anything.
+ */
 export function textFacts(document: Document): TextFacts {
-  let facts = known.get(document);
-  if (facts === undefined) {
-    facts = findTextFacts(document.text);
-    known.set(document, facts);
-  }
-  return facts;
+  if (last?.document !== document) last = { document, facts: findTextFacts(document.text) };
+  return last.facts;
 }
 
 /** Characters (code points) of a word. */
