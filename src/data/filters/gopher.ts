@@ -15,8 +15,14 @@ const STOP_WORDS = new Set(
 );
 const BULLETS = "*-\u2022";
 const ELLIPSIS = "\u2026";
-const TOP_NGRAMS = [2, 3, 4];
-const DUPLICATE_NGRAMS = [5, 6, 7, 8, 9, 10];
+const LAST_NGRAM = 10;
+/** Attributes by n. */
+const TOP_NGRAMS = names([2, 3, 4], "most_common");
+const DUPLICATE_NGRAMS = names([5, 6, 7, 8, 9, LAST_NGRAM], "duplicate");
+
+function names(sizes: readonly number[], which: string): Readonly<Record<number, string>> {
+  return Object.fromEntries(sizes.map((n) => [n, `fraction_of_characters_in_${which}_${n}grams`]));
+}
 
 /** Whether three dots follow each other in a word. */
 function hasDots({ text, starts, ends }: TextFacts, word: number): boolean {
@@ -88,15 +94,14 @@ function lineShares(
 }
 
 function measure(facts: TextFacts): Record<string, number> {
-  const before = charactersBefore(facts);
   const { words } = facts;
+  const before = charactersBefore(facts);
   const { symbols, alphabetic } = countWords(facts);
   const { lines, paragraphs } = borders(facts);
   const { bullets, ellipses } = lineShares(facts, lines);
   const duplicateLines = duplicateShares(facts, before, lines);
   const duplicateParagraphs = duplicateShares(facts, before, paragraphs);
-  const ngrams = ngramShares(facts, before, DUPLICATE_NGRAMS.at(-1) as number);
-  return {
+  const measured: Record<string, number> = {
     word_count: words,
     mean_word_length: (before[words] as number) / Math.max(1, words),
     symbol_to_word_ratio: symbols / Math.max(1, words),
@@ -108,14 +113,12 @@ function measure(facts: TextFacts): Record<string, number> {
     fraction_of_characters_in_duplicate_lines: duplicateLines.characters,
     fraction_of_duplicate_paragraphs: duplicateParagraphs.pieces,
     fraction_of_characters_in_duplicate_paragraphs: duplicateParagraphs.characters,
-    ...Object.fromEntries(
-      ngrams.map(({ n, top, repeated }) => (n <= 4 ? [topName(n), top] : [duplicateName(n), repeated])),
-    ),
   };
+  const ngrams = ngramShares(facts, before, LAST_NGRAM);
+  for (const { n, top } of ngrams) if (n in TOP_NGRAMS) measured[TOP_NGRAMS[n] as string] = top;
+  for (const { n, repeated } of ngrams) if (n in DUPLICATE_NGRAMS) measured[DUPLICATE_NGRAMS[n] as string] = repeated;
+  return measured;
 }
-
-const topName = (n: number) => `fraction_of_characters_in_most_common_${n}grams`;
-const duplicateName = (n: number) => `fraction_of_characters_in_duplicate_${n}grams`;
 
 function limitsOf(recipe: GopherRecipe): Limit[] {
   return [
@@ -130,8 +133,8 @@ function limitsOf(recipe: GopherRecipe): Limit[] {
     { name: "fraction_of_characters_in_duplicate_lines", most: recipe.maxDuplicateLineCharacters },
     { name: "fraction_of_duplicate_paragraphs", most: recipe.maxDuplicateParagraphs },
     { name: "fraction_of_characters_in_duplicate_paragraphs", most: recipe.maxDuplicateParagraphCharacters },
-    ...TOP_NGRAMS.map((n, index) => ({ name: topName(n), most: recipe.maxTopNgram[index] })),
-    ...DUPLICATE_NGRAMS.map((n, index) => ({ name: duplicateName(n), most: recipe.maxDuplicateNgrams[index] })),
+    ...Object.values(TOP_NGRAMS).map((name, index) => ({ name, most: recipe.maxTopNgram[index] })),
+    ...Object.values(DUPLICATE_NGRAMS).map((name, index) => ({ name, most: recipe.maxDuplicateNgrams[index] })),
   ];
 }
 

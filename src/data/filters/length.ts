@@ -1,7 +1,7 @@
 /** Documents that are too short or too long. */
 import type { LengthRecipe } from "../../config/dataFilters.ts";
 import { utf8Bytes } from "../document.ts";
-import { countCharacters } from "./characters.ts";
+import { countCharacters, SURROGATE } from "./characters.ts";
 import type { Filter } from "./filter.ts";
 import { judgeLimits, wholeTextAttributes } from "./limits.ts";
 import { textFacts } from "./textFacts.ts";
@@ -17,9 +17,9 @@ export function lengthFilter(name: string, recipe: LengthRecipe): Filter {
     name,
     tag(document) {
       const { text } = document;
-      const bytes = utf8Bytes(text);
-      const characters = bytes === text.length ? bytes : countCharacters(text);
-      return wholeTextAttributes(text, { characters, bytes, words: textFacts(document).words });
+      const { words, allKinds } = textFacts(document);
+      const characters = (allKinds & SURROGATE) === 0 ? text.length : countCharacters(text);
+      return wholeTextAttributes(text, { characters, bytes: utf8Bytes(text), words });
     },
     judge: (attributes) => judgeLimits(attributes, limits),
   };

@@ -17,6 +17,8 @@ export interface TextFacts {
   readonly ends: Int32Array;
   /** Of each word: the kinds of its characters, as bits of characters.ts. */
   readonly kinds: Int32Array;
+  /** Those of all words together. */
+  readonly allKinds: number;
   /** Of each word: equal words have the same number; numbers go by first occurrence, from 0. */
   readonly ids: Int32Array;
   readonly distinct: number;
@@ -73,8 +75,8 @@ function scan(text: string): Words {
   const [kinds, hashes] = [arrays.kinds.take(room.words), arrays.hashes.take(room.words)];
   const [lineStarts, lineWords] = [arrays.lineStarts.take(room.lines), arrays.lineWords.take(room.lines)];
   const { length } = text;
-  let [words, lines, found, hash] = [0, 1, 0, TABLE_SEED];
-  let inWord = false;
+  let [words, lines, allKinds] = [0, 1, 0];
+  let [inWord, found, hash] = [false, 0, TABLE_SEED];
   lineStarts[0] = 0;
   lineWords[0] = 0;
   for (let place = 0; place < length; place++) {
@@ -93,7 +95,10 @@ function scan(text: string): Words {
       ends[words] = place;
       kinds[words] = found;
       hashes[words++] = mix(hash);
-      [inWord, found, hash] = [false, 0, TABLE_SEED];
+      allKinds |= found;
+      inWord = false;
+      found = 0;
+      hash = TABLE_SEED;
     }
     if (unit === 10) {
       lineStarts[lines] = place + 1;
@@ -104,11 +109,12 @@ function scan(text: string): Words {
     ends[words] = length;
     kinds[words] = found;
     hashes[words++] = mix(hash);
+    allKinds |= found;
   }
   // Past the last line one would start after a line end that is not there.
   lineStarts[lines] = length + 1;
   lineWords[lines] = words;
-  return { text, words, starts, ends, kinds, hashes, lines, lineStarts, lineWords };
+  return { text, words, allKinds, starts, ends, kinds, hashes, lines, lineStarts, lineWords };
 }
 
 function sameUnits(text: string, a: number, b: number, length: number): boolean {
@@ -158,7 +164,24 @@ function identify({ text, words, starts, ends, hashes }: Words) {
 export function findTextFacts(text: string): TextFacts {
   last = undefined;
   const words = scan(text);
-  return { ...words, ...identify(words) };
+  const { allKinds, starts, ends, kinds, lines, lineStarts, lineWords } = words;
+  const { ids, distinct, counts, firsts } = identify(words);
+  // Written out: spreading two objects takes as long as all the rest of a short text.
+  return {
+    text,
+    words: words.words,
+    allKinds,
+    starts,
+    ends,
+    kinds,
+    lines,
+    lineStarts,
+    lineWords,
+    ids,
+    distinct,
+    counts,
+    firsts,
+  };
 }
 
 let last: { readonly document: Document; readonly facts: TextFacts } | undefined;
