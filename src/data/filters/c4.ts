@@ -31,7 +31,7 @@ function countSentences({ text, starts, ends }: TextFacts, first: number, last: 
   for (let word = first; word < last; word++) {
     let place = ends[word]! - 1;
     let unit = text.charCodeAt(place);
-    if (table[unit] === LETTER) continue;
+    if ((table[unit]! & LETTER) !== 0) continue;
     while (place > starts[word]! && CLOSERS.has(unit)) unit = text.charCodeAt(--place);
     if (SENTENCE_ENDS.has(unit)) sentences += 1;
   }

@@ -13,6 +13,8 @@ export const SYMBOL = 16;
 export const DOT = 32;
 /** Half of a surrogate pair. */
 export const SURROGATE = 64;
+/** Another unit, or none, in `normalUnits`: an upper-case letter or a punctuation mark. */
+export const CHANGES = 128;
 
 const UNITS = 65_536;
 
@@ -30,22 +32,25 @@ function kindOf(unit: number): number {
   return /\p{L}/u.test(character) ? LETTER : 0;
 }
 
-/** The kind of every UTF-16 unit; made when it is first asked for. */
-export function characterKinds(): Uint8Array {
-  kinds ??= Uint8Array.from({ length: UNITS }, (_, unit) => kindOf(unit));
-  return kinds;
-}
-
 function normalOf(unit: number): number {
   const character = String.fromCharCode(unit);
   if (unit >= 0xd800 && unit <= 0xdfff) return unit;
   return /[\p{L}\p{M}\p{N}]/u.test(character) ? character.toLowerCase().charCodeAt(0) : 0;
 }
 
-/** Every UTF-16 unit in lower case; 0 for what is neither letter nor number, such as punctuation. */
+/** Every UTF-16 unit in lower case; 0 for what is neither letter nor number, such as punctuation. Made when first asked for. */
 export function normalUnits(): Uint16Array {
   normal ??= Uint16Array.from({ length: UNITS }, (_, unit) => normalOf(unit));
   return normal;
+}
+
+/** The kind of every UTF-16 unit; made when first asked for. White space is SPACE and nothing else. */
+export function characterKinds(): Uint8Array {
+  kinds ??= Uint8Array.from(normalUnits(), (plain, unit) => {
+    const kind = kindOf(unit);
+    return kind === SPACE || plain === unit ? kind : kind | CHANGES;
+  });
+  return kinds;
 }
 
 /** Characters (code points) of a text; half a surrogate pair alone counts as one. */

@@ -1,16 +1,15 @@
 /**
- * N-grams of evaluation texts as 64-bit hashes in typed arrays: about 40 bytes for each n-gram. Words are compared in lower
+ * N-grams of evaluation texts as 64-bit hashes in typed arrays: up to 100 bytes for each n-gram. Words are compared in lower
  * case and without punctuation, as GPT-3's study does (Brown et al. 2020, arXiv 2005.14165, appendix C).
  */
-import { normalUnits } from "./characters.ts";
-import { mix, step } from "./hash.ts";
+import { CHANGES, normalUnits } from "./characters.ts";
+import { mix, step, TABLE_SEED } from "./hash.ts";
 import { Scratch } from "./scratch.ts";
 import { findTextFacts, type TextFacts } from "./textFacts.ts";
 
 /** Odd, so that no bits are lost where hashes are multiplied by them. */
 const BASE_LOW = 0x2c1b3c6d | 1;
 const BASE_HIGH = 0x297a2d39 | 1;
-const HASH_START = 0x811c9dc5 | 0;
 /** An n-gram of more items than this is no sign of one of them, such as an instruction; it counts for the first ones. */
 const MAX_ITEMS_OF_NGRAM = 64;
 
@@ -34,19 +33,28 @@ interface Ngrams {
 /** Stands for a word that is punctuation only. */
 const NO_HASH = 0;
 
-/** By id, the hash of a word in lower case without punctuation. Equal words are hashed once. */
-function normalHashes({ text, starts, ends, firsts, distinct }: TextFacts): Int32Array {
+/** Hash of a word in lower case without punctuation. */
+function normalHash({ text, starts, ends }: TextFacts, word: number): number {
   const normal = normalUnits();
+  const end = ends[word] as number;
+  let hash = TABLE_SEED;
+  let some = false;
+  for (let place = starts[word] as number; place < end; place++) {
+    const unit = normal[text.charCodeAt(place)] as number;
+    if (unit === 0) continue;
+    hash = step(hash, unit);
+    some = true;
+  }
+  return some ? mix(hash) : NO_HASH;
+}
+
+/** By id, the hash of a word in lower case without punctuation. Equal words are hashed once, plain ones have it already. */
+function normalHashes(facts: TextFacts): Int32Array {
+  const { kinds, hashes, firsts, distinct } = facts;
   const hashOf = arrays.hashOf.take(distinct);
   for (let id = 0; id < distinct; id++) {
     const word = firsts[id] as number;
-    const end = ends[word] as number;
-    let hash = HASH_START;
-    for (let place = starts[word] as number; place < end; place++) {
-      const unit = normal[text.charCodeAt(place)] as number;
-      if (unit !== 0) hash = step(hash, unit);
-    }
-    hashOf[id] = hash === HASH_START ? NO_HASH : mix(hash) || 1;
+    hashOf[id] = (kinds[word]! & CHANGES) === 0 ? (hashes[word] as number) : normalHash(facts, word);
   }
   return hashOf;
 }
@@ -76,16 +84,17 @@ function power(base: number, exponent: number): number {
 function ngramsOf(facts: TextFacts, n: number): Ngrams {
   const { count, words, hashes } = normalWords(facts);
   const [low, high] = [arrays.low.take(count), arrays.high.take(count)];
-  const [dropLow, dropHigh] = [power(BASE_LOW, n), power(BASE_HIGH, n)];
+  const [baseLow, baseHigh] = [BASE_LOW, BASE_HIGH];
+  const [dropLow, dropHigh] = [power(baseLow, n), power(baseHigh, n)];
   let [a, b] = [0, 0];
   for (let index = 0; index < count; index++) {
     const hash = hashes[index] as number;
-    a = (Math.imul(a, BASE_LOW) + hash) | 0;
-    b = (Math.imul(b, BASE_HIGH) + mix(hash ^ BASE_HIGH)) | 0;
+    a = (Math.imul(a, baseLow) + hash) | 0;
+    b = (Math.imul(b, baseHigh) + mix(hash ^ baseHigh)) | 0;
     if (index >= n) {
       const gone = hashes[index - n] as number;
       a = (a - Math.imul(gone, dropLow)) | 0;
-      b = (b - Math.imul(mix(gone ^ BASE_HIGH), dropHigh)) | 0;
+      b = (b - Math.imul(mix(gone ^ baseHigh), dropHigh)) | 0;
     }
     if (index + 1 < n) continue;
     low[index + 1 - n] = mix(a);
@@ -185,7 +194,7 @@ export class ContaminationIndex {
   }
 
   #post(low: number, high: number, item: number): void {
-    if (2 * (this.#ngrams + 1) > this.#heads.length) this.#grow();
+    if (4 * (this.#ngrams + 1) > this.#heads.length) this.#grow();
     const slot = this.#slot(low, high);
     const head = this.#heads[slot] as number;
     if (head === 0) {

@@ -76,12 +76,13 @@ function longer({ size, places, names }: Repeated): Repeated {
   const slots = tableSize(size);
   const table = arrays.table.takeZeros(slots);
   const mask = slots - 1;
+  const seed = TABLE_SEED;
   let [found, distinct] = [0, 0];
   for (let index = 0; index + 1 < size; index++) {
     const place = places[index] as number;
     if (places[index + 1] !== place + 1) continue;
     const [head, tail] = [names[index] as number, names[index + 1] as number];
-    let slot = mix(step(mix(TABLE_SEED ^ head), tail)) & mask;
+    let slot = mix(step(mix(seed ^ head), tail)) & mask;
     let name = (table[slot] as number) - 1;
     while (name >= 0 && (heads[name] !== head || tails[name] !== tail)) {
       slot = (slot + 1) & mask;

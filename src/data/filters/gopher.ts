@@ -3,16 +3,14 @@
  * gopher_v1 where it has them; where its measure and the paper's differ, this is the paper's (docs/data.md has the list).
  */
 import type { GopherRecipe } from "../../config/dataFilters.ts";
-import { DOT, SYMBOL } from "./characters.ts";
+import { DOT, LETTER, SYMBOL } from "./characters.ts";
 import { charactersBefore, duplicateShares, ngramShares } from "./duplicates.ts";
 import type { Filter } from "./filter.ts";
 import { judgeLimits, type Limit, wholeTextAttributes } from "./limits.ts";
 import { hasLetter, type TextFacts, textFacts } from "./textFacts.ts";
 
+const STOP_WORDS = new Set(["the", "be", "to", "of", "and", "that", "have", "with"]);
 const LONGEST_STOP_WORD = 4;
-const STOP_WORDS = new Set(
-  ["the", "be", "to", "of", "and", "that", "have", "with"].map((word) => packed(word, 0, word.length)),
-);
 const BULLETS = "*-\u2022";
 const ELLIPSIS = "\u2026";
 const LAST_NGRAM = 10;
@@ -44,20 +42,14 @@ function countWords(facts: TextFacts): { symbols: number; alphabetic: number } {
   return { symbols, alphabetic };
 }
 
-/** Up to four characters as one number; not the number of a stop word where one of them is beyond ASCII. */
-function packed(text: string, start: number, end: number): number {
-  let number = 0;
-  for (let place = start; place < end; place++) number = 128 * number + text.charCodeAt(place);
-  return number;
-}
-
 /** How many of the stop words are there. */
-function countStopWords({ text, starts, ends, firsts, distinct }: TextFacts): number {
+function countStopWords({ text, starts, ends, kinds, firsts, distinct }: TextFacts): number {
   let found = 0;
   for (let id = 0; id < distinct; id++) {
     const word = firsts[id] as number;
     const [start, end] = [starts[word] as number, ends[word] as number];
-    if (end - start <= LONGEST_STOP_WORD && STOP_WORDS.has(packed(text, start, end))) found += 1;
+    if (kinds[word] !== LETTER || end - start > LONGEST_STOP_WORD) continue;
+    if (STOP_WORDS.has(text.slice(start, end))) found += 1;
   }
   return found;
 }

@@ -1,7 +1,6 @@
 /** Hashes of 32 bits. */
 
 const FNV_START = 0x811c9dc5 | 0;
-const FNV_PRIME = 0x01000193;
 
 /** Spreads the bits of a number over all 32 (the finaliser of MurmurHash3); different numbers stay different. */
 export function mix(value: number): number {
@@ -11,9 +10,9 @@ export function mix(value: number): number {
   return h ^ (h >>> 16);
 }
 
-/** One step of FNV-1a. */
+/** One step of FNV-1a. The prime stands here as a number, because a constant of a module is looked up at every step. */
 export function step(hash: number, value: number): number {
-  return Math.imul(hash ^ value, FNV_PRIME);
+  return Math.imul(hash ^ value, 0x01000193);
 }
 
 /** FNV-1a over UTF-16 units from `start`. */

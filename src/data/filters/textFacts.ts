@@ -19,6 +19,8 @@ export interface TextFacts {
   readonly kinds: Int32Array;
   /** Those of all words together. */
   readonly allKinds: number;
+  /** Of each word: FNV-1a from TABLE_SEED over its units, mixed. */
+  readonly hashes: Int32Array;
   /** Of each word: equal words have the same number; numbers go by first occurrence, from 0. */
   readonly ids: Int32Array;
   readonly distinct: number;
@@ -52,10 +54,11 @@ const SHORT_TEXT = 2 ** 16;
 
 /** Room for the words and lines of a text. */
 function roomFor(text: string): { words: number; lines: number } {
-  if (text.length <= SHORT_TEXT) return { words: (text.length >> 1) + 1, lines: text.length + 2 };
+  const { length } = text;
+  if (length <= SHORT_TEXT) return { words: (length >> 1) + 1, lines: length + 2 };
   const table = characterKinds();
   let [words, lines, before] = [0, 2, SPACE];
-  for (let place = 0; place < text.length; place++) {
+  for (let place = 0; place < length; place++) {
     const unit = text.charCodeAt(place);
     const kind = table[unit] as number;
     if (kind !== SPACE && before === SPACE) words += 1;
@@ -65,24 +68,30 @@ function roomFor(text: string): { words: number; lines: number } {
   return { words, lines };
 }
 
-type Words = Omit<TextFacts, "ids" | "distinct" | "counts" | "firsts"> & { readonly hashes: Int32Array };
+type Words = Omit<TextFacts, "ids" | "distinct" | "counts" | "firsts">;
 
 /** Borders, kinds and hashes of the words, and borders of the lines. */
 function scan(text: string): Words {
   const table = characterKinds();
+  const { length } = text;
   const room = roomFor(text);
   const [starts, ends] = [arrays.starts.take(room.words), arrays.ends.take(room.words)];
   const [kinds, hashes] = [arrays.kinds.take(room.words), arrays.hashes.take(room.words)];
   const [lineStarts, lineWords] = [arrays.lineStarts.take(room.lines), arrays.lineWords.take(room.lines)];
-  const { length } = text;
-  let [words, lines, allKinds] = [0, 1, 0];
-  let [inWord, found, hash] = [false, 0, TABLE_SEED];
+  // Constants of modules are looked up whenever they are used.
+  const [space, seed] = [SPACE, TABLE_SEED];
+  let words = 0;
+  let lines = 1;
+  let allKinds = 0;
+  let inWord = false;
+  let found = 0;
+  let hash = seed;
   lineStarts[0] = 0;
   lineWords[0] = 0;
   for (let place = 0; place < length; place++) {
     const unit = text.charCodeAt(place);
     const kind = table[unit] as number;
-    if (kind !== SPACE) {
+    if (kind !== space) {
       if (!inWord) {
         starts[words] = place;
         inWord = true;
@@ -98,7 +107,7 @@ function scan(text: string): Words {
       allKinds |= found;
       inWord = false;
       found = 0;
-      hash = TABLE_SEED;
+      hash = seed;
     }
     if (unit === 10) {
       lineStarts[lines] = place + 1;
@@ -163,24 +172,25 @@ function identify({ text, words, starts, ends, hashes }: Words) {
  */
 export function findTextFacts(text: string): TextFacts {
   last = undefined;
-  const words = scan(text);
-  const { allKinds, starts, ends, kinds, lines, lineStarts, lineWords } = words;
-  const { ids, distinct, counts, firsts } = identify(words);
+  const found = scan(text);
+  const { words, allKinds, starts, ends, kinds, hashes, lines, lineStarts, lineWords } = found;
+  const { ids, distinct, counts, firsts } = identify(found);
   // Written out: spreading two objects takes as long as all the rest of a short text.
   return {
     text,
-    words: words.words,
+    words,
     allKinds,
     starts,
     ends,
     kinds,
-    lines,
-    lineStarts,
-    lineWords,
+    hashes,
     ids,
     distinct,
     counts,
     firsts,
+    lines,
+    lineStarts,
+    lineWords,
   };
 }
 
