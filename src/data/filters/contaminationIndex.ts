@@ -118,14 +118,16 @@ export class ContaminationIndex {
   /** Of each item: its different n-grams. */
   readonly #sizes: number[] = [];
   /** Open addressing; a place is free where `#heads` is 0. */
-  #low = new Int32Array(16);
-  #high = new Int32Array(16);
+  #low = new Int32Array(32);
+  #high = new Int32Array(32);
   /** One more than the n-gram's first posting. */
-  #heads = new Int32Array(16);
+  #heads = new Int32Array(32);
+  /** A bit for each place that is taken: most n-grams of a document are not there, and this fits into a cache. */
+  #taken = new Int32Array(1);
   #ngrams = 0;
   /** Postings: the item, and one more than the next posting of the same n-gram. */
-  #items = new Int32Array(16);
-  #next = new Int32Array(16);
+  #items = new Int32Array(32);
+  #next = new Int32Array(32);
   #postings = 0;
 
   /** @param n words of an n-gram. */
@@ -157,6 +159,7 @@ export class ContaminationIndex {
     const places: [number, number][] = [];
     let matched = 0;
     for (let index = 0; index < count; index++) {
+      if (!this.#mayHave(low[index] as number)) continue;
       const slot = this.#slot(low[index] as number, high[index] as number);
       if (this.#heads[slot] === 0) continue;
       matched += 1;
@@ -185,6 +188,19 @@ export class ContaminationIndex {
     return largest;
   }
 
+  /** Whether the place where an n-gram would go first is taken. */
+  #mayHave(low: number): boolean {
+    const slot = low & (this.#heads.length - 1);
+    return ((this.#taken[slot >>> 5]! >>> (slot & 31)) & 1) === 1;
+  }
+
+  #take(slot: number, low: number, high: number, head: number): void {
+    this.#low[slot] = low;
+    this.#high[slot] = high;
+    this.#heads[slot] = head;
+    this.#taken[slot >>> 5]! |= 1 << (slot & 31);
+  }
+
   /** Where an n-gram is, or would go. */
   #slot(low: number, high: number): number {
     const mask = this.#heads.length - 1;
@@ -197,17 +213,14 @@ export class ContaminationIndex {
     if (4 * (this.#ngrams + 1) > this.#heads.length) this.#grow();
     const slot = this.#slot(low, high);
     const head = this.#heads[slot] as number;
-    if (head === 0) {
-      this.#low[slot] = low;
-      this.#high[slot] = high;
-      this.#ngrams += 1;
-    } else if (this.#items[head - 1] === item || this.#postingsFrom(head) >= MAX_ITEMS_OF_NGRAM) return;
+    if (head === 0) this.#ngrams += 1;
+    else if (this.#items[head - 1] === item || this.#postingsFrom(head) >= MAX_ITEMS_OF_NGRAM) return;
     if (this.#postings === this.#items.length) {
       [this.#items, this.#next] = [doubled(this.#items), doubled(this.#next)];
     }
     this.#items[this.#postings] = item;
     this.#next[this.#postings] = head;
-    this.#heads[slot] = ++this.#postings;
+    this.#take(slot, low, high, ++this.#postings);
     this.#sizes[item]! += 1;
   }
 
@@ -221,12 +234,11 @@ export class ContaminationIndex {
     const [low, high, heads] = [this.#low, this.#high, this.#heads];
     const size = 2 * heads.length;
     [this.#low, this.#high, this.#heads] = [new Int32Array(size), new Int32Array(size), new Int32Array(size)];
+    this.#taken = new Int32Array(size >>> 5);
     for (let old = 0; old < heads.length; old++) {
       if (heads[old] === 0) continue;
-      const slot = this.#slot(low[old] as number, high[old] as number);
-      this.#low[slot] = low[old] as number;
-      this.#high[slot] = high[old] as number;
-      this.#heads[slot] = heads[old] as number;
+      const [a, b] = [low[old] as number, high[old] as number];
+      this.#take(this.#slot(a, b), a, b, heads[old] as number);
     }
   }
 }

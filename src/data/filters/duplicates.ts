@@ -57,20 +57,23 @@ function keepRepeated(places: Int32Array, names: Int32Array, size: number, count
   return { size: kept, places, names, top, topCount };
 }
 
-function repeatedWords({ words, ids, counts }: TextFacts): Repeated {
+function repeatedWords({ words, ids, counts }: TextFacts): Pick<Repeated, "size" | "places" | "names"> {
   const [places, names] = [arrays.places.take(words), arrays.names.take(words)];
+  let size = 0;
   for (let word = 0; word < words; word++) {
-    places[word] = word;
-    names[word] = ids[word] as number;
+    const id = ids[word] as number;
+    if (counts[id] === 1) continue;
+    places[size] = word;
+    names[size++] = id;
   }
-  return keepRepeated(places, names, words, counts);
+  return { size, places, names };
 }
 
 /**
  * From n-grams to those one word longer, in the same arrays. A longer one can be there twice only if both shorter ones in it
  * are, so only these are looked at, and the pair of their numbers tells exactly which it is.
  */
-function longer({ size, places, names }: Repeated): Repeated {
+function longer({ size, places, names }: Pick<Repeated, "size" | "places" | "names">): Repeated {
   const [heads, tails] = [arrays.heads.take(size), arrays.tails.take(size)];
   const counts = arrays.counts.take(size);
   const slots = tableSize(size);
@@ -125,10 +128,11 @@ export interface NgramShare {
 export function ngramShares(facts: TextFacts, before: Int32Array, last: number): NgramShare[] {
   const all = Math.max(1, before[facts.words] as number);
   const shares: NgramShare[] = [];
-  let repeated = repeatedWords(facts);
+  let shorter = repeatedWords(facts);
   for (let n = 2; n <= last; n++) {
-    repeated = longer(repeated);
+    const repeated = longer(shorter);
     const { top, topCount } = repeated;
+    shorter = repeated;
     const characters = topCount * (before[top + (topCount > 0 ? n : 0)]! - before[top]!);
     shares.push({ n, top: characters / all, repeated: coveredCharacters(repeated, n, before) / all });
   }
