@@ -5,7 +5,7 @@
  * and deduplication are not part of it.
  */
 import type { C4Recipe } from "../../config/dataFilters.ts";
-import { type Attributes, type Span, scoreOf, wholeText } from "../attributes.ts";
+import { type Attributes, scoreOf, wholeText } from "../attributes.ts";
 import { characterKinds, LETTER } from "./characters.ts";
 import type { Filter, Replacement, Verdict } from "./filter.ts";
 import { type TextFacts, textFacts } from "./textFacts.ts";
@@ -49,19 +49,33 @@ function linesWithJavascript({ text, lineStarts }: TextFacts): Set<number> {
   return found;
 }
 
+/** Spans that can still grow. */
+type Lines = [start: number, end: number, lines: number][];
+
+/** Adds a line; lines that follow each other are one span, whose score is their number. */
+function addLine(spans: Lines, start: number, end: number): void {
+  const last = spans.at(-1);
+  if (last === undefined || last[1] !== start) {
+    spans.push([start, end, 1]);
+    return;
+  }
+  last[1] = end;
+  last[2] += 1;
+}
+
 function tagLines(facts: TextFacts, minLineWords: number): Attributes {
   const { text, lines, lineStarts, lineWords, ends } = facts;
   const javascript = linesWithJavascript(facts);
-  const [unended, short, scripted]: [Span[], Span[], Span[]] = [[], [], []];
+  const [unended, short, scripted]: [Lines, Lines, Lines] = [[], [], []];
   let sentences = 0;
   for (let line = 0; line < lines; line++) {
     const [first, last] = [lineWords[line] as number, lineWords[line + 1] as number];
     const [start, end] = [lineStarts[line] as number, Math.min(lineStarts[line + 1] as number, text.length)];
     if (start === end) continue;
     const ended = last > first && LINE_ENDS.has(text.charCodeAt(ends[last - 1]! - 1));
-    if (!ended) unended.push([start, end, 1]);
-    if (last - first < minLineWords) short.push([start, end, 1]);
-    if (javascript.has(line)) scripted.push([start, end, 1]);
+    if (!ended) addLine(unended, start, end);
+    if (last - first < minLineWords) addLine(short, start, end);
+    if (javascript.has(line)) addLine(scripted, start, end);
     else if (ended && last - first >= minLineWords) sentences += countSentences(facts, first, last);
   }
   return {
@@ -73,13 +87,17 @@ function tagLines(facts: TextFacts, minLineWords: number): Attributes {
   };
 }
 
-/** All lines that some rule removes, each once, in order. */
+/** All lines that some rule removes; those that follow each other as one. */
 function removedLines(attributes: Attributes): Replacement[] {
   const spans = [NO_PUNCTUATION, FEW_WORDS, JAVASCRIPT].flatMap((name) => attributes[name] ?? []);
   spans.sort((a, b) => a[0] - b[0]);
-  return spans
-    .filter(([start], index) => start !== spans[index - 1]?.[0])
-    .map(([start, end]) => ({ start, end, text: "" }));
+  const removed: { start: number; end: number; text: "" }[] = [];
+  for (const [start, end] of spans) {
+    const last = removed.at(-1);
+    if (last !== undefined && start <= last.end) last.end = Math.max(last.end, end);
+    else removed.push({ start, end, text: "" });
+  }
+  return removed;
 }
 
 export function c4Filter(name: string, { minLineWords, minSentences }: C4Recipe): Filter {

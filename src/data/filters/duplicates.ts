@@ -27,13 +27,16 @@ export function charactersBefore(facts: TextFacts): Int32Array {
 }
 
 /** N-grams of one length that are there more than once. */
-interface Repeated {
+interface Shorter {
   /** How many there are, each counted as often as it is there. */
   readonly size: number;
   /** Their first words, in order. */
   readonly places: Int32Array;
   /** A number for each n-gram. */
   readonly names: Int32Array;
+}
+
+interface Repeated extends Shorter {
   /** Place of the most frequent n-gram, the first of several, and how often it is there; 0 where none is repeated. */
   readonly top: number;
   readonly topCount: number;
@@ -57,7 +60,7 @@ function keepRepeated(places: Int32Array, names: Int32Array, size: number, count
   return { size: kept, places, names, top, topCount };
 }
 
-function repeatedWords({ words, ids, counts }: TextFacts): Pick<Repeated, "size" | "places" | "names"> {
+function repeatedWords({ words, ids, counts }: TextFacts): Shorter {
   const [places, names] = [arrays.places.take(words), arrays.names.take(words)];
   let size = 0;
   for (let word = 0; word < words; word++) {
@@ -69,17 +72,24 @@ function repeatedWords({ words, ids, counts }: TextFacts): Pick<Repeated, "size"
   return { size, places, names };
 }
 
+/** Room for the different n-grams of one length. */
+interface Room {
+  /** Of each n-gram: the numbers of the two n-grams that it is made of, one word shorter. */
+  readonly heads: Int32Array;
+  readonly tails: Int32Array;
+  readonly counts: Int32Array;
+  readonly table: Int32Array;
+}
+
 /**
  * From n-grams to those one word longer, in the same arrays. A longer one can be there twice only if both shorter ones in it
  * are, so only these are looked at, and the pair of their numbers tells exactly which it is.
  */
-function longer({ size, places, names }: Pick<Repeated, "size" | "places" | "names">): Repeated {
-  const [heads, tails] = [arrays.heads.take(size), arrays.tails.take(size)];
-  const counts = arrays.counts.take(size);
+function longer({ size, places, names }: Shorter, { heads, tails, counts, table }: Room): Repeated {
   const slots = tableSize(size);
-  const table = arrays.table.takeZeros(slots);
   const mask = slots - 1;
   const seed = TABLE_SEED;
+  table.fill(0, 0, slots);
   let [found, distinct] = [0, 0];
   for (let index = 0; index + 1 < size; index++) {
     const place = places[index] as number;
@@ -129,8 +139,11 @@ export function ngramShares(facts: TextFacts, before: Int32Array, last: number):
   const all = Math.max(1, before[facts.words] as number);
   const shares: NgramShare[] = [];
   let shorter = repeatedWords(facts);
+  const { size } = shorter;
+  const [heads, tails, counts] = [arrays.heads.take(size), arrays.tails.take(size), arrays.counts.take(size)];
+  const room = { heads, tails, counts, table: arrays.table.take(tableSize(size)) };
   for (let n = 2; n <= last; n++) {
-    const repeated = longer(shorter);
+    const repeated = longer(shorter, room);
     const { top, topCount } = repeated;
     shorter = repeated;
     const characters = topCount * (before[top + (topCount > 0 ? n : 0)]! - before[top]!);

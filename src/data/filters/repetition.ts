@@ -43,7 +43,7 @@ export function repetitionFilter(name: string, recipe: RepetitionRecipe, encode:
     },
     judge(attributes) {
       const count = scoreOf(attributes, ATTRIBUTE) ?? 0;
-      return count < times ? KEEP : { drop: `an n-gram is repeated ${count} times, fewer than ${times}` };
+      return count < times ? KEEP : { drop: `an n-gram is there ${count} times in a row, at most ${times - 1}` };
     },
   };
 }
