@@ -2,6 +2,7 @@
 import { parseArgs } from "node:util";
 import { OlmoeError, UsageError } from "../src/errors.ts";
 import { writeExpertsChart } from "./chart.ts";
+import { filtersBench } from "./filters.ts";
 import { gemmBench } from "./gemm.ts";
 import { type BenchOptions, formatMachine, formatTable, loadWarning, type Row } from "./harness.ts";
 import { inferBench } from "./infer.ts";
@@ -24,6 +25,7 @@ const USAGE = `usage: npx tsx bench/main.ts NAME [options]
   memory   peak memory of training beside what olmoe estimate predicts
   infer    prompts and tokens per second of a model of the released size with random weights; peer: llama.cpp
   infer-memory   what generating holds in memory, over thousands of generations, and the delay of the event loop
+  filters  filters of the data pipeline on one core, each alone and all together
   peers    builds beforehand what infer would build at its first run: llama.cpp, ten minutes
 
   --json             one line of JSON for each row
@@ -40,7 +42,18 @@ const USAGE = `usage: npx tsx bench/main.ts NAME [options]
 
 example: npx tsx bench/main.ts gemm --threads 2 --no-peers`;
 
-const NAMES = ["gemm", "train", "experts", "length", "stored", "memory", "infer", "infer-memory", "peers"] as const;
+const NAMES = [
+  "gemm",
+  "train",
+  "experts",
+  "length",
+  "stored",
+  "memory",
+  "infer",
+  "infer-memory",
+  "filters",
+  "peers",
+] as const;
 const TYPES = Object.keys(RANDOM_MODELS) as RandomModelType[];
 
 const OPTIONS = {
@@ -144,7 +157,13 @@ async function main(signal: AbortSignal): Promise<void> {
       await printRows(inferBench(options, type), options, values.json);
       return;
     default: {
-      const benches = { gemm: gemmBench, experts: expertsBench, length: lengthBench, stored: storedBench };
+      const benches = {
+        filters: filtersBench,
+        gemm: gemmBench,
+        experts: expertsBench,
+        length: lengthBench,
+        stored: storedBench,
+      };
       const rows = await printRows(benches[name](options), options, values.json);
       if (values.chart !== undefined && rows.length > 0) await writeExpertsChart(rows, values.chart);
     }
