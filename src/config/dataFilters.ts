@@ -133,7 +133,7 @@ const module = z.strictObject({
   file: z.string().min(1),
 });
 
-export const filterSchema = z.discriminatedUnion("kind", [
+const filterSchema = z.discriminatedUnion("kind", [
   repetition,
   starcoder,
   gopher,

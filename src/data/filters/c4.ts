@@ -7,7 +7,7 @@
 import type { C4Recipe } from "../../config/dataFilters.ts";
 import { type Attributes, scoreOf, wholeText } from "../attributes.ts";
 import { characterKinds, LETTER } from "./characters.ts";
-import type { Filter, Replacement, Verdict } from "./filter.ts";
+import { type Filter, KEEP, type Replacement } from "./filter.ts";
 import { type TextFacts, textFacts } from "./textFacts.ts";
 
 const NO_PUNCTUATION = "lines_with_no_ending_punctuation";
@@ -100,6 +100,7 @@ function removedLines(attributes: Attributes): Replacement[] {
   return removed;
 }
 
+/** How many words a line needs is part of what the tagger writes down, as in Dolma. */
 export function c4Filter(name: string, { minLineWords, minSentences }: C4Recipe): Filter {
   return {
     name,
@@ -111,7 +112,7 @@ export function c4Filter(name: string, { minLineWords, minSentences }: C4Recipe)
         ...(/lorem ipsum/i.test(text) ? { [LOREM_IPSUM]: wholeText(text, 1) } : {}),
       };
     },
-    judge(attributes): Verdict {
+    judge(attributes) {
       if (scoreOf(attributes, CURLY_BRACE) !== undefined) return { drop: "has a curly bracket" };
       if (scoreOf(attributes, LOREM_IPSUM) !== undefined) return { drop: 'has "lorem ipsum"' };
       const sentences = scoreOf(attributes, SENTENCES) ?? 0;
@@ -119,7 +120,7 @@ export function c4Filter(name: string, { minLineWords, minSentences }: C4Recipe)
         return { drop: `${sentences} sentences in the lines that stay, at least ${minSentences}` };
       }
       const replace = removedLines(attributes);
-      return replace.length === 0 ? {} : { replace };
+      return replace.length === 0 ? KEEP : { replace };
     },
   };
 }

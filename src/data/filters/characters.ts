@@ -13,8 +13,6 @@ export const SYMBOL = 16;
 export const DOT = 32;
 /** Half of a surrogate pair. */
 export const SURROGATE = 64;
-/** Another unit, or none, in `normalUnits`: an upper-case letter or a punctuation mark. */
-export const CHANGES = 128;
 
 const UNITS = 65_536;
 
@@ -44,12 +42,9 @@ export function normalUnits(): Uint16Array {
   return normal;
 }
 
-/** The kind of every UTF-16 unit; made when first asked for. White space is SPACE and nothing else. */
+/** The kind of every UTF-16 unit; made when first asked for. */
 export function characterKinds(): Uint8Array {
-  kinds ??= Uint8Array.from(normalUnits(), (plain, unit) => {
-    const kind = kindOf(unit);
-    return kind === SPACE || plain === unit ? kind : kind | CHANGES;
-  });
+  kinds ??= Uint8Array.from({ length: UNITS }, (_, unit) => kindOf(unit));
   return kinds;
 }
 

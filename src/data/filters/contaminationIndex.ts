@@ -1,15 +1,17 @@
 /**
- * N-grams of evaluation texts as 64-bit hashes in typed arrays: up to 100 bytes for each n-gram. Words are compared in lower
+ * N-grams of evaluation texts as 64-bit hashes in typed arrays: 60 to 110 bytes for each n-gram. Words are compared in lower
  * case and without punctuation, as GPT-3's study does (Brown et al. 2020, arXiv 2005.14165, appendix C).
  */
-import { CHANGES, normalUnits } from "./characters.ts";
-import { mix, step, TABLE_SEED } from "./hash.ts";
+import { normalUnits } from "./characters.ts";
+import { mix, step } from "./hash.ts";
 import { Scratch } from "./scratch.ts";
 import { findTextFacts, type TextFacts } from "./textFacts.ts";
 
 /** Odd, so that no bits are lost where hashes are multiplied by them. */
 const BASE_LOW = 0x2c1b3c6d | 1;
 const BASE_HIGH = 0x297a2d39 | 1;
+/** Where FNV-1a starts. */
+const HASH_SEED = 0x811c9dc5 | 0;
 /** An n-gram of more items than this is no sign of one of them, such as an instruction; it counts for the first ones. */
 const MAX_ITEMS_OF_NGRAM = 64;
 
@@ -33,28 +35,26 @@ interface Ngrams {
 /** Stands for a word that is punctuation only. */
 const NO_HASH = 0;
 
-/** Hash of a word in lower case without punctuation. */
-function normalHash({ text, starts, ends }: TextFacts, word: number): number {
+/**
+ * By id, the hash of a word in lower case without punctuation. Equal words are hashed once. The hash is the same in every
+ * process, unlike those of the words' own table, because nothing compares the words themselves afterwards.
+ */
+function normalHashes({ text, starts, ends, firsts, distinct }: TextFacts): Int32Array {
   const normal = normalUnits();
-  const end = ends[word] as number;
-  let hash = TABLE_SEED;
-  let some = false;
-  for (let place = starts[word] as number; place < end; place++) {
-    const unit = normal[text.charCodeAt(place)] as number;
-    if (unit === 0) continue;
-    hash = step(hash, unit);
-    some = true;
-  }
-  return some ? mix(hash) : NO_HASH;
-}
-
-/** By id, the hash of a word in lower case without punctuation. Equal words are hashed once, plain ones have it already. */
-function normalHashes(facts: TextFacts): Int32Array {
-  const { kinds, hashes, firsts, distinct } = facts;
+  const seed = HASH_SEED;
   const hashOf = arrays.hashOf.take(distinct);
   for (let id = 0; id < distinct; id++) {
     const word = firsts[id] as number;
-    hashOf[id] = (kinds[word]! & CHANGES) === 0 ? (hashes[word] as number) : normalHash(facts, word);
+    const end = ends[word] as number;
+    let hash = seed;
+    let some = false;
+    for (let place = starts[word] as number; place < end; place++) {
+      const unit = normal[text.charCodeAt(place)] as number;
+      if (unit === 0) continue;
+      hash = step(hash, unit);
+      some = true;
+    }
+    hashOf[id] = some ? mix(hash) : NO_HASH;
   }
   return hashOf;
 }

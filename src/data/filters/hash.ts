@@ -1,7 +1,5 @@
 /** Hashes of 32 bits. */
 
-const FNV_START = 0x811c9dc5 | 0;
-
 /** Spreads the bits of a number over all 32 (the finaliser of MurmurHash3); different numbers stay different. */
 export function mix(value: number): number {
   let h = value;
@@ -15,9 +13,9 @@ export function step(hash: number, value: number): number {
   return Math.imul(hash ^ value, 0x01000193);
 }
 
-/** FNV-1a over UTF-16 units from `start`. */
-export function hashText(text: string, start = FNV_START): number {
-  let hash = start;
+/** FNV-1a over UTF-16 units, from a seed. */
+export function hashText(text: string, seed: number): number {
+  let hash = seed | 0;
   for (let index = 0; index < text.length; index++) hash = step(hash, text.charCodeAt(index));
   return mix(hash);
 }

@@ -2,7 +2,7 @@
 import type { LanguageRecipe } from "../../config/dataFilters.ts";
 import { ConfigError } from "../../errors.ts";
 import { wholeText } from "../attributes.ts";
-import type { Filter } from "./filter.ts";
+import { type Filter, KEEP } from "./filter.ts";
 import { shown } from "./limits.ts";
 
 export interface LanguageDetector {
@@ -69,7 +69,7 @@ export function languageFilter(name: string, recipe: LanguageRecipe, { languages
       if (!recipe.languages.includes(language))
         return { drop: `language ${language}, wanted ${recipe.languages.join(", ")}` };
       return score >= recipe.minScore
-        ? {}
+        ? KEEP
         : { drop: `language ${language} ${shown(score)}, at least ${recipe.minScore}` };
     },
   };

@@ -56,6 +56,7 @@ it("leaves numbers near isbn, doi or #, within 100 characters", async () => {
 
 it("does not mask one place twice", async () => {
   expect(await masked("10.0.0.1@10.0.0.1.org")).toBe("|||EMAIL_ADDRESS|||");
+  expect(await masked("10.0.0.1@a.org,10.0.0.2")).toBe("|||EMAIL_ADDRESS|||,|||IP_ADDRESS|||");
 });
 
 it("masks up to five finds and drops a document with six", async () => {

@@ -10,11 +10,14 @@ import { AT, characterKinds, DIGIT, DOT, LETTER } from "./characters.ts";
 import { type Filter, KEEP, type Replacement } from "./filter.ts";
 import { type TextFacts, textFacts } from "./textFacts.ts";
 
+const EMAIL = "EMAIL_ADDRESS";
+const PHONE = "PHONE_NUMBER";
+const IP = "IP_ADDRESS";
 /** By attribute: tokens of their own in the OLMoE tokenizer. */
 const MASKS: Readonly<Record<string, string>> = {
-  EMAIL_ADDRESS: EMAIL_ADDRESS_MASK,
-  PHONE_NUMBER: "|||PHONE_NUMBER|||",
-  IP_ADDRESS: "|||IP_ADDRESS|||",
+  [EMAIL]: EMAIL_ADDRESS_MASK,
+  [PHONE]: `|||${PHONE}|||`,
+  [IP]: `|||${IP}|||`,
 };
 const COUNT = "doc_count";
 
@@ -95,8 +98,8 @@ function isPersonal(text: string, [start, end]: Place): boolean {
 function findAll({ text, words, starts, ends, kinds }: TextFacts): Record<string, Span[]> {
   const found: Record<string, Span[]> = Object.fromEntries(Object.keys(MASKS).map((name) => [name, []]));
   let past = 0;
-  const add = (name: string, place: Place | undefined, personal = true) => {
-    if (place === undefined || !personal || place[0] < past) return;
+  const add = (name: string, place: Place) => {
+    if (place[0] < past || (name !== EMAIL && !isPersonal(text, place))) return;
     found[name]!.push([...place, 1]);
     past = place[1];
   };
@@ -104,13 +107,11 @@ function findAll({ text, words, starts, ends, kinds }: TextFacts): Record<string
     const kind = kinds[word] as number;
     if ((kind & (AT | DIGIT)) === 0) continue;
     const [start, end] = [starts[word] as number, ends[word] as number];
-    if ((kind & AT) !== 0) for (const place of emails(text, start, end)) add("EMAIL_ADDRESS", place);
-    if ((kind & DIGIT) === 0 || start < past) continue;
-    if ((kind & DOT) !== 0) {
-      for (const place of ipAddresses(text, start, end)) add("IP_ADDRESS", place, isPersonal(text, place));
-    }
+    if ((kind & AT) !== 0) for (const place of emails(text, start, end)) add(EMAIL, place);
+    if ((kind & DIGIT) === 0) continue;
+    if ((kind & DOT) !== 0) for (const place of ipAddresses(text, start, end)) add(IP, place);
     const phone = phoneAt(text, start);
-    if (phone !== undefined) add("PHONE_NUMBER", phone, isPersonal(text, phone));
+    if (phone !== undefined) add(PHONE, phone);
   }
   return found;
 }

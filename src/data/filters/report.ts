@@ -16,6 +16,8 @@ export interface DroppedExample {
   readonly rank: number;
 }
 
+type Examples = readonly DroppedExample[];
+
 /** One filter on one source. Bytes are of UTF-8. */
 export interface FilterTally {
   readonly source: string;
@@ -29,7 +31,7 @@ export interface FilterTally {
   readonly bytesDropped: number;
   readonly spansMasked: number;
   /** Ten of those dropped, by rank. */
-  readonly examples: readonly DroppedExample[];
+  readonly examples: Examples;
 }
 
 /** In the order in which sources and filters first came up. */
@@ -74,19 +76,34 @@ function join(a: FilterTally, b: FilterTally): FilterTally {
   };
 }
 
-/** The tally of one document. */
-function tallyOf({ filter, document, verdict, bytesIn, bytesOut }: FilterOutcome, seed: number): FilterTally {
+/** The tally of one document that stays. */
+function keptTally({ filter, document, verdict, bytesIn, bytesOut }: FilterOutcome): FilterTally {
+  const spansMasked = verdict.replace?.length ?? 0;
+  const kept = {
+    documentsIn: 1,
+    bytesIn,
+    documentsOut: 1,
+    bytesOut,
+    documentsDropped: 0,
+    bytesDropped: 0,
+    spansMasked,
+  };
+  return { source: document.source, filter, ...kept, examples: [] };
+}
+
+/** The tally of one document that is dropped. It is no example where those before are all of lower rank. */
+function droppedTally(
+  { filter, document, bytesIn }: FilterOutcome,
+  reason: string,
+  seed: number,
+  before: Examples,
+): FilterTally {
   const { id, source, text } = document;
-  const { drop } = verdict;
-  const common = { source, filter, documentsIn: 1, bytesIn };
-  if (drop === undefined) {
-    const spansMasked = verdict.replace?.length ?? 0;
-    return { ...common, documentsOut: 1, bytesOut, documentsDropped: 0, bytesDropped: 0, spansMasked, examples: [] };
-  }
-  const rank = hashText(`${source}/${filter}/${id}`, seed | 0) >>> 0;
-  const dropped = { documentsDropped: 1, bytesDropped: bytesIn, spansMasked: 0 };
-  const examples = [{ id, reason: drop, text: beginning(text), rank }];
-  return { ...common, documentsOut: 0, bytesOut: 0, ...dropped, examples };
+  const rank = hashText(`${source}/${filter}/${id}`, seed) >>> 0;
+  const worst = before[MAX_EXAMPLES - 1];
+  const examples = worst !== undefined && rank > worst.rank ? [] : [{ id, reason, text: beginning(text), rank }];
+  const dropped = { documentsOut: 0, bytesOut: 0, documentsDropped: 1, bytesDropped: bytesIn, spansMasked: 0 };
+  return { source, filter, documentsIn: 1, bytesIn, ...dropped, examples };
 }
 
 /** Reports of several tasks as one. Counts do not depend on how documents were divided into tasks, nor do the examples. */
@@ -117,7 +134,9 @@ export class FilterRecorder {
     const filters = this.#tallies.get(source) ?? new Map<string, FilterTally>();
     this.#tallies.set(source, filters);
     const before = filters.get(outcome.filter);
-    const tally = tallyOf(outcome, this.#seed);
+    const { drop } = outcome.verdict;
+    const tally =
+      drop === undefined ? keptTally(outcome) : droppedTally(outcome, drop, this.#seed, before?.examples ?? []);
     filters.set(outcome.filter, before === undefined ? tally : join(before, tally));
   }
 

@@ -19,8 +19,6 @@ export interface TextFacts {
   readonly kinds: Int32Array;
   /** Those of all words together. */
   readonly allKinds: number;
-  /** Of each word: FNV-1a from TABLE_SEED over its units, mixed. */
-  readonly hashes: Int32Array;
   /** Of each word: equal words have the same number; numbers go by first occurrence, from 0. */
   readonly ids: Int32Array;
   readonly distinct: number;
@@ -68,7 +66,7 @@ function roomFor(text: string): { words: number; lines: number } {
   return { words, lines };
 }
 
-type Words = Omit<TextFacts, "ids" | "distinct" | "counts" | "firsts">;
+type Words = Omit<TextFacts, "ids" | "distinct" | "counts" | "firsts"> & { readonly hashes: Int32Array };
 
 /** Borders, kinds and hashes of the words, and borders of the lines. */
 function scan(text: string): Words {
@@ -173,7 +171,7 @@ function identify({ text, words, starts, ends, hashes }: Words) {
 export function findTextFacts(text: string): TextFacts {
   last = undefined;
   const found = scan(text);
-  const { words, allKinds, starts, ends, kinds, hashes, lines, lineStarts, lineWords } = found;
+  const { words, allKinds, starts, ends, kinds, lines, lineStarts, lineWords } = found;
   const { ids, distinct, counts, firsts } = identify(found);
   // Written out: spreading two objects takes as long as all the rest of a short text.
   return {
@@ -183,7 +181,6 @@ export function findTextFacts(text: string): TextFacts {
     starts,
     ends,
     kinds,
-    hashes,
     ids,
     distinct,
     counts,
