@@ -3,6 +3,7 @@ import { parseArgs } from "node:util";
 import { OlmoeError, UsageError } from "../src/errors.ts";
 import { writeExpertsChart } from "./chart.ts";
 import { dedupeBench } from "./dedupe.ts";
+import { filtersBench } from "./filters.ts";
 import { gemmBench } from "./gemm.ts";
 import { type BenchOptions, formatMachine, formatTable, loadWarning, type Row } from "./harness.ts";
 import { inferBench } from "./infer.ts";
@@ -26,6 +27,7 @@ const USAGE = `usage: npx tsx bench/main.ts NAME [options]
   infer    prompts and tokens per second of a model of the released size with random weights; peer: llama.cpp
   infer-memory   what generating holds in memory, over thousands of generations, and the delay of the event loop
   dedupe   what a read task writes of documents for deduplication, and the steps over it; on one thread
+  filters  filters of the data pipeline on one core, each alone and all together
   peers    builds beforehand what infer would build at its first run: llama.cpp, ten minutes
 
   --json             one line of JSON for each row
@@ -52,6 +54,7 @@ const NAMES = [
   "infer",
   "infer-memory",
   "dedupe",
+  "filters",
   "peers",
 ] as const;
 const TYPES = Object.keys(RANDOM_MODELS) as RandomModelType[];
@@ -158,6 +161,7 @@ async function main(signal: AbortSignal): Promise<void> {
       return;
     default: {
       const benches = {
+        filters: filtersBench,
         gemm: gemmBench,
         experts: expertsBench,
         length: lengthBench,

@@ -1,0 +1,32 @@
+/** Hashes of 32 bits. */
+
+/** Spreads the bits of a number over all 32 (the finaliser of MurmurHash3); different numbers stay different. */
+export function mix(value: number): number {
+  let h = value;
+  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
+  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
+  return h ^ (h >>> 16);
+}
+
+/** One step of FNV-1a. The prime stands here as a number, because a constant of a module is looked up at every step. */
+export function step(hash: number, value: number): number {
+  return Math.imul(hash ^ value, 0x01000193);
+}
+
+/** FNV-1a over UTF-16 units, from a seed. */
+export function hashText(text: string, seed: number): number {
+  let hash = seed | 0;
+  for (let index = 0; index < text.length; index++) hash = step(hash, text.charCodeAt(index));
+  return mix(hash);
+}
+
+/**
+ * Start of the hashes in tables that compare their keys. It differs from process to process, so that no text can be
+ * written whose words all fall on one place of a table; what the tables say does not depend on it.
+ */
+export const TABLE_SEED = crypto.getRandomValues(new Int32Array(1))[0] as number;
+
+/** Places of a table for so many keys, at most half of them taken: a power of two. */
+export function tableSize(keys: number): number {
+  return 1 << (33 - Math.clz32(Math.max(4, keys)));
+}

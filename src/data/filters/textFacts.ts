@@ -1,0 +1,216 @@
+/**
+ * What several taggers need of a text, found in one pass: its words (pieces between white space, as Python's str.split()
+ * gives them), which of them are equal, and its lines.
+ */
+import type { Document } from "../document.ts";
+import { characterKinds, countCharacters, LETTER, SPACE, SURROGATE } from "./characters.ts";
+import { mix, step, TABLE_SEED, tableSize } from "./hash.ts";
+import { Scratch } from "./scratch.ts";
+
+/** Arrays have more places than are used. */
+export interface TextFacts {
+  readonly text: string;
+  readonly words: number;
+  /** Of each word: its first UTF-16 unit. */
+  readonly starts: Int32Array;
+  /** Of each word: the unit after its last. */
+  readonly ends: Int32Array;
+  /** Of each word: the kinds of its characters, as bits of characters.ts. */
+  readonly kinds: Int32Array;
+  /** Those of all words together. */
+  readonly allKinds: number;
+  /** Of each word: equal words have the same number; numbers go by first occurrence, from 0. */
+  readonly ids: Int32Array;
+  readonly distinct: number;
+  /** Of each id: how many words have it. */
+  readonly counts: Int32Array;
+  /** Of each id: the first word that has it. */
+  readonly firsts: Int32Array;
+  /** Pieces between "\n". */
+  readonly lines: number;
+  /** Of each line: its first unit; one more entry for where a further line would start. */
+  readonly lineStarts: Int32Array;
+  /** Of each line: the first word at or after its start; one more entry for the end. */
+  readonly lineWords: Int32Array;
+}
+
+const arrays = {
+  starts: new Scratch(),
+  ends: new Scratch(),
+  kinds: new Scratch(),
+  hashes: new Scratch(),
+  ids: new Scratch(),
+  counts: new Scratch(),
+  firsts: new Scratch(),
+  lineStarts: new Scratch(),
+  lineWords: new Scratch(),
+  table: new Scratch(),
+};
+
+/** Up to here the most words and lines that a text can have are taken for those it has. */
+const SHORT_TEXT = 2 ** 16;
+
+/** Room for the words and lines of a text. */
+function roomFor(text: string): { words: number; lines: number } {
+  const { length } = text;
+  if (length <= SHORT_TEXT) return { words: (length >> 1) + 1, lines: length + 2 };
+  const table = characterKinds();
+  let [words, lines, before] = [0, 2, SPACE];
+  for (let place = 0; place < length; place++) {
+    const unit = text.charCodeAt(place);
+    const kind = table[unit] as number;
+    if (kind !== SPACE && before === SPACE) words += 1;
+    if (unit === 10) lines += 1;
+    before = kind;
+  }
+  return { words, lines };
+}
+
+type Words = Omit<TextFacts, "ids" | "distinct" | "counts" | "firsts"> & { readonly hashes: Int32Array };
+
+/** Borders, kinds and hashes of the words, and borders of the lines. */
+function scan(text: string): Words {
+  const table = characterKinds();
+  const { length } = text;
+  const room = roomFor(text);
+  const [starts, ends] = [arrays.starts.take(room.words), arrays.ends.take(room.words)];
+  const [kinds, hashes] = [arrays.kinds.take(room.words), arrays.hashes.take(room.words)];
+  const [lineStarts, lineWords] = [arrays.lineStarts.take(room.lines), arrays.lineWords.take(room.lines)];
+  // Constants of modules are looked up whenever they are used.
+  const [space, seed] = [SPACE, TABLE_SEED];
+  let words = 0;
+  let lines = 1;
+  let allKinds = 0;
+  let inWord = false;
+  let found = 0;
+  let hash = seed;
+  lineStarts[0] = 0;
+  lineWords[0] = 0;
+  for (let place = 0; place < length; place++) {
+    const unit = text.charCodeAt(place);
+    const kind = table[unit] as number;
+    if (kind !== space) {
+      if (!inWord) {
+        starts[words] = place;
+        inWord = true;
+      }
+      found |= kind;
+      hash = step(hash, unit);
+      continue;
+    }
+    if (inWord) {
+      ends[words] = place;
+      kinds[words] = found;
+      hashes[words++] = mix(hash);
+      allKinds |= found;
+      inWord = false;
+      found = 0;
+      hash = seed;
+    }
+    if (unit === 10) {
+      lineStarts[lines] = place + 1;
+      lineWords[lines++] = words;
+    }
+  }
+  if (inWord) {
+    ends[words] = length;
+    kinds[words] = found;
+    hashes[words++] = mix(hash);
+    allKinds |= found;
+  }
+  // Past the last line one would start after a line end that is not there.
+  lineStarts[lines] = length + 1;
+  lineWords[lines] = words;
+  return { text, words, allKinds, starts, ends, kinds, hashes, lines, lineStarts, lineWords };
+}
+
+function sameUnits(text: string, a: number, b: number, length: number): boolean {
+  for (let index = 0; index < length; index++) {
+    if (text.charCodeAt(a + index) !== text.charCodeAt(b + index)) return false;
+  }
+  return true;
+}
+
+/** Numbers the different words. */
+function identify({ text, words, starts, ends, hashes }: Words) {
+  const [ids, counts, firsts] = [arrays.ids.take(words), arrays.counts.take(words), arrays.firsts.take(words)];
+  const size = tableSize(words);
+  const table = arrays.table.takeZeros(size);
+  const mask = size - 1;
+  let distinct = 0;
+  for (let word = 0; word < words; word++) {
+    const hash = hashes[word] as number;
+    const start = starts[word] as number;
+    const length = (ends[word] as number) - start;
+    let slot = hash & mask;
+    let id = (table[slot] as number) - 1;
+    while (id >= 0) {
+      const first = firsts[id] as number;
+      const other = starts[first] as number;
+      const alike = hashes[first] === hash && (ends[first] as number) - other === length;
+      if (alike && sameUnits(text, start, other, length)) break;
+      slot = (slot + 1) & mask;
+      id = (table[slot] as number) - 1;
+    }
+    if (id < 0) {
+      id = distinct++;
+      table[slot] = distinct;
+      firsts[id] = word;
+      counts[id] = 0;
+    }
+    ids[word] = id;
+    counts[id]! += 1;
+  }
+  return { ids, distinct, counts, firsts };
+}
+
+/**
+ * The facts of a text, good until they are asked for of another one: the arrays are used again. Time and memory are linear
+ * in the length of the text.
+ */
+export function findTextFacts(text: string): TextFacts {
+  last = undefined;
+  const found = scan(text);
+  const { words, allKinds, starts, ends, kinds, lines, lineStarts, lineWords } = found;
+  const { ids, distinct, counts, firsts } = identify(found);
+  // Written out: spreading two objects takes as long as all the rest of a short text.
+  return {
+    text,
+    words,
+    allKinds,
+    starts,
+    ends,
+    kinds,
+    ids,
+    distinct,
+    counts,
+    firsts,
+    lines,
+    lineStarts,
+    lineWords,
+  };
+}
+
+let last: { readonly document: Document; readonly facts: TextFacts } | undefined;
+
+/**
+ * The facts of a document's text. Found once where several taggers ask for those of one document before the next; each has
+ * to be done with them before it waits for anything.
+ */
+export function textFacts(document: Document): TextFacts {
+  if (last?.document !== document) last = { document, facts: findTextFacts(document.text) };
+  return last.facts;
+}
+
+/** Characters (code points) of a word. */
+export function wordLength({ text, starts, ends, kinds }: TextFacts, word: number): number {
+  const [start, end] = [starts[word] as number, ends[word] as number];
+  return ((kinds[word] as number) & SURROGATE) === 0 ? end - start : countCharacters(text, start, end);
+}
+
+/** Whether a word has a letter of any script. */
+export function hasLetter({ text, starts, ends, kinds }: TextFacts, word: number): boolean {
+  const kind = kinds[word] as number;
+  if ((kind & LETTER) !== 0) return true;
+  return (kind & SURROGATE) !== 0 && /\p{L}/u.test(text.slice(starts[word], ends[word]));
+}
