@@ -11,7 +11,7 @@ import { glob } from "tinyglobby";
 import { filtersSchema } from "../src/config/dataFilters.ts";
 import { cutText, type Document, utf8Bytes } from "../src/data/document.ts";
 import { createFilters, type NamedFilter } from "../src/data/filters/create.io.ts";
-import { readLines } from "../src/data/readFile.io.ts";
+import { readLines } from "../src/data/sources/bytes.io.ts";
 import { loadTokenizer } from "../src/tokenizer/io.ts";
 import { type BenchOptions, type Contender, describeMachine, interleave, type Row, toRow } from "./harness.ts";
 

@@ -5,6 +5,7 @@
 import { z } from "zod";
 import { parseConfig } from "./check.ts";
 import { dedupeSchema } from "./dataDedupe.ts";
+import { filtersSchema } from "./dataFilters.ts";
 import { sourceSchema } from "./dataSources.ts";
 
 export const recipeName = z.string().regex(/^[a-z0-9][a-z0-9_-]*$/, "must be lower-case letters, digits, - and _");
@@ -55,6 +56,8 @@ const stageSchema = z
 
 const DATA_FIELDS = {
   sources: z.array(sourceSchema).min(1),
+  /** What is dropped, masked or cut, in order; see docs/data.md. */
+  filters: filtersSchema.default([]),
   /** Documents and paragraphs that are there already. */
   deduplicate: dedupeSchema.prefault({}),
   /** Bytes of whole documents of each source that are kept apart for the held-out loss; 0 for none. */
@@ -77,6 +80,20 @@ const DATA_FIELDS = {
 
 type Checked = z.RefinementCtx;
 
+/** Repetitions are counted in tokens, while documents are read: a tokenizer that is trained on them comes too late. */
+export function checkTokenFilters(
+  filters: z.output<typeof filtersSchema>,
+  tokenizer: z.output<typeof tokenizerSchema>,
+  path: readonly string[],
+  context: Checked,
+): void {
+  const index = filters.findIndex(({ kind }) => kind === "repetition");
+  if (index === -1 || tokenizer.file !== undefined) return;
+  const message =
+    "repetition counts tokens, it needs tokenizer.file; train.instanceFilter masks repetitions without it";
+  context.addIssue({ code: "custom", path: [...path, index], message });
+}
+
 /** Names of sources are unique, and what names a source names one that is there. */
 function checkNames(data: z.output<z.ZodObject<typeof DATA_FIELDS>>, context: Checked): void {
   const names = data.sources.map(({ name }) => name);
@@ -84,6 +101,11 @@ function checkNames(data: z.output<z.ZodObject<typeof DATA_FIELDS>>, context: Ch
     const first = names.indexOf(name);
     const message = `"${name}", is the name of source ${first} already`;
     if (first < index) context.addIssue({ code: "custom", path: ["sources", index, "name"], message });
+  }
+  for (const [index, filter] of data.filters.entries()) {
+    const unknown = filter.sources?.find((name) => !names.includes(name));
+    const message = `"${unknown}", no such source, expected some of ${names.join(", ")}`;
+    if (unknown !== undefined) context.addIssue({ code: "custom", path: ["filters", index, "sources"], message });
   }
   for (const [stage, { sources }] of Object.entries(data.stages)) {
     for (const name of Object.keys(sources)) {
@@ -131,7 +153,10 @@ export const tokenizerSchema = z
 /** A recipe of data alone. */
 const dataRecipeSchema = z
   .strictObject({ ...DATA_FIELDS, name: recipeName, seed: recipeSeed, tokenizer: tokenizerSchema })
-  .superRefine(checkNames);
+  .superRefine((recipe, context) => {
+    checkNames(recipe, context);
+    checkTokenFilters(recipe.filters, recipe.tokenizer, ["filters"], context);
+  });
 
 export type DataFields = z.output<typeof dataSchema>;
 export type StageRecipe = z.output<typeof stageSchema>;

@@ -6,7 +6,7 @@ import { z } from "zod";
 import { ConfigError } from "../errors.ts";
 import { batchWarmupFaults, leastPass } from "./batchWarmup.ts";
 import { parseConfig } from "./check.ts";
-import { dataSchema, recipeName, recipeSeed, tokenizerSchema } from "./data.ts";
+import { checkTokenFilters, dataSchema, recipeName, recipeSeed, tokenizerSchema } from "./data.ts";
 import { modelConfigSchema } from "./model.ts";
 import { PRESETS, type PresetName, presetNames } from "./presets.ts";
 import { checkRoutingRun } from "./routing.ts";
@@ -183,7 +183,8 @@ export const recipeSchema = z
     data: dataSchema,
     train: trainSchema,
   })
-  .superRefine(({ model, tokenizer, train }, context) => {
+  .superRefine(({ model, tokenizer, data, train }, context) => {
+    checkTokenFilters(data.filters, tokenizer, ["data", "filters"], context);
     const fault = (path: readonly string[], message: string) =>
       context.addIssue({ code: "custom", path: [...path], message });
     const { data: config } = checkModel(model);

@@ -87,7 +87,7 @@ export async function indexTokens(options: IndexOptions): Promise<Manifest> {
   }
   const json = tokenizer.toJson();
   const { vocabSize, eosTokenId } = tokenizer;
-  const counts = { records: 0, bytes: 0, empty: 0, broken: 0, faults: [], keptBytes: 0 };
+  const counts = { records: 0, bytes: 0, empty: 0, broken: 0, faults: [], keptBytes: 0, filters: [] };
   const manifest: Manifest = {
     version: 2,
     planSha256: digestOf(files),

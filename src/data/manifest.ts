@@ -33,6 +33,25 @@ const sourceSchema = z.strictObject({
   /** What the filters and deduplication have left of them. */
   keptDocuments: count,
   keptBytes: count,
+  /** What each filter, and deduplication, made of them, with examples of what was dropped. */
+  filters: z
+    .array(
+      z.strictObject({
+        source: z.string(),
+        filter: z.string(),
+        documentsIn: count,
+        bytesIn: count,
+        documentsOut: count,
+        bytesOut: count,
+        documentsDropped: count,
+        bytesDropped: count,
+        spansMasked: count,
+        examples: z
+          .array(z.strictObject({ id: z.string(), reason: z.string(), text: z.string(), rank: z.number() }))
+          .readonly(),
+      }),
+    )
+    .readonly(),
 });
 
 export const manifestSchema = z.strictObject({

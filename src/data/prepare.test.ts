@@ -75,6 +75,8 @@ describe("prepareData", () => {
     expect(reused).toBe(false);
     const files = finished("out");
     expect(files.map(([name]) => name)).toEqual([
+      "attributes/filters/even/00001.jsonl.gz",
+      "attributes/filters/odd/00000.jsonl.gz",
       "documents/even/00001.jsonl.gz",
       "documents/odd/00000.jsonl.gz",
       "heldout/even/00001.csv.gz",

@@ -3,7 +3,8 @@ import path from "node:path";
 import type { ContaminationRecipe } from "../../config/dataFilters.ts";
 import { DataError } from "../../errors.ts";
 import { normalizeLineEnds } from "../document.ts";
-import { readLines, readWholeFile } from "../readFile.io.ts";
+import { readWholeFile } from "../readFile.io.ts";
+import { readLines } from "../sources/bytes.io.ts";
 import { ContaminationIndex } from "./contaminationIndex.ts";
 
 /** UTF-8 text without a byte order mark. */
@@ -43,7 +44,7 @@ function itemOf(line: string, fields: readonly string[], place: string): string 
 async function* itemsOf(file: string, fields: readonly string[], signal?: AbortSignal): AsyncGenerator<string> {
   if (/\.jsonl(\.gz)?$/.test(file)) {
     let number = 0;
-    for await (const bytes of readLines(file, signal)) {
+    for await (const bytes of readLines(file, file, signal)) {
       const place = `${file}:${++number}`;
       const line = decode(bytes, place);
       if (line.trim() !== "") yield itemOf(line, fields, place);

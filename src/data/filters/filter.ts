@@ -1,6 +1,6 @@
 /**
  * A filter looks at documents in two steps. Its tagger writes down what is there, without a decision; its rule decides from
- * that. So what a rule would drop can be looked at before it is applied, and a changed limit needs no second look at the text.
+ * that. So what a rule drops can be looked at, and why, beside the documents themselves.
  */
 import type { Attributes } from "../attributes.ts";
 import type { Document } from "../document.ts";

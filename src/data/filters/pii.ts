@@ -5,7 +5,7 @@
  */
 import type { PiiRecipe } from "../../config/dataFilters.ts";
 import { type Attributes, type Span, scoreOf, wholeText } from "../attributes.ts";
-import { EMAIL_ADDRESS_MASK } from "../email.ts";
+import { EMAIL_ADDRESS_MASK } from "../sources/email.ts";
 import { AT, characterKinds, DIGIT, DOT, LETTER } from "./characters.ts";
 import { type Filter, KEEP, type Replacement } from "./filter.ts";
 import { type TextFacts, textFacts } from "./textFacts.ts";
