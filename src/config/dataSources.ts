@@ -44,8 +44,10 @@ export const sourceSchema = z
     textField: z.string().min(1).default("text"),
     /** Field or column that holds the document's id, where there is one. */
     idField: z.string().min(1).default("id"),
-    /** Documents longer than this many characters are cut into pieces. */
-    maxDocumentChars: z.int().min(100).default(8000),
+    /** Share of the records that may be broken and are skipped (ten in any case); more stop the run. */
+    maxBrokenShare: z.number().min(0).max(1).default(0.01),
+    /** Documents longer than this many characters are cut into pieces; null for none, as in OLMo's data. */
+    maxDocumentChars: z.int().min(100).nullable().default(null),
     /** Share of training tokens, relative to the other sources. */
     weight: positive.default(1),
   })

@@ -3,7 +3,6 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { parse } from "yaml";
 import { tinyRecipe } from "../../test/tinyRecipe.ts";
 import { ConfigError } from "../errors.ts";
 import { DEFAULT_INCLUDE } from "./dataSources.ts";
@@ -187,7 +186,8 @@ describe("parseRecipe", () => {
       attributes: [],
       textField: "text",
       idField: "id",
-      maxDocumentChars: 8000,
+      maxDocumentChars: null,
+      maxBrokenShare: 0.01,
       weight: 1,
     };
     expect(rest).toEqual({

@@ -80,8 +80,8 @@ export function cutText(text: string, limit: number): string[] {
 }
 
 /** Documents of one text: one, or several where it is longer than `limit`; none where it is white space only. */
-export function documentsOf(whole: Document, limit: number): Document[] {
-  const pieces = cutText(whole.text, limit);
+export function documentsOf(whole: Document, limit: number | null): Document[] {
+  const pieces = cutText(whole.text, limit ?? Number.POSITIVE_INFINITY);
   if (pieces.length === 1) return [{ ...whole, text: pieces[0] as string }];
   return pieces.map((text, index) => ({ ...whole, id: `${whole.id}#${index + 1}`, text }));
 }

@@ -96,7 +96,7 @@ describe("a source", () => {
     write("a.jsonl", `${'{"text":"good"}\n'.repeat(100)}${"{\n".repeat(11)}`);
     const first = Array.from({ length: 10 }, (_, index) => `a.jsonl:${index + 101}: not JSON`).join("\n");
     expect(await failure(() => readAll({ path: "a.jsonl" }))).toBe(
-      `E_DATA source "s": 11 of 111 records are broken, at most 10 are skipped\n${first} [check format and textField of the source]`,
+      `E_DATA source "s": 11 of 111 records are broken, at most 10 are skipped\n${first} [check format, include and textField of the source, or raise its maxBrokenShare]`,
     );
   });
 

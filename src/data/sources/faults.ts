@@ -3,9 +3,8 @@ import { DataError } from "../../errors.ts";
 
 /** Faults that are kept word for word. */
 const KEPT_FAULTS = 10;
-/** Broken records that never stop a run, and the share of all records above that. */
+/** Broken records that never stop a run. */
 const ALLOWED_BROKEN = 10;
-const ALLOWED_BROKEN_SHARE = 0.01;
 
 /** Counts of one file, one task or a whole source. */
 export interface Faults {
@@ -23,25 +22,16 @@ export function countRecord({ records, broken, first }: Faults, fault?: string):
   return { records: records + 1, broken: broken + 1, first: first.length < KEPT_FAULTS ? [...first, fault] : first };
 }
 
-/** Counts of several parts, given in their order. */
-export function mergeFaults(parts: readonly Faults[]): Faults {
-  return {
-    records: parts.reduce((sum, { records }) => sum + records, 0),
-    broken: parts.reduce((sum, { broken }) => sum + broken, 0),
-    first: parts.flatMap(({ first }) => first).slice(0, KEPT_FAULTS),
-  };
-}
-
 /**
- * Nothing where the records that were skipped are few: at most 10, or 1 % of all.
+ * Nothing where the records that were skipped are few: at most 10, or a share of all.
  * @param place what was read, for the message.
  * @throws DataError with the first faults.
  */
-export function checkFaults({ records, broken, first }: Faults, place: string): void {
-  const allowed = Math.max(ALLOWED_BROKEN, Math.floor(records * ALLOWED_BROKEN_SHARE));
+export function checkFaults({ records, broken, first }: Faults, place: string, maxBrokenShare: number): void {
+  const allowed = Math.max(ALLOWED_BROKEN, Math.floor(records * maxBrokenShare));
   if (broken <= allowed) return;
   throw new DataError(
     `${place}: ${broken} of ${records} records are broken, at most ${allowed} are skipped\n${first.join("\n")}`,
-    { hint: "check format and textField of the source" },
+    { hint: "check format, include and textField of the source, or raise its maxBrokenShare" },
   );
 }

@@ -82,8 +82,8 @@ export function newReadReport(): ReadReport {
 export type SourceDocument = Omit<Extract<SourceRecord, { document: Document }>, "line">;
 
 /**
- * Documents of files in their order: stripped, long ones cut, those without text left out. Broken records, up to 1 % of all
- * (but at least 10), are skipped and counted.
+ * Documents of files in their order: stripped, long ones cut, those without text left out. Broken records, up to the
+ * share that the source allows, are skipped and counted.
  * @param source as listSource has pinned it.
  * @throws DataError for too many broken records, or as readSourceFile does.
  */
@@ -112,5 +112,5 @@ export async function* readDocuments(
       for (const piece of pieces) yield whole ? { document: piece, ...rest } : { document: piece };
     }
   }
-  checkFaults(report.faults, `source "${source.name}"`);
+  checkFaults(report.faults, `source "${source.name}"`, source.maxBrokenShare);
 }
