@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { createWriteStream } from "node:fs";
-import { mkdir, open, rename } from "node:fs/promises";
+import { mkdir, open, rename, rm } from "node:fs/promises";
 import path from "node:path";
 import { PassThrough, Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
@@ -19,6 +19,9 @@ export interface OutputFile {
   readonly bytes: number;
   readonly sha256: string;
 }
+
+/** Where a file is written until it is whole: each process has its own, so that two that do the same task do no harm. */
+export const partialOf = (file: string) => `${file}.${process.pid}.partial`;
 
 /** Text that is collected before it is handed on: a call for each line would cost more than its compression. */
 const BATCH_CHARS = 2 ** 16;
@@ -90,13 +93,15 @@ export class LineWriter {
     return { file: this.#file, bytes: this.#bytes, sha256: this.#sha256.digest("hex") };
   }
 
-  /** Gives up; what was written so far stays as a partial file, which the next try overwrites. */
-  abandon(): void {
+  /** Gives up and removes what was written. */
+  async abandon(): Promise<void> {
     this.#input.destroy();
+    await this.#written.catch(() => undefined);
+    await rm(this.#partial, { force: true });
   }
 
   get #partial(): string {
-    return path.join(this.#directory, `${this.#file}.partial`);
+    return partialOf(path.join(this.#directory, this.#file));
   }
 
   async #flush(): Promise<void> {
@@ -124,7 +129,7 @@ export async function writingLines(
     for (const writer of writers) outputs.push(await writer.close());
     return outputs;
   } catch (error) {
-    for (const writer of writers) writer.abandon();
+    for (const writer of writers) await writer.abandon();
     throw error;
   }
 }

@@ -1,12 +1,12 @@
 /** Writes and reads token files and the spans of their documents. */
 import { createHash } from "node:crypto";
 import { closeSync, openSync, readSync, statSync } from "node:fs";
-import { type FileHandle, mkdir, open, rename } from "node:fs/promises";
+import { type FileHandle, mkdir, open, rename, rm } from "node:fs/promises";
 import path from "node:path";
 import { DataError } from "../errors.ts";
 import { writeAll } from "../util/files.io.ts";
 import type { Document } from "./document.ts";
-import { LineWriter, type OutputFile } from "./lines.io.ts";
+import { LineWriter, type OutputFile, partialOf } from "./lines.io.ts";
 import { fileError } from "./readFile.io.ts";
 import {
   checkIds,
@@ -55,7 +55,7 @@ export class TokenFileWriter {
     const place = path.join(directory, `${base}.npy`);
     try {
       await mkdir(path.dirname(place), { recursive: true });
-      const handle = await open(`${place}.partial`, "w");
+      const handle = await open(partialOf(place), "w");
       return new TokenFileWriter(directory, base, handle, await LineWriter.open(directory, `${base}.csv.gz`), dtype);
     } catch (error) {
       throw fileError(place, error);
@@ -83,7 +83,7 @@ export class TokenFileWriter {
       await this.#handle.sync();
       await this.#handle.close();
       const spans = await this.#spans.close();
-      await rename(`${place}.partial`, place);
+      await rename(partialOf(place), place);
       const bytes = this.tokens * this.#buffer.BYTES_PER_ELEMENT;
       return [{ file, bytes, sha256: this.#sha256.digest("hex") }, spans];
     } catch (error) {
@@ -91,10 +91,11 @@ export class TokenFileWriter {
     }
   }
 
-  /** Gives up. */
+  /** Gives up and removes what was written. */
   async abandon(): Promise<void> {
-    this.#spans.abandon();
+    await this.#spans.abandon();
     await this.#handle.close().catch(() => undefined);
+    await rm(partialOf(path.join(this.#directory, `${this.#base}.npy`)), { force: true });
   }
 
   async #flush(): Promise<void> {

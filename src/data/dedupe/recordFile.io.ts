@@ -6,6 +6,7 @@
  */
 import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { DataError } from "../../errors.ts";
+import { partialOf } from "../lines.io.ts";
 import { fileError } from "../readFile.io.ts";
 import { COPY_WORDS } from "./join.ts";
 import { SIGNATURE_BYTES } from "./minhash.ts";
@@ -78,7 +79,7 @@ export class RecordWriter {
   /** @throws ResourceError or DataError where the file can not be written, as all methods do. */
   static async create(file: string, kind: RecordKind, setting = 0): Promise<RecordWriter> {
     try {
-      const handle = await open(`${file}.partial`, "w");
+      const handle = await open(partialOf(file), "w");
       await handle.write(new Uint8Array(HEADER_BYTES));
       return new RecordWriter(file, kind, setting, handle);
     } catch (error) {
@@ -112,7 +113,7 @@ export class RecordWriter {
       await this.#handle.write(bytesOf(header), 0, HEADER_BYTES, 0);
       await this.#handle.sync();
       await this.#handle.close();
-      await rename(`${this.#file}.partial`, this.#file);
+      await rename(partialOf(this.#file), this.#file);
     } catch (error) {
       throw fileError(this.#file, error);
     }
@@ -121,7 +122,7 @@ export class RecordWriter {
   /** Removes what was written. */
   async discard(): Promise<void> {
     await this.#handle.close().catch(() => {});
-    await rm(`${this.#file}.partial`, { force: true });
+    await rm(partialOf(this.#file), { force: true });
   }
 
   async #flush(): Promise<void> {
