@@ -8,18 +8,33 @@ export type { Routing } from "./autograd/ops/moe.ts";
 export type { Backend, BackendName, InstructionSet } from "./backend/backend.ts";
 export { type BackendOptions, openBackend } from "./backend/io.ts";
 export { type Profile, Profiler, type ProfilerOptions } from "./backend/profile.ts";
-
+// Data: sources to token files to batches.
+export { type DataRecipe, parseDataRecipe } from "./config/data.ts";
+export { readDataRecipe } from "./config/dataRecipe.io.ts";
 // Model configs and recipes.
 export { configFromHuggingFace, configToHuggingFace } from "./config/huggingface.ts";
 export { type ModelConfig, type ModelConfigInput, parseModelConfig } from "./config/model.ts";
 export { PRESETS, type PresetName, resolveModel } from "./config/presets.ts";
 export { parseRecipe, type Recipe } from "./config/recipe.ts";
 export { readSweep, type Sweep, type SweepRun } from "./config/sweep.io.ts";
-// Data: sources to token files to batches.
+export { type MergeOptions, mergePlan } from "./data/build/merge.io.ts";
+export { makePlan, type PlanOptions } from "./data/build/plan.io.ts";
+export { PHASES, type Phase, type Plan } from "./data/build/plan.ts";
+export { type RunPlanOptions, type RunProgress, runPlan } from "./data/build/run.io.ts";
+export type { Document } from "./data/document.ts";
+export type { Filter, Replacement, Verdict } from "./data/filters/filter.ts";
 export { bitsPerByte, type HeldOutText } from "./data/heldOut.ts";
+export { type IndexOptions, indexTokens } from "./data/indexTokens.io.ts";
 export { type Batch, type LoaderCursor, type LoaderOptions, TokenLoader, type TokenSource } from "./data/loader.ts";
 export { openHeldOut, openPreparedData, openTrainingSources } from "./data/open.io.ts";
-export { type PreparedData, type PrepareOptions, type PrepareProgress, prepareData } from "./data/prepare.io.ts";
+export {
+  type PreparedData,
+  type PrepareOptions,
+  type PrepareProgress,
+  prepareData,
+  writePlan,
+} from "./data/prepare.io.ts";
+export { dataStats, type SourceStats } from "./data/stats.io.ts";
 // Errors: every deliberate one is an OlmoeError with a stable code.
 export {
   CheckpointError,

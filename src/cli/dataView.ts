@@ -1,5 +1,9 @@
 /** Shows the making of data on the terminal, and what came of it. */
+
+import { join } from "node:path";
+import { DROPPED_FILE } from "../data/build/merge.io.ts";
 import type { RunProgress } from "../data/build/run.io.ts";
+import { filterTable } from "../data/filters/report.ts";
 import { type Manifest, trainingCounts } from "../data/manifest.ts";
 import { formatBytes, formatCount, formatDuration, table } from "../report/text.ts";
 import { shownPath } from "../util/shownPath.io.ts";
@@ -87,6 +91,11 @@ export function printManifest(manifest: Manifest, directory: string, { stdout }:
   const header = ["source", "files", "documents", "text", "broken", "kept", "text kept", "training tokens", "share"];
   const align = header.map((_, index) => (index === 0 ? ("left" as const) : ("right" as const)));
   stdout.write(`${table([header, ...rows], { align })}\n\n`);
+  const report = manifest.sources.flatMap(({ filters }) => filters);
+  if (report.length > 0) stdout.write(`${filterTable(report)}\n\n`);
+  if (report.some(({ examples }) => examples.length > 0)) {
+    stdout.write(`what was dropped  ${shownPath(join(directory, DROPPED_FILE))}\n`);
+  }
   stdout.write(
     `${formatCount(total)} training tokens of a vocabulary of ${manifest.tokenizer.vocabSize}, in ${shownPath(directory)}\n`,
   );

@@ -66,7 +66,7 @@ export function printSummary(summary: RunSummary, session: Session): void {
 
 /**
  * Runs a recipe to its end or to Ctrl-C, shows it, writes the report.
- * @returns the summary; undefined when the run was interrupted.
+ * @returns the summary; undefined when the run was interrupted, or has no held-out text to sum up.
  */
 export async function runTraining(options: TrainingOptions, session: Session): Promise<RunSummary | undefined> {
   const { recipe, directory, json, backend } = options;
@@ -113,6 +113,12 @@ export async function runTraining(options: TrainingOptions, session: Session): P
     print(
       `stopped after step ${outcome.step} of ${recipe.train.steps}; the same command ${options.resume ? "" : "with --resume "}goes on`,
     );
+    return undefined;
+  }
+  if (outcome.heldOut.length === 0) {
+    const { step, tokens, checkpoint = "" } = outcome;
+    print(`no text is held out, so there is nothing to compare with\ncheckpoint  ${shownPath(checkpoint)}`);
+    if (json) writeJson(session, { name: recipe.name, step, tokens, checkpoint });
     return undefined;
   }
   print("  comparing with baselines, writing the report");

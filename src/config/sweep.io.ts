@@ -50,6 +50,11 @@ function recipeOf(
   for (const [path, value] of Object.entries(run.variant.set)) setField(recipe, path, structuredClone(value), place);
   recipe.name = run.name;
   const checked = parseRecipe(recipe, place);
+  if (checked.data.heldOutBytes === 0) {
+    throw new ConfigError(
+      `${place}: data.heldOutBytes: 0, a sweep compares held-out losses and needs some text for them`,
+    );
+  }
   if (run.seed === undefined) return checked;
   return { ...checked, seed: run.seed, data: { ...checked.data, seed: checked.data.seed ?? checked.seed } };
 }

@@ -79,6 +79,7 @@ describe("prepareData", () => {
       "attributes/filters/odd/00000.jsonl.gz",
       "documents/even/00001.jsonl.gz",
       "documents/odd/00000.jsonl.gz",
+      "dropped.txt",
       "heldout/even/00001.csv.gz",
       "heldout/even/00001.jsonl.gz",
       "heldout/even/00001.npy",

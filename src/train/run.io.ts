@@ -296,8 +296,15 @@ export class Run {
     this.#evaluated = kept.findLast(({ type }) => type === "eval")?.step ?? 0;
   }
 
-  /** @param maxTokens of each source; undefined for the last evaluation, of all held-out text. */
-  async #evaluate(maxTokens: number | undefined): Promise<Evaluation> {
+  /**
+   * @param maxTokens of each source; undefined for the last evaluation, of all held-out text.
+   * @returns undefined where no text is held out.
+   */
+  async #evaluate(maxTokens: number | undefined): Promise<Evaluation | undefined> {
+    if (this.#heldOut.length === 0) {
+      this.#evaluated = this.#done;
+      return undefined;
+    }
     const { recipe, backend, signal, evalHooks = [] } = this.#options;
     const { sequenceLength, documentMask } = recipe.train;
     const { results, warnings } = await runHooks([this.#heldOutLoss, ...evalHooks], {

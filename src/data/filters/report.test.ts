@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { FilterRecorder, formatFilterReport, mergeFilterReports } from "./report.ts";
+import { FilterRecorder, filterExamples, filterTable, mergeFilterReports } from "./report.ts";
 
 const document = (id: string, source = "web", text = `text of ${id}`) => ({ id, text, source, path: "a", line: 1 });
 
@@ -61,19 +61,19 @@ it("keeps 200 characters of an example, none of them half", () => {
   expect(recorder.report()[0]?.examples[0]?.text).toBe(`a${"\u{1f680}".repeat(199)}`);
 });
 
-it("is a table with the examples below it", () => {
+it("is a table, and a list of examples", () => {
   const recorder = new FilterRecorder(1);
   recorder.add({ filter: "length", document: document("a"), verdict: {}, bytesIn: 3000, bytesOut: 3000 });
   const dropped = document("b", "web", "two\nlines");
   recorder.add({ filter: "length", document: dropped, verdict: { drop: "short" }, bytesIn: 9, bytesOut: 0 });
-  expect(formatFilterReport(recorder.report())).toBe(
+  expect(filterTable(recorder.report())).toBe(
     [
-      "source  filter  documents      dropped  kept  bytes     dropped   kept  spans masked",
-      "web     length          2  1 (50.00 %)     1  3,009  9 (0.30 %)  3,000             0",
-      "",
-      "dropped from web by length, for example:",
-      "  b  short  two lines",
+      "source  filter  documents  dropped              text  dropped          spans masked",
+      "web     length          2        1  50.00 %  3.01 kB      9 B  0.30 %             0",
     ].join("\n"),
   );
-  expect(formatFilterReport([])).toBe("source  filter  documents  dropped  kept  bytes  dropped  kept  spans masked");
+  expect(filterExamples(recorder.report())).toBe(
+    'dropped from web by length, for example:\n  b\n    short\n    "two\\nlines"\n',
+  );
+  expect(filterExamples([])).toBe("");
 });

@@ -1,5 +1,5 @@
 /** What filters did, by source and filter, with examples of what they dropped. */
-import { table } from "../../report/text.ts";
+import { formatBytes, formatCount, table } from "../../report/text.ts";
 import type { Document } from "../document.ts";
 import type { Verdict } from "./filter.ts";
 import { hashText } from "./hash.ts";
@@ -146,32 +146,36 @@ export class FilterRecorder {
   }
 }
 
-const HEADER = ["source", "filter", "documents", "dropped", "kept", "bytes", "dropped", "kept", "spans masked"];
+const HEADER = ["source", "filter", "documents", "dropped", "", "text", "dropped", "", "spans masked"];
 
 function percent(part: number, whole: number): string {
   return whole === 0 ? "-" : `${((100 * part) / whole).toFixed(2)} %`;
 }
 
-/** A row for each source and filter, and below them the examples. */
-export function formatFilterReport(report: FilterReport): string {
-  const number = (value: number) => value.toLocaleString("en-US");
+/** A row for each source and filter. */
+export function filterTable(report: FilterReport): string {
   const rows = report.map((tally) => [
     tally.source,
     tally.filter,
-    number(tally.documentsIn),
-    `${number(tally.documentsDropped)} (${percent(tally.documentsDropped, tally.documentsIn)})`,
-    number(tally.documentsOut),
-    number(tally.bytesIn),
-    `${number(tally.bytesDropped)} (${percent(tally.bytesDropped, tally.bytesIn)})`,
-    number(tally.bytesOut),
-    number(tally.spansMasked),
+    formatCount(tally.documentsIn),
+    formatCount(tally.documentsDropped),
+    percent(tally.documentsDropped, tally.documentsIn),
+    formatBytes(tally.bytesIn),
+    formatBytes(tally.bytesIn - tally.bytesOut),
+    percent(tally.bytesIn - tally.bytesOut, tally.bytesIn),
+    formatCount(tally.spansMasked),
   ]);
   const align = HEADER.map((_, column) => (column < 2 ? "left" : "right") as "left" | "right");
-  const examples = report
+  return table([HEADER, ...rows], { align });
+}
+
+/** What was dropped, ten documents for each source and filter. */
+export function filterExamples(report: FilterReport): string {
+  return report
     .filter((tally) => tally.examples.length > 0)
-    .map(({ source, filter, examples: dropped }) => {
-      const lines = dropped.map(({ id, reason, text }) => ["", id, reason, text]);
-      return `dropped from ${source} by ${filter}, for example:\n${table(lines)}`;
-    });
-  return [table([HEADER, ...rows], { align }), ...examples].join("\n\n");
+    .map(({ source, filter, examples }) => {
+      const lines = examples.map(({ id, reason, text }) => `  ${id}\n    ${reason}\n    ${JSON.stringify(text)}\n`);
+      return `dropped from ${source} by ${filter}, for example:\n${lines.join("")}`;
+    })
+    .join("\n");
 }
