@@ -7,12 +7,13 @@ export interface TaskShare {
   readonly of: number;
 }
 
-/** Rank, number of ranks, and the number of the first rank, as launchers tell them. */
+/** Rank and number of ranks, as launchers tell them. */
 const LAUNCHERS = [
   // Open MPI; MPICH and Intel MPI; srun.
   ["OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"],
   ["PMI_RANK", "PMI_SIZE"],
-  ["SLURM_PROCID", "SLURM_NTASKS"],
+  // Not SLURM_NTASKS, which the one process of a batch script has, too.
+  ["SLURM_PROCID", "SLURM_STEP_NUM_TASKS"],
 ] as const;
 
 /**
@@ -36,11 +37,18 @@ export function shareOf(
     const [index, of] = [Number(environment[rank] ?? Number.NaN), Number(environment[size] ?? Number.NaN)];
     if (Number.isInteger(index) && Number.isInteger(of) && of > 1) return { index, of };
   }
-  const [id, first, last] = ["ID", "MIN", "MAX"].map((name) =>
+  return arrayShare(environment) ?? { index: 0, of: 1 };
+}
+
+/** The share of a Slurm array's task. @throws UsageError where numbers are missing between the first and the last. */
+function arrayShare(environment: Readonly<Record<string, string | undefined>>): TaskShare | undefined {
+  const [id, first, last, step, count] = ["ID", "MIN", "MAX", "STEP", "COUNT"].map((name) =>
     Number(environment[`SLURM_ARRAY_TASK_${name}`] ?? Number.NaN),
-  );
-  if (Number.isInteger(id) && Number.isInteger(first) && Number.isInteger(last)) {
-    return { index: (id as number) - (first as number), of: (last as number) - (first as number) + 1 };
-  }
-  return { index: 0, of: 1 };
+  ) as [number, number, number, number, number];
+  if (!Number.isInteger(id) || !Number.isInteger(first) || !Number.isInteger(last)) return undefined;
+  const [index, of] = [(id - first) / (step || 1), (last - first) / (step || 1) + 1];
+  if (Number.isInteger(index) && (Number.isNaN(count) || count === of)) return { index, of };
+  throw new UsageError(`SLURM_ARRAY_TASK_COUNT: ${count} tasks from ${first} to ${last}, expected a row without gaps`, {
+    hint: "give --array=1-N, or say which share it is with --task i/n",
+  });
 }
