@@ -113,6 +113,10 @@ function checkNames(data: z.output<z.ZodObject<typeof DATA_FIELDS>>, context: Ch
       if (!names.includes(name))
         context.addIssue({ code: "custom", path: ["stages", stage, "sources", name], message });
     }
+    if (names.every((name) => sources[name]?.weight === 0)) {
+      const message = "all sources have weight 0, nothing is left to train on";
+      context.addIssue({ code: "custom", path: ["stages", stage, "sources"], message });
+    }
   }
 }
 

@@ -1,4 +1,5 @@
 /** Opens prepared data: token files, held-out text, or the whole folder again. */
+import { existsSync } from "node:fs";
 import path from "node:path";
 import type { DataFields } from "../config/data.ts";
 import { DataError } from "../errors.ts";
@@ -19,6 +20,11 @@ import type { TokenArray } from "./tokenFile.ts";
  */
 export async function openPreparedData(directory: string): Promise<PreparedData> {
   const place = path.join(directory, "manifest.json");
+  if (!existsSync(place) && existsSync(path.join(directory, "plan.json"))) {
+    throw new DataError(`${directory}: has a plan but no manifest, its build is not finished`, {
+      hint: `build it again, or: olmoe data run ${directory} && olmoe data merge ${directory}`,
+    });
+  }
   const manifest = parseManifest(new TextDecoder().decode(await readWholeFile(place)), place);
   return { directory, manifest, tokenizer: await loadTokenizer(directory), reused: true };
 }

@@ -10,6 +10,7 @@ const REASONS: Readonly<Record<string, string>> = {
   EACCES: "may not be read or written (EACCES)",
   ENOSPC: "disk is full",
   EISDIR: "is a folder, expected a file",
+  EEXIST: "is a file, expected a folder",
   ENOTDIR: "a part of the path is not a folder",
   Z_BUF_ERROR: "gzip stream ends early",
   Z_DATA_ERROR: "gzip stream is damaged",

@@ -41,7 +41,7 @@ export function tokenCount(bytes: number, dtype: TokenDType, place: string): num
   const width = tokenBytesOf(dtype);
   if (bytes % width === 0) return bytes / width;
   throw new DataError(`${place}: ${bytes} bytes, expected a multiple of ${width} (${dtype})`, {
-    hint: "delete the folder it is in, so that the data is prepared again",
+    hint: "the file is cut off, or was written with another integer type",
   });
 }
 

@@ -193,7 +193,7 @@ describe("a token file", () => {
   it("of an odd length is refused", async () => {
     const file = write("a.npy", Uint8Array.of(1, 0, 2));
     expect(await failure(async () => readTokenFile(file, "uint16", 10))).toBe(
-      "E_DATA DIR/a.npy: 3 bytes, expected a multiple of 2 (uint16) [delete the folder it is in, so that the data is prepared again]",
+      "E_DATA DIR/a.npy: 3 bytes, expected a multiple of 2 (uint16) [the file is cut off, or was written with another integer type]",
     );
   });
 

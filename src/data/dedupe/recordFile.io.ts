@@ -78,11 +78,13 @@ export class RecordWriter {
 
   /** @throws ResourceError or DataError where the file can not be written, as all methods do. */
   static async create(file: string, kind: RecordKind, setting = 0): Promise<RecordWriter> {
+    let handle: FileHandle | undefined;
     try {
-      const handle = await open(partialOf(file), "w");
+      handle = await open(partialOf(file), "w");
       await handle.write(new Uint8Array(HEADER_BYTES));
       return new RecordWriter(file, kind, setting, handle);
     } catch (error) {
+      await handle?.close();
       throw fileError(file, error);
     }
   }

@@ -171,5 +171,7 @@ export async function placeOnDisk(file: SourceFile, source: SourceRecipe, option
   } catch (error) {
     throw fileError(name, error);
   }
-  throw new DataError(`${name}: has changed since it was listed`, { hint: "list the source again" });
+  throw new DataError(`${name}: has changed since it was listed`, {
+    hint: "build again, or make the plan again with `olmoe data plan`",
+  });
 }

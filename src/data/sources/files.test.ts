@@ -76,7 +76,7 @@ describe("readSourceFile", () => {
     files.write("secret.txt", "x");
     expect(brief(await read("a.txt", "1-2000"))).toEqual([["a.txt", "x", 1]]);
     expect(await files.failure(() => read("a.txt", "1-1000"))).toBe(
-      "E_DATA DIR/t/a.txt: has changed since it was listed [list the source again]",
+      "E_DATA DIR/t/a.txt: has changed since it was listed [build again, or make the plan again with `olmoe data plan`]",
     );
     expect(await files.failure(() => read("b.txt", "1-1000"))).toBe("E_DATA DIR/t/b.txt: does not exist");
     expect(await files.failure(() => read("../secret.txt", "1-2000"))).toBe(
