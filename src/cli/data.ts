@@ -220,7 +220,7 @@ async function folderRecipe(folder: string, overrides: readonly string[]): Promi
     basename(folder)
       .toLowerCase()
       .replace(/[^a-z0-9_-]+/g, "-")
-      .replace(/^[^a-z0-9]+/, "") || "text";
+      .replace(/^[^a-z0-9]+|-+$/g, "") || "text";
   const value: Record<string, unknown> = {
     name,
     tokenizer: { vocabSize: 1024 },

@@ -29,7 +29,9 @@ const merge = (...argv: string[]) => data("merge", folder.at("out"), ...argv);
 async function plan(changes: object = {}): Promise<Plan> {
   const recipe = { ...folder.buildOptions(changes).recipe, stages: undefined };
   const place = folder.write("recipe.yaml", stringify(recipe));
-  expect(await data("plan", place, "--out", folder.at("out"))).toBe("0 DIR/out/plan.json: 16 files, 1.69 kB, in 1 tasks\n");
+  expect(await data("plan", place, "--out", folder.at("out"))).toBe(
+    "0 DIR/out/plan.json: 16 files, 1.69 kB, in 1 tasks\n",
+  );
   return JSON.parse(readFileSync(folder.at("out/plan.json"), "utf8"));
 }
 
@@ -104,7 +106,9 @@ describe("a plan", () => {
     folder.write("t.json", trainTokenizer(TEXTS, { vocabSize: 270 }).toJson());
     await plan({ tokenizer: { file: "t.json" } });
     folder.write("t.json", trainTokenizer(TEXTS, { vocabSize: 265 }).toJson());
-    expect(await run()).toBe(`1 olmoe: DIR/t.json: has changed since DIR/out was planned\n${AGAIN.replace("it", "the plan")}`);
+    expect(await run()).toBe(
+      `1 olmoe: DIR/t.json: has changed since DIR/out was planned\n${AGAIN.replace("it", "the plan")}`,
+    );
     rmSync(folder.at("t.json"));
     expect(await run()).toBe("1 olmoe: DIR/t.json: does not exist\n");
   });
@@ -126,8 +130,14 @@ describe("a plan", () => {
 
 describe("a recipe", () => {
   it.each([
-    [{ stages: { last: { sources: { s: { weight: 0 } } } } }, "stages.last.sources: all sources have weight 0, nothing is left to train on"],
-    [{ stages: { last: { sources: { x: { weight: 1 } } } } }, "stages.last.sources.x: no such source, expected one of s"],
+    [
+      { stages: { last: { sources: { s: { weight: 0 } } } } },
+      "stages.last.sources: all sources have weight 0, nothing is left to train on",
+    ],
+    [
+      { stages: { last: { sources: { x: { weight: 1 } } } } },
+      "stages.last.sources.x: no such source, expected one of s",
+    ],
     [{ filters: [{ kind: "pii", sources: ["x"] }] }, 'filters.0.sources: "x", no such source, expected some of s'],
     [
       { filters: [{ kind: "repetition" }] },
@@ -140,8 +150,13 @@ describe("a recipe", () => {
   });
 
   it("that names files which are not there is refused before anything is read", async () => {
-    for (const filter of [{ kind: "contamination", files: ["none.txt"] }, { kind: "module", file: "none.txt" }]) {
-      expect(await folder.failure(() => folder.build({ filters: [filter] }))).toBe("E_DATA DIR/none.txt: does not exist");
+    for (const filter of [
+      { kind: "contamination", files: ["none.txt"] },
+      { kind: "module", file: "none.txt" },
+    ]) {
+      expect(await folder.failure(() => folder.build({ filters: [filter] }))).toBe(
+        "E_DATA DIR/none.txt: does not exist",
+      );
     }
   });
 });
@@ -158,10 +173,19 @@ describe("token files", () => {
   const trainOn = () =>
     folder.failure(async () => {
       const prepared = await openPreparedData(folder.at("out"));
-      const { sources, close } = openTrainingSources(prepared, dataSchema.parse({ sources: [{ name: "s", path: "text" }] }));
+      const { sources, close } = openTrainingSources(
+        prepared,
+        dataSchema.parse({ sources: [{ name: "s", path: "text" }] }),
+      );
       const { eosTokenId } = prepared.tokenizer;
       try {
-        new TokenLoader({ sources, sequenceLength: 16, batchSize: Math.floor(good.length / 32), seed: 1, eosTokenId }).next();
+        new TokenLoader({
+          sources,
+          sequenceLength: 16,
+          batchSize: Math.floor(good.length / 32),
+          seed: 1,
+          eosTokenId,
+        }).next();
       } finally {
         close();
       }
@@ -188,15 +212,18 @@ describe("token files", () => {
     ],
   ];
 
-  it.each(FAULTS)("%s are refused when they are listed, and when they are trained on", async (_, bytes, fault, hint) => {
-    expect(await trainOn()).toBe("no error");
-    folder.write(SHARD, bytes());
-    expect(await trainOn()).toBe(`E_DATA DIR/${SHARD}: ${fault} [${hint}]`);
-    folder.write("tokens/a/x.npy", bytes());
-    const index = () => data("index", folder.at("tokens"), "--tokenizer", folder.at("out/tokenizer.json"));
-    expect(await index()).toBe(`1 olmoe: DIR/tokens/a/x.npy: ${fault}\nhint: ${hint}\n`);
-    expect([...dataIn(folder.at("tokens")).keys()]).toEqual(["a/x.npy"]);
-  });
+  it.each(FAULTS)(
+    "%s are refused when they are listed, and when they are trained on",
+    async (_, bytes, fault, hint) => {
+      expect(await trainOn()).toBe("no error");
+      folder.write(SHARD, bytes());
+      expect(await trainOn()).toBe(`E_DATA DIR/${SHARD}: ${fault} [${hint}]`);
+      folder.write("tokens/a/x.npy", bytes());
+      const index = () => data("index", folder.at("tokens"), "--tokenizer", folder.at("out/tokenizer.json"));
+      expect(await index()).toBe(`1 olmoe: DIR/tokens/a/x.npy: ${fault}\nhint: ${hint}\n`);
+      expect([...dataIn(folder.at("tokens")).keys()]).toEqual(["a/x.npy"]);
+    },
+  );
 
   it("with other bytes than their task has written are found by merge --verify, and made again", async () => {
     const before = dataIn(folder.at("out"));

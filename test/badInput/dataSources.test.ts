@@ -52,16 +52,19 @@ describe("a build that fails", () => {
     ["an empty gzip file", "", "is empty, expected a gzip stream"],
     ["a gzip file cut off", gzipSync(LINES).subarray(0, 300), "gzip stream ends early"],
     ["a gzip file with a wrong byte", gzipSync(LINES).fill(0x55, 200, 260), "gzip stream is damaged"],
-  ])("in %s says that nothing is there to be opened, and the files before it give the same bytes", async (_, bytes, fault) => {
-    await folder.build();
-    const before = dataIn(folder.at("out"));
-    const bad = folder.write("text/bad.jsonl.gz", bytes);
-    expect(await message({})).toBe(`E_DATA DIR/text/bad.jsonl.gz: ${fault}`);
-    expect(await folder.failure(() => openPreparedData(folder.at("out")))).toBe(NOT_FINISHED);
-    rmSync(bad);
-    await folder.build();
-    expect(dataIn(folder.at("out"))).toEqual(before);
-  });
+  ])(
+    "in %s says that nothing is there to be opened, and the files before it give the same bytes",
+    async (_, bytes, fault) => {
+      await folder.build();
+      const before = dataIn(folder.at("out"));
+      const bad = folder.write("text/bad.jsonl.gz", bytes);
+      expect(await message({})).toBe(`E_DATA DIR/text/bad.jsonl.gz: ${fault}`);
+      expect(await folder.failure(() => openPreparedData(folder.at("out")))).toBe(NOT_FINISHED);
+      rmSync(bad);
+      await folder.build();
+      expect(dataIn(folder.at("out"))).toEqual(before);
+    },
+  );
 });
 
 describe("a source", () => {
@@ -101,7 +104,11 @@ describe("a source", () => {
       documents: 16,
       empty: 0,
       broken: 3,
-      faults: ["a.jsonl:17: nested deeper than 64 levels", 'a.jsonl:18: no text in field "text"', "a.jsonl:19: not JSON"],
+      faults: [
+        "a.jsonl:17: nested deeper than 64 levels",
+        'a.jsonl:18: no text in field "text"',
+        "a.jsonl:19: not JSON",
+      ],
     });
   });
 
@@ -116,9 +123,24 @@ describe("a source", () => {
     setup();
     folder.write("a.jsonl", '{"text":"a"}\n'.repeat(1e6));
     folder.write("tokenizer.json", trainTokenizer(TEXTS, { vocabSize: 270 }).toJson());
-    const recipe = { name: "million", ...fileSource("a.jsonl"), tokenizer: { file: "tokenizer.json" }, heldOutBytes: 0 };
+    const recipe = {
+      name: "million",
+      ...fileSource("a.jsonl"),
+      tokenizer: { file: "tokenizer.json" },
+      heldOutBytes: 0,
+    };
     const place = folder.write("recipe.yaml", stringify(recipe));
-    const argv = ["--max-old-space-size=512", MAIN, "data", "build", place, "--out", folder.at("out"), "--workers", "1"];
+    const argv = [
+      "--max-old-space-size=512",
+      MAIN,
+      "data",
+      "build",
+      place,
+      "--out",
+      folder.at("out"),
+      "--workers",
+      "1",
+    ];
     const { status, stderr } = spawnSync(process.execPath, argv, { encoding: "utf8" });
     expect(status, stderr).toBe(0);
     const manifest: Manifest = JSON.parse(readFileSync(folder.at("out/manifest.json"), "utf8"));
@@ -142,19 +164,34 @@ describe("where the data goes", () => {
     ["training/s/00000-00000.npy", "partial", "DIR/out/training/s/00000-00000.npy: disk is full"],
     ["training/s/00000-00000.csv.gz", "partial", "DIR/out/training/s/00000-00000.csv.gz: disk is full"],
     ["heldout/s/00000.npy", "partial", "DIR/out/heldout/s/00000.npy: disk is full"],
-    ["work/tasks/read-00000.json", "tmp", "write DIR/out/work/tasks/read-00000.json: no space left on the device [free some space or choose another folder]"],
-    ["tokenizer.json", "tmp", "write DIR/out/tokenizer.json: no space left on the device [free some space or choose another folder]"],
-    ["plan.json", "tmp", "write DIR/out/plan.json: no space left on the device [free some space or choose another folder]"],
-  ])("may be on a full disk (skipped where /dev/full is not known): %s is named, and built later", async (file, ending, text) => {
-    const place = folder.write(`out/${file}.${process.pid}.${ending}`, "");
-    rmSync(place);
-    symlinkSync("/dev/full", place);
-    expect(await message({})).toBe(`E_RESOURCE ${text}`);
-    rmSync(place, { force: true });
-    await folder.build();
-    await folder.build({}, "whole");
-    expect(dataIn(folder.at("out"))).toEqual(dataIn(folder.at("whole")));
-  });
+    [
+      "work/tasks/read-00000.json",
+      "tmp",
+      "write DIR/out/work/tasks/read-00000.json: no space left on the device [free some space or choose another folder]",
+    ],
+    [
+      "tokenizer.json",
+      "tmp",
+      "write DIR/out/tokenizer.json: no space left on the device [free some space or choose another folder]",
+    ],
+    [
+      "plan.json",
+      "tmp",
+      "write DIR/out/plan.json: no space left on the device [free some space or choose another folder]",
+    ],
+  ])(
+    "may be on a full disk (skipped where /dev/full is not known): %s is named, and built later",
+    async (file, ending, text) => {
+      const place = folder.write(`out/${file}.${process.pid}.${ending}`, "");
+      rmSync(place);
+      symlinkSync("/dev/full", place);
+      expect(await message({})).toBe(`E_RESOURCE ${text}`);
+      rmSync(place, { force: true });
+      await folder.build();
+      await folder.build({}, "whole");
+      expect(dataIn(folder.at("out"))).toEqual(dataIn(folder.at("whole")));
+    },
+  );
 });
 
 describe("a text that is changed while data is built", () => {

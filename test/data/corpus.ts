@@ -60,7 +60,7 @@ export function writeCorpus(folder: string, { files, ballast = false }: CorpusOp
     const table = rows(file, (index) => `${index},"${textOf("table", index)}","${ballast ? "" : "-"}"\r\n`);
     write(`table/${file}.csv`, `id,text,other\r\n${table.join("")}${ballast ? `,,"${BALLAST}"\r\n` : ""}`);
     const wiki = rows(file, (index) => ({ id: `d${index}`, source: "wiki", text: textOf("wiki", index) }));
-    const found = wiki.map(({ id }) => json({ id, attributes: { "old__pii__email": [[0, 3, 1]] } }));
+    const found = wiki.map(({ id }) => json({ id, attributes: { old__pii__email: [[0, 3, 1]] } }));
     write(`wiki/documents/${file}.json.gz`, gzipSync(wiki.map(json).join("")));
     write(`wiki/attributes/old/${file}.json.gz`, gzipSync(found.join("")));
   }
