@@ -31,7 +31,7 @@ beforeAll(async () => {
   await finish(build("whole"));
 });
 
-it(`killed ${KILLS} times and started again each time ends with the same bytes`, { timeout: 120_000 }, async () => {
+it(`killed ${KILLS} times and started again each time ends with the same bytes`, { timeout: 300_000 }, async () => {
   const random = createRandom(6, "kills");
   const left: string[] = [];
   const phases = new Set<string>();
