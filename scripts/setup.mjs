@@ -96,6 +96,9 @@ function compile(digest) {
   try {
     const args = ["node_modules/typescript/bin/tsc", "-p", "tsconfig.build.json", "--outDir", fresh];
     run(process.execPath, args, "correct the sources named above");
+    // In a clone npx runs the file itself; in an installed package npm sees to it.
+    const main = join(fresh, "cli", "main.js");
+    if (fs.existsSync(main)) fs.chmodSync(main, 0o755);
     fs.writeFileSync(join(fresh, ".sources"), digest);
     if (fs.existsSync("dist")) fs.renameSync("dist", old);
     fs.renameSync(fresh, "dist");

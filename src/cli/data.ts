@@ -15,7 +15,7 @@ import type { Manifest } from "../data/manifest.ts";
 import { openPreparedData } from "../data/open.io.ts";
 import { prepareData, writePlan } from "../data/prepare.io.ts";
 import { dataStats } from "../data/stats.io.ts";
-import { compositionChart, lengthChart, statsReport } from "../data/statsReport.ts";
+import { compositionChart, droppedChart, lengthChart, statsReport } from "../data/statsReport.ts";
 import { UsageError } from "../errors.ts";
 import { htmlReport } from "../report/html.ts";
 import { renderSvg } from "../report/render.io.ts";
@@ -191,7 +191,9 @@ async function stats(
   }
   const composition = await renderSvg(compositionChart(counts));
   const lengths = await renderSvg(lengthChart(counts));
-  const page = htmlReport(statsReport(basename(directory), data.manifest, counts, { composition, lengths }));
+  const chart = droppedChart(data.manifest);
+  const dropped = chart === undefined ? undefined : await renderSvg(chart);
+  const page = htmlReport(statsReport(basename(directory), data.manifest, counts, { composition, lengths, dropped }));
   const place = resolve(flags.out ?? join(directory, "stats.html"));
   await replaceFile(place, (file) => file.writeFile(page));
   printManifest(data.manifest, directory, session);

@@ -150,7 +150,7 @@ export async function* readValues<T>(directory: string, file: string, signal?: A
       } catch (cause) {
         throw new DataError(`${place}:${number}: not JSON`, {
           cause,
-          hint: `delete ${directory}/work and build again`,
+          hint: `delete the folder work in ${directory} and build again`,
         });
       }
       yield value;

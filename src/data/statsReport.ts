@@ -50,6 +50,61 @@ export function lengthChart(stats: readonly SourceStats[]): TopLevelSpec {
   });
 }
 
+/** Series that a chart can hold apart. */
+const MAX_FILTERS = 6;
+
+/** Share of each source's text that filters and deduplication took, those that took most; undefined where none did. */
+export function droppedChart({ sources }: Manifest): TopLevelSpec | undefined {
+  const report = sources.flatMap(({ filters }) => filters);
+  const taken = (filter: string) =>
+    report
+      .filter((tally) => tally.filter === filter)
+      .reduce((sum, { bytesIn, bytesOut }) => sum + bytesIn - bytesOut, 0);
+  const names = [...new Set(report.map(({ filter }) => filter))].filter((filter) => taken(filter) > 0);
+  const shown = names.toSorted((one, other) => taken(other) - taken(one)).slice(0, MAX_FILTERS);
+  if (shown.length === 0) return undefined;
+  return barChart({
+    title: "What was left out",
+    subtitle: "text that each filter, and deduplication, dropped or cut of what came to it",
+    yTitle: "percent of a source's text",
+    groups: sources.map(({ name }) => name),
+    series: shown.map((filter) => ({
+      name: filter,
+      values: sources.map(({ filters }) => {
+        const tally = filters.find((one) => one.filter === filter);
+        return tally === undefined ? 0 : Math.max(0, share(tally.bytesIn - tally.bytesOut, tally.bytesIn));
+      }),
+    })),
+    decimals: 1,
+  });
+}
+
+/** A row for each source and filter. */
+function filtersTable({ sources }: Manifest): TableBlock[] {
+  const report = sources.flatMap(({ filters }) => filters);
+  if (report.length === 0) return [];
+  return [
+    {
+      kind: "table",
+      caption: "Filters and deduplication, in their order; dropped.txt has examples",
+      columns: [
+        { name: "source" },
+        { name: "filter" },
+        ...["documents", "dropped", "text", "dropped or cut", "spans masked"].map(right),
+      ],
+      rows: report.map((tally) => [
+        tally.source,
+        tally.filter,
+        formatCount(tally.documentsIn),
+        `${formatCount(tally.documentsDropped)} (${share(tally.documentsDropped, tally.documentsIn).toFixed(2)} %)`,
+        formatBytes(tally.bytesIn),
+        `${share(tally.bytesIn - tally.bytesOut, tally.bytesIn).toFixed(2)} %`,
+        formatCount(tally.spansMasked),
+      ]),
+    },
+  ];
+}
+
 const right = (name: string) => ({ name, align: "right" as const });
 
 function sourceTable(stats: readonly SourceStats[]): TableBlock {
@@ -98,15 +153,17 @@ function readTable({ recipe, sources }: Manifest): TableBlock[] {
   ];
 }
 
-/** @param figures drawings of the two charts. */
+/** @param figures drawings of the charts. */
 export function statsReport(
   name: string,
   manifest: Manifest,
   stats: readonly SourceStats[],
-  figures: { readonly composition: string; readonly lengths: string },
+  figures: { readonly composition: string; readonly lengths: string; readonly dropped?: string | undefined },
 ): Report {
   const tokens = stats.reduce((sum, { trainingTokens }) => sum + trainingTokens, 0);
   const documents = stats.reduce((sum, source) => sum + source.documents, 0);
+  const dropped: Block[] =
+    figures.dropped === undefined ? [] : [{ kind: "figure", svg: figures.dropped, title: "Text that was left out" }];
   const body: Block[] = [
     {
       kind: "numbers",
@@ -125,7 +182,9 @@ export function statsReport(
     lead: `${formatCount(tokens)} training tokens from ${stats.length} sources.`,
     sections: [
       { heading: "Composition", body },
-      ...(manifest.recipe === null ? [] : [{ heading: "What was left out", body: readTable(manifest) }]),
+      ...(manifest.recipe === null
+        ? []
+        : [{ heading: "What was left out", body: [...readTable(manifest), ...dropped, ...filtersTable(manifest)] }]),
     ],
   };
 }

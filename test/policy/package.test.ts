@@ -1,5 +1,5 @@
-/** What `npm pack` puts into the package: all that was compiled from src/, and nothing else of the repository. */
-import { existsSync, readdirSync } from "node:fs";
+/** The command in a clone, and what `npm pack` puts into the package: all that was compiled from src/, and nothing else. */
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { beforeAll, expect, it } from "vitest";
 import { output, ROOT, setup } from "./repository.ts";
@@ -23,6 +23,12 @@ function compiled(source: string): string[] {
 }
 
 beforeAll(setup);
+
+it.skipIf(process.platform === "win32")("npx can run the command in a clone", () => {
+  expect(output("npx", ["--no-install", "olmoe", "--version"]).trim()).toBe(
+    JSON.parse(readFileSync(path.join(ROOT, "package.json"), "utf8")).version,
+  );
+});
 
 it("the package holds the compiled code, kernels as source and wasm, recipes and the pages about it", () => {
   const [packed] = JSON.parse(output("npm", ["pack", "--dry-run", "--json", "--ignore-scripts"])) as Packed[];

@@ -3,7 +3,7 @@
  * of one window and one block whatever the file says; fzstd decodes the blocks, and checksums are compared.
  */
 import { Decompress } from "fzstd";
-import xxhash, { type XXHashAPI } from "xxhash-wasm";
+import { createXXHash64, type IHasher } from "hash-wasm";
 import { ByteReader } from "./byteReader.ts";
 import { joinBytes } from "./lines.ts";
 
@@ -14,6 +14,11 @@ const MAX_BLOCK_BYTES = 128 * 2 ** 10;
 
 function littleEndian(bytes: Uint8Array): number {
   return bytes.reduceRight((value, byte) => value * 256 + byte, 0);
+}
+
+/** The part of XXH64 that a frame keeps; the library gives its bytes from the highest on. */
+function lowWord(hash: IHasher): number {
+  return littleEndian(hash.digest("binary").slice(4).reverse());
 }
 
 /** The bytes of a frame's header after its magic number, and whether a checksum ends the frame. */
@@ -35,9 +40,9 @@ async function readFrameHeader(reader: ByteReader): Promise<{ header: Uint8Array
 }
 
 /** The decoded bytes of one frame, whose magic number has been read. */
-async function* readFrame(reader: ByteReader, magic: Uint8Array, hashes: XXHashAPI): AsyncGenerator<Uint8Array> {
+async function* readFrame(reader: ByteReader, magic: Uint8Array, hasher: IHasher): AsyncGenerator<Uint8Array> {
   const { header, checksum } = await readFrameHeader(reader);
-  const hash = checksum ? hashes.create64() : undefined;
+  const hash = checksum ? hasher.init() : undefined;
   let output: Uint8Array[] = [];
   const decoder = new Decompress((bytes) => {
     output.push(bytes);
@@ -63,7 +68,7 @@ async function* readFrame(reader: ByteReader, magic: Uint8Array, hashes: XXHashA
   }
   const expected = await reader.take(checksum ? 4 : 0);
   yield* decode(expected, true);
-  if (hash !== undefined && Number(hash.digest() & 0xffffffffn) !== littleEndian(expected)) throw reader.damaged();
+  if (hash !== undefined && lowWord(hash) !== littleEndian(expected)) throw reader.damaged();
 }
 
 /**
@@ -72,11 +77,11 @@ async function* readFrame(reader: ByteReader, magic: Uint8Array, hashes: XXHashA
  */
 export async function* decodeZstd(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
   const reader = new ByteReader(chunks, "zstd");
-  const hashes = await xxhash();
+  const hasher = await createXXHash64();
   while (!(await reader.atEnd())) {
     const magic = await reader.take(4);
     const number = littleEndian(magic);
-    if (number === FRAME_MAGIC) yield* readFrame(reader, magic, hashes);
+    if (number === FRAME_MAGIC) yield* readFrame(reader, magic, hasher);
     // Frames of other programs' data.
     else if (number >= 0x184d2a50 && number <= 0x184d2a5f) await reader.skip(littleEndian(await reader.take(4)));
     else throw reader.damaged();
