@@ -7,10 +7,11 @@ import { filterExamples, mergeFilterReports } from "../filters/report.ts";
 import type { Manifest, ManifestFile } from "../manifest.ts";
 import { tokenDType } from "../tokenFile.ts";
 import type { ChooseCounts } from "./choose.io.ts";
+import type { TaskContext } from "./context.ts";
 import type { EncodeCounts } from "./encode.io.ts";
-import { type Plan, taskName } from "./plan.ts";
+import { type Phase, type Plan, taskName } from "./plan.ts";
 import type { ReadCounts } from "./read.io.ts";
-import { sha256OfFile, type TaskResult } from "./results.io.ts";
+import { removeBeyond, sha256OfFile, type TaskResult } from "./results.io.ts";
 import type { Selection } from "./select.io.ts";
 import { phaseResults, readPlan, taskKey } from "./task.io.ts";
 
@@ -59,6 +60,21 @@ function sourceFacts(plan: Plan, source: number, reads: readonly ReadCounts[], c
   };
 }
 
+/** Their keys have the digests of what lies between them; one look at a pairs or cuts task takes all read results. */
+const CHECKED: readonly Phase[] = ["read", "copies", "choose", "select", "encode"];
+
+/** @throws DataError for a result that is there, but not of this plan. */
+async function checkKeys(context: TaskContext): Promise<void> {
+  for (const phase of CHECKED) {
+    for (const [index, { key }] of (await phaseResults(context, phase)).entries()) {
+      if (key === (await taskKey({ phase, index }, context))) continue;
+      throw new DataError(`${context.directory}: ${taskName({ phase, index })} is of another plan`, {
+        hint: `run it again: olmoe data run ${context.directory}`,
+      });
+    }
+  }
+}
+
 /** Takes away what killed workers have left: all tasks are done, so nobody writes any more. */
 async function clearUnfinished(directory: string): Promise<void> {
   const names = await readdir(directory, { recursive: true });
@@ -79,13 +95,7 @@ export async function mergePlan(options: MergeOptions): Promise<Manifest> {
   const chosen = values(await phaseResults<ChooseCounts>(context, "choose"));
   const sources = plan.recipe.sources.map((_, index) => sourceFacts(plan, index, reads, chosen));
   const encoded = await phaseResults<EncodeCounts>(context, "encode");
-  for (const [index, { key }] of encoded.entries()) {
-    const task = { phase: "encode", index } as const;
-    if (key === (await taskKey(task, context))) continue;
-    throw new DataError(`${directory}: ${taskName(task)} is of another plan`, {
-      hint: `run it again: olmoe data run ${directory}`,
-    });
-  }
+  await checkKeys(context);
   const [selection] = values(await phaseResults<Selection>(context, "select"));
   const { tokenizer } = selection as Selection;
   const files: ManifestFile[] = encoded.flatMap(({ value }, index) =>
@@ -107,6 +117,7 @@ export async function mergePlan(options: MergeOptions): Promise<Manifest> {
     files,
   };
   await clearUnfinished(directory);
+  await removeBeyond(directory, plan.reads.length);
   const examples = filterExamples(sources.flatMap(({ filters }) => filters));
   await replaceFile(path.join(directory, DROPPED_FILE), (file) => file.writeFile(examples));
   const json = JSON.stringify(manifest, null, 2);

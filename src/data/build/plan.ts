@@ -38,6 +38,8 @@ const planSchema = z.strictObject({
   cacheDirectory: z.string(),
   /** What each source came to: a package with its version, a data set with its commit, a path. */
   resolved: z.array(z.string()),
+  /** Digests of the files that the recipe names beside its sources: the tokenizer, evaluation texts, modules. */
+  inputs: z.record(z.string(), sha256),
   /** Files of each read task, all of one source; in the order of the recipe. */
   reads: z.array(
     z.strictObject({
@@ -85,7 +87,8 @@ export function parsePlan(text: string, place: string): Plan {
   const recipe = parseDataRecipe(result.data.recipe, `${place}: recipe`);
   const unknown = result.data.reads.find(({ source }) => source >= recipe.sources.length);
   if (unknown !== undefined || result.data.resolved.length !== recipe.sources.length) {
-    throw new DataError(`${place}: reads source ${unknown?.source}, the recipe has ${recipe.sources.length}`, { hint });
+    const sources = unknown === undefined ? `${result.data.resolved.length} sources` : `source ${unknown.source}`;
+    throw new DataError(`${place}: reads ${sources}, the recipe has ${recipe.sources.length}`, { hint });
   }
   return { ...result.data, recipe };
 }

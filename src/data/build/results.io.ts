@@ -1,13 +1,13 @@
 /** Results of tasks: a task is done when its result is there, has its key, and its files have their sizes. */
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { mkdir, readFile, stat } from "node:fs/promises";
+import { mkdir, readdir, readFile, rm, stat } from "node:fs/promises";
 import path from "node:path";
 import { pipeline } from "node:stream/promises";
 import { replaceFile } from "../../util/files.io.ts";
 import type { OutputFile } from "../lines.io.ts";
 import { fileError } from "../readFile.io.ts";
-import { type Task, taskName } from "./plan.ts";
+import { type Phase, type Task, taskName } from "./plan.ts";
 
 export interface TaskResult<Value = unknown> {
   /** Digest of all that the output depends on: the task's part of the recipe and the digests of what it reads. */
@@ -64,6 +64,30 @@ export async function findResult<Value>(directory: string, task: Task): Promise<
   } catch {
     // Whatever is wrong with an old result, doing the task again puts it right.
     return undefined;
+  }
+}
+
+/**
+ * Removes what a task of an earlier plan has left in the data. Files in work/ stay: they are overwritten, and may by now be
+ * another task's.
+ * @param kept files of the data that stay.
+ */
+export async function removeStale(directory: string, task: Task, kept: ReadonlySet<string>): Promise<void> {
+  const read = readFile(resultPlace(directory, task), "utf8").then((text) => (JSON.parse(text) as TaskResult).files);
+  for (const { file } of await read.catch(() => [])) {
+    const isStale = !kept.has(file) && !file.startsWith("work/") && !file.split("/").includes("..");
+    if (isStale) await rm(path.join(directory, file), { force: true });
+  }
+}
+
+/** Takes away what tasks beyond those of a plan have left. */
+export async function removeBeyond(directory: string, reads: number): Promise<void> {
+  for (const name of await readdir(path.join(directory, "work", "tasks"))) {
+    const [, phase, index] = /^(read|choose|encode)-(\d+)\.json$/.exec(name) ?? [];
+    if (phase === undefined || Number(index) < reads) continue;
+    const task = { phase: phase as Phase, index: Number(index) };
+    await removeStale(directory, task, new Set());
+    await rm(resultPlace(directory, task));
   }
 }
 

@@ -5,6 +5,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { TaskContext, TaskProgress } from "./context.ts";
 import { PHASES, type Phase, type Task } from "./plan.ts";
+import { checkInputs } from "./plan.io.ts";
 import { TaskPool } from "./pool.io.ts";
 import type { ReadCounts } from "./read.io.ts";
 import { findResult } from "./results.io.ts";
@@ -82,6 +83,7 @@ async function textBytes(tasks: readonly Task[], { plan, directory }: TaskContex
 export async function runPlan(options: RunPlanOptions): Promise<void> {
   const { directory, signal, workers = 1, share = { index: 0, of: 1 }, phases = PHASES } = options;
   const plan = await readPlan(directory);
+  await checkInputs(plan, directory, signal);
   const state = { done: 0, tasks: 0, totalBytes: 0, waiting: 0 };
   const context: TaskContext = {
     plan,

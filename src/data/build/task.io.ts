@@ -8,7 +8,7 @@ import { copiesTask, cutsTask, type KeyCounts, keyCounts, pairsTask, partitionsO
 import { encodeTask } from "./encode.io.ts";
 import { type Phase, type Plan, type PlannedRead, parsePlan, type Task, taskName } from "./plan.ts";
 import { type ReadCounts, readTask } from "./read.io.ts";
-import { digestOf, findResult, outputDigest, type TaskResult, writeResult } from "./results.io.ts";
+import { digestOf, findResult, outputDigest, removeStale, type TaskResult, writeResult } from "./results.io.ts";
 import { type Selection, selectTask } from "./select.io.ts";
 
 /** Changes where the same recipe and files give other bytes. */
@@ -90,14 +90,14 @@ async function dedupeStep({ phase, index }: Task, context: TaskContext): Promise
 
 async function stepOf(task: Task, context: TaskContext): Promise<Step> {
   const { phase, index } = task;
-  const { recipe, reads, resolved } = context.plan;
+  const { recipe, reads, resolved, inputs } = context.plan;
   const keyOf = (...parts: unknown[]) => digestOf([PIPELINE_VERSION, phase, index, ...parts]);
   switch (phase) {
     case "read": {
       const read = reads[index] as PlannedRead;
       const { weight: _, ...source } = recipe.sources[read.source]!;
       return {
-        key: keyOf(source, resolved[read.source], read, recipe.deduplicate, recipe.filters, recipe.tokenizer.file),
+        key: keyOf(source, resolved[read.source], read, recipe.deduplicate, recipe.filters, inputs),
         run: () => readTask(index, context),
       };
     }
@@ -106,13 +106,13 @@ async function stepOf(task: Task, context: TaskContext): Promise<Step> {
     case "cuts":
       return dedupeStep(task, context);
     case "choose": {
-      const { heldOutBytes, seed, tokenizer } = recipe;
+      const { heldOutBytes, seed, tokenizer, filters } = recipe;
       const read = outputDigest(await resultOf(context, { phase: "read", index }));
       const copies = await digestsOf(context, "copies");
       const cuts = await phaseResults(context, "cuts");
       const cutFiles = cuts.flatMap(({ files }) => files.map(({ file }) => file));
       return {
-        key: keyOf(read, copies, cuts.map(outputDigest), heldOutBytes, seed, tokenizer),
+        key: keyOf(read, copies, cuts.map(outputDigest), heldOutBytes, seed, tokenizer, filters, inputs),
         run: () => chooseTask(index, cutFiles, context),
       };
     }
@@ -120,7 +120,7 @@ async function stepOf(task: Task, context: TaskContext): Promise<Step> {
       const chosen = await phaseResults<ChooseCounts>(context, "choose");
       const values = (await phaseResults<ReadCounts>(context, "read")).map(({ value }) => value);
       return {
-        key: keyOf(chosen.map(outputDigest), recipe.tokenizer, recipe.heldOutBytes),
+        key: keyOf(chosen.map(outputDigest), recipe.tokenizer, recipe.heldOutBytes, inputs),
         run: () => selectTask(values, chosen.map(({ value }) => value), context),
       };
     }
@@ -149,6 +149,8 @@ export async function runTask(task: Task, context: TaskContext): Promise<boolean
   context.signal?.throwIfAborted();
   const { key, run } = await stepOf(task, context);
   if ((await findResult(context.directory, task))?.key === key) return false;
-  await writeResult(context.directory, task, { key, ...(await run()) });
+  const output = await run();
+  await removeStale(context.directory, task, new Set(output.files.map(({ file }) => file)));
+  await writeResult(context.directory, task, { key, ...output });
   return true;
 }
