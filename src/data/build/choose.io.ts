@@ -4,16 +4,16 @@ import path from "node:path";
 import { paragraphSpans } from "../dedupe/paragraphs.ts";
 import { type Copy, readCopies, readCuts } from "../dedupe/steps.io.ts";
 import { type Document, utf8Bytes } from "../document.ts";
-import { type HeldOutUnit, LowestHashes, MIN_PLACES } from "../split.ts";
-import { KEEP, type Verdict } from "../filters/filter.ts";
 import { parseAttributeLine } from "../filters/attributeLine.ts";
+import { KEEP, type Verdict } from "../filters/filter.ts";
 import { FilterRecorder, type FilterReport } from "../filters/report.ts";
-import { readLines } from "../sources/bytes.io.ts";
-import { Meter, type TaskContext, type TaskOutput } from "./context.ts";
 import { readValues, writingLines } from "../lines.io.ts";
-import { type Plan, type PlannedRead, partName } from "./plan.ts";
+import { readLines } from "../sources/bytes.io.ts";
+import { type HeldOutUnit, LowestHashes, MIN_PLACES } from "../split.ts";
+import { Meter, type TaskContext, type TaskOutput } from "./context.ts";
 import { COPIES_FILE } from "./dedupe.io.ts";
 import { filtersFor, judgeAll } from "./filters.io.ts";
+import { type Plan, type PlannedRead, partName } from "./plan.ts";
 import { attributesFile, documentsFile } from "./read.io.ts";
 import { choiceOf, chosenText, type NamedVerdict } from "./verdicts.ts";
 
@@ -40,7 +40,10 @@ export const samplesFile = (part: string) => `work/samples/${part}.jsonl.gz`;
 
 /** A draw that depends on a document's place alone. */
 function drawOf(seed: number, purpose: string, { source, path, line }: Document, piece = ""): number {
-  return createHash("sha256").update(JSON.stringify([seed, purpose, source, path, line, piece])).digest().readUIntBE(0, 6);
+  return createHash("sha256")
+    .update(JSON.stringify([seed, purpose, source, path, line, piece]))
+    .digest()
+    .readUIntBE(0, 6);
 }
 
 /** Each of the source's tasks proposes four times its share, so that unequal ones still cover it. */
@@ -103,7 +106,9 @@ async function findDuplicates(task: number, cutFiles: readonly string[], { plan,
   const dropOf = (copy: Copy | undefined, reason: Copy["reason"]): Verdict => {
     if (copy?.reason !== reason) return KEEP;
     const { document, task: other } = copy.original;
-    return { drop: `${reason === "exact" ? "the same as" : "nearly the same as"} document ${document} of task ${other}` };
+    return {
+      drop: `${reason === "exact" ? "the same as" : "nearly the same as"} document ${document} of task ${other}`,
+    };
   };
   return (index: number, { text }: Document): NamedVerdict[] => {
     const copy = copies.get(index);
@@ -175,7 +180,8 @@ export async function chooseTask(
       counts.documents++;
       counts.bytes += bytes;
       if (recipe.heldOutBytes > 0) proposals.add(document, place, bytes);
-      if (wanted > 0) samples.add({ hash: drawOf(seed, "tokenizer", document, document.id), bytes, index: place, text });
+      if (wanted > 0)
+        samples.add({ hash: drawOf(seed, "tokenizer", document, document.id), bytes, index: place, text });
     }
     for (const sample of samples.lowest()) await texts!.write(sample);
   });

@@ -1,9 +1,9 @@
 /** The tasks of deduplication: which files they read and write. */
 import { mkdir } from "node:fs/promises";
 import path from "node:path";
+import { type KeyKind, partitionsFor } from "../dedupe/records.ts";
 import type { SketchedCorpus } from "../dedupe/steps.io.ts";
 import { writeCopies, writeExactCopies, writeNearPairs, writeRepeatedParagraphs } from "../dedupe/steps.io.ts";
-import { type KeyKind, partitionsFor } from "../dedupe/records.ts";
 import { Meter, type TaskContext, type TaskOutput } from "./context.ts";
 import { partName } from "./plan.ts";
 import { outputFile } from "./results.io.ts";

@@ -193,7 +193,8 @@ export async function encodeTask(
     await heldOut.add(heldOutDocuments, meter);
     await heldOut.close();
     meter.flush();
-    const texts = heldOutDocuments.length === 0 ? [] : await writeHeldOutText(`heldout/${part}`, heldOutDocuments, directory);
+    const texts =
+      heldOutDocuments.length === 0 ? [] : await writeHeldOutText(`heldout/${part}`, heldOutDocuments, directory);
     const encoded = [...training.encoded, ...heldOut.encoded];
     return { files: [...training.files, ...heldOut.files, ...texts], value: { encoded } };
   } catch (error) {

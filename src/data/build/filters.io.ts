@@ -13,9 +13,10 @@ const made = new WeakMap<Plan, Promise<NamedFilter[]>>();
 async function makeFilters({ plan, signal }: TaskContext): Promise<NamedFilter[]> {
   const { baseDirectory, recipe } = plan;
   const { file } = recipe.tokenizer;
-  const tokenizer = recipe.filters.some(({ kind }) => kind === "repetition") && file !== undefined
-    ? await loadTokenizer(path.resolve(baseDirectory, file))
-    : undefined;
+  const tokenizer =
+    recipe.filters.some(({ kind }) => kind === "repetition") && file !== undefined
+      ? await loadTokenizer(path.resolve(baseDirectory, file))
+      : undefined;
   const encode = (text: string) => {
     if (tokenizer === undefined) throw new Error("internal: a filter encodes without a tokenizer");
     return tokenizer.encode(text);

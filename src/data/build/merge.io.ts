@@ -1,6 +1,7 @@
 /** Joins what the tasks of a plan have made: checks that all of it is there, and writes the manifest. */
-import path from "node:path";
+
 import { readdir, rm } from "node:fs/promises";
+import path from "node:path";
 import { DataError } from "../../errors.ts";
 import { replaceFile } from "../../util/files.io.ts";
 import { filterExamples, mergeFilterReports } from "../filters/report.ts";

@@ -2,18 +2,18 @@
 import { mkdir } from "node:fs/promises";
 import path from "node:path";
 import type { KeyKind } from "../dedupe/records.ts";
-import { kindsOf, recordPath, SketchWriter } from "../dedupe/sketchFiles.io.ts";
 import { createSketcher } from "../dedupe/sketch.ts";
+import { kindsOf, recordPath, SketchWriter } from "../dedupe/sketchFiles.io.ts";
 import { utf8Bytes } from "../document.ts";
-import { newReadReport, readDocuments } from "../sources/sources.io.ts";
+import { attributeLine } from "../filters/attributeLine.ts";
 import { writingLines } from "../lines.io.ts";
+import { newReadReport, readDocuments } from "../sources/sources.io.ts";
 import { Meter, type TaskContext, type TaskOutput } from "./context.ts";
 import { sketchBase } from "./dedupe.io.ts";
-import { type PlannedRead, partName } from "./plan.ts";
 import { filtersFor, judgeAll, tagAll } from "./filters.io.ts";
+import { type PlannedRead, partName } from "./plan.ts";
 import { outputFile } from "./results.io.ts";
 import { choiceOf } from "./verdicts.ts";
-import { attributeLine } from "../filters/attributeLine.ts";
 
 /** What reading found. */
 export interface ReadCounts {
@@ -76,7 +76,8 @@ export async function readTask(index: number, context: TaskContext): Promise<Tas
     });
     Object.assign(keys, await sketches.finish());
     meter.flush();
-    for (const kind of kindsOf(plan.recipe.deduplicate)) outputs.push(await outputFile(directory, recordPath(sketchBase(part), kind)));
+    for (const kind of kindsOf(plan.recipe.deduplicate))
+      outputs.push(await outputFile(directory, recordPath(sketchBase(part), kind)));
     const { faults, ...found } = report;
     return {
       files: outputs,

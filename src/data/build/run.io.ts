@@ -4,8 +4,8 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { TaskContext, TaskProgress } from "./context.ts";
-import { PHASES, type Phase, type Task } from "./plan.ts";
 import { checkInputs } from "./plan.io.ts";
+import { PHASES, type Phase, type Task } from "./plan.ts";
 import { TaskPool } from "./pool.io.ts";
 import type { ReadCounts } from "./read.io.ts";
 import { findResult } from "./results.io.ts";
@@ -69,7 +69,8 @@ async function textBytes(tasks: readonly Task[], { plan, directory }: TaskContex
     if (!TEXT_PHASES.includes(phase)) return 0;
     const read = phase === "read" ? undefined : await findResult<ReadCounts>(directory, { phase: "read", index });
     const files = plan.reads[index]?.files ?? [];
-    const guess = (file: (typeof files)[number]) => (/\.(gz|zst|bz2|parquet)$/.test(file.path) ? EXPANSION : 1) * file.bytes;
+    const guess = (file: (typeof files)[number]) =>
+      (/\.(gz|zst|bz2|parquet)$/.test(file.path) ? EXPANSION : 1) * file.bytes;
     bytes += read?.value.bytes ?? files.reduce((sum, file) => sum + guess(file), 0);
   }
   return bytes;
@@ -92,7 +93,10 @@ export async function runPlan(options: RunPlanOptions): Promise<void> {
     onProgress: (progress) => options.onProgress?.({ ...progress, ...state }),
   };
   const bytes = plan.reads.reduce((sum, { files }) => sum + files.reduce((own, file) => own + file.bytes, 0), 0);
-  const pool = new TaskPool(context, Math.min(workers, Math.ceil(plan.reads.length / share.of), Math.ceil(bytes / THREAD_BYTES)));
+  const pool = new TaskPool(
+    context,
+    Math.min(workers, Math.ceil(plan.reads.length / share.of), Math.ceil(bytes / THREAD_BYTES)),
+  );
   try {
     for (const phase of PHASES) {
       if (!phases.includes(phase)) continue;

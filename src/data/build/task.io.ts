@@ -121,7 +121,12 @@ async function stepOf(task: Task, context: TaskContext): Promise<Step> {
       const values = (await phaseResults<ReadCounts>(context, "read")).map(({ value }) => value);
       return {
         key: keyOf(chosen.map(outputDigest), recipe.tokenizer, recipe.heldOutBytes, inputs),
-        run: () => selectTask(values, chosen.map(({ value }) => value), context),
+        run: () =>
+          selectTask(
+            values,
+            chosen.map(({ value }) => value),
+            context,
+          ),
       };
     }
     case "encode": {
