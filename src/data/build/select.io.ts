@@ -32,7 +32,7 @@ function heldOutByTask({ plan }: TaskContext, chosen: readonly ChooseCounts[]): 
         bytes: tasks.reduce((sum, { bytes }) => sum + bytes, 0),
       },
     );
-    for (const { task, documents } of units) (heldOut[task] ??= []).push(...documents);
+    for (const { task, documents } of units) heldOut[task] = [...(heldOut[task] ?? []), ...documents];
   }
   for (const documents of Object.values(heldOut)) documents.sort((one, other) => one - other);
   return heldOut;
