@@ -63,7 +63,11 @@ async function measure(
 /** What reading needs: the documents' files as text. */
 function limitOf({ files, size }: Corpus): Contender {
   const read = async () => {
-    for (const file of files) for (const line of gunzipSync(await readFile(file)).toString().split("\n")) line && JSON.parse(line);
+    for (const file of files)
+      for (const line of gunzipSync(await readFile(file))
+        .toString()
+        .split("\n"))
+        line && JSON.parse(line);
   };
   return { name: "limit", run: async () => size / (await timed(read)) };
 }
@@ -151,7 +155,11 @@ async function* loaderRows(folder: string, options: BenchOptions): AsyncGenerato
   const paths = await writeTokens(folder);
   for (const sequenceLength of SEQUENCES) {
     const files = paths.map((path) => new TokenFile(path, "uint16", 50_304));
-    const sources = [0, 1].map((half) => ({ name: `${half}`, weight: 1 + half, files: files.slice(2 * half, 2 * half + 2) }));
+    const sources = [0, 1].map((half) => ({
+      name: `${half}`,
+      weight: 1 + half,
+      files: files.slice(2 * half, 2 * half + 2),
+    }));
     const batchSize = BATCH_TOKENS / sequenceLength;
     const shared = { sequenceLength, batchSize, seed: 1, eosTokenId: 0, instanceFilter: OLMOE_REPETITION };
     const loader = new TokenLoader({ sources, ...shared });

@@ -55,7 +55,9 @@ export async function writeDocuments(folder: string, texts: readonly string[], f
   const lines: string[][] = Array.from({ length: files }, () => []);
   const now = "2026-01-01T00:00:00.000Z";
   for (const [index, text] of texts.entries()) {
-    lines[index % files]!.push(JSON.stringify({ id: `document-${index}`, text, source: "bench", added: now, created: now }));
+    lines[index % files]!.push(
+      JSON.stringify({ id: `document-${index}`, text, source: "bench", added: now, created: now }),
+    );
   }
   const paths = lines.map((_, index) => join(folder, "documents", `${index}.jsonl.gz`));
   for (const [index, path] of paths.entries()) await writeFile(path, gzipSync(`${lines[index]!.join("\n")}\n`));

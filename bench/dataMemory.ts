@@ -78,7 +78,10 @@ export async function dataMemoryBench({ signal }: BenchOptions): Promise<string>
     const recipe = join(folder, "recipe.yaml");
     const source = { name: "bench", path: "text" };
     const filters = [{ kind: "gopher" }, { kind: "pii" }];
-    await writeFile(recipe, JSON.stringify({ name: "bench", seed: 1, tokenizer: { file: tokenizer }, filters, sources: [source] }));
+    await writeFile(
+      recipe,
+      JSON.stringify({ name: "bench", seed: 1, tokenizer: { file: tokenizer }, filters, sources: [source] }),
+    );
     for (const size of SIZES) {
       await rm(join(folder, "text"), { recursive: true, force: true });
       await mkdir(join(folder, "text"));

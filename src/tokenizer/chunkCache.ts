@@ -17,7 +17,8 @@ const MARK = 4;
 
 /** By UTF-16 unit. SPACE is whatever some version of Unicode takes for white space, so that a run of it is never divided. */
 const KINDS = new Uint8Array(2 ** 16);
-const SPACES = "\t\r\x1c\x20\x85\x85\xa0\xa0\u1680\u1680\u180e\u180e\u2000\u200f\u2028\u202f\u205f\u2064\u3000\u3000\ufeff\ufeff";
+const SPACES =
+  "\t\r\x1c\x20\x85\x85\xa0\xa0\u1680\u1680\u180e\u180e\u2000\u200f\u2028\u202f\u205f\u2064\u3000\u3000\ufeff\ufeff";
 const fill = (kind: number, first: string, last: string) =>
   KINDS.fill(kind, first.charCodeAt(0), last.charCodeAt(0) + 1);
 for (let range = 0; range < SPACES.length; range += 2) fill(SPACE, SPACES[range]!, SPACES[range + 1]!);
