@@ -2,6 +2,8 @@
 import { parseArgs } from "node:util";
 import { OlmoeError, UsageError } from "../src/errors.ts";
 import { writeExpertsChart } from "./chart.ts";
+import { dataBench } from "./data.ts";
+import { dataMemoryBench } from "./dataMemory.ts";
 import { dedupeBench } from "./dedupe.ts";
 import { filtersBench } from "./filters.ts";
 import { gemmBench } from "./gemm.ts";
@@ -26,6 +28,8 @@ const USAGE = `usage: npx tsx bench/main.ts NAME [options]
   memory   peak memory of training beside what olmoe estimate predicts
   infer    prompts and tokens per second of a model of the released size with random weights; peer: llama.cpp
   infer-memory   what generating holds in memory, over thousands of generations, and the delay of the event loop
+  data     tokenising documents, and the loader; peers: dolma tokens, Hugging Face tokenizers in Python
+  data-memory    peak memory of whole builds of 100 MB and of 1 GB of text
   dedupe   what a read task writes of documents for deduplication, and the steps over it; on one thread
   filters  filters of the data pipeline on one core, each alone and all together
   peers    builds beforehand what infer would build at its first run: llama.cpp, ten minutes
@@ -53,6 +57,8 @@ const NAMES = [
   "memory",
   "infer",
   "infer-memory",
+  "data",
+  "data-memory",
   "dedupe",
   "filters",
   "peers",
@@ -148,6 +154,9 @@ async function main(signal: AbortSignal): Promise<void> {
     case "infer-memory":
       console.log(await inferMemoryBench(options, type));
       return;
+    case "data-memory":
+      console.log(await dataMemoryBench(options));
+      return;
     case "peers":
       console.log(Object.values(await ensureLlamaCpp(options)).join("\n"));
       return;
@@ -161,6 +170,7 @@ async function main(signal: AbortSignal): Promise<void> {
       return;
     default: {
       const benches = {
+        data: dataBench,
         filters: filtersBench,
         gemm: gemmBench,
         experts: expertsBench,

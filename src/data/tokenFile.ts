@@ -72,10 +72,12 @@ export function checkIds(tokens: TokenArray, vocabSize: number, place: string, s
  */
 export function documentStarts(ids: Int32Array, sequenceLength: number, eosTokenId: number): Int32Array {
   const starts = new Int32Array(ids.length);
-  for (let place = 0; place < ids.length; place++) {
-    const index = place % sequenceLength;
-    if (index === 0) continue;
-    starts[place] = ids[place - 1] === eosTokenId ? index : (starts[place - 1] as number);
+  for (let first = 0; first < ids.length; first += sequenceLength) {
+    let start = 0;
+    for (let index = 1; index < sequenceLength; index++) {
+      if (ids[first + index - 1] === eosTokenId) start = index;
+      starts[first + index] = start;
+    }
   }
   return starts;
 }

@@ -4,7 +4,8 @@ import path from "node:path";
 import { byteLevelPreTokenizer, Tokenizer as NativeTokenizer, nfcNormalizer } from "tokenizers";
 import { TokenizerError } from "../errors.ts";
 import { bpeTokenizerJson, trainBpe } from "./bpeTrainer.ts";
-import { EOS_TOKEN, Tokenizer } from "./tokenizer.ts";
+import { cachedEncoder, isChunkable } from "./chunkCache.ts";
+import { type EncodeBatch, EOS_TOKEN, Tokenizer } from "./tokenizer.ts";
 
 /** A tokenizer.json beyond this is taken for damage; the largest known ones are a tenth of it. */
 const MAX_JSON_BYTES = 256 * 2 ** 20;
@@ -16,14 +17,13 @@ const MAX_JSON_BYTES = 256 * 2 ** 20;
  */
 export function tokenizerFromJson(json: string, place = "tokenizer.json"): Tokenizer {
   let native: NativeTokenizer | undefined;
-  const tokenizer = new Tokenizer(
-    json,
-    async (texts) => {
-      const encodings = await native!.encodeBatch([...texts], { addSpecialTokens: false });
-      return encodings.map((encoding) => encoding.getIds());
-    },
-    place,
-  );
+  const whole: EncodeBatch = async (texts) => {
+    const encodings = await native!.encodeBatch([...texts], { addSpecialTokens: false });
+    return encodings.map((encoding) => encoding.getIds());
+  };
+  let encode = whole;
+  const tokenizer = new Tokenizer(json, (texts) => encode(texts), place);
+  if (isChunkable(JSON.parse(json))) encode = cachedEncoder(whole);
   try {
     native = NativeTokenizer.fromString(json);
     native.disableTruncation();

@@ -71,7 +71,7 @@ export class Tokenizer {
 
   /** Ids of several texts, encoded in parallel. */
   async encodeBatch(texts: readonly string[]): Promise<Int32Array[]> {
-    return (await this.#encodeBatch(texts)).map((ids) => Int32Array.from(ids));
+    return (await this.#encodeBatch(texts)).map((ids) => (ids instanceof Int32Array ? ids : Int32Array.from(ids)));
   }
 
   /**

@@ -8,7 +8,7 @@ import { TokenFileWriter } from "../tokenFile.io.ts";
 import { type TokenDType, tokenDType } from "../tokenFile.ts";
 import { choicesFile } from "./choose.io.ts";
 import { Meter, type TaskContext, type TaskOutput } from "./context.ts";
-import { type PlannedRead, partName } from "./plan.ts";
+import { type Plan, type PlannedRead, partName } from "./plan.ts";
 import { documentsFile } from "./read.io.ts";
 import type { Selection } from "./select.io.ts";
 import { type Choice, chosenText } from "./verdicts.ts";
@@ -137,6 +137,15 @@ async function* keptDocuments(index: number, { plan, directory, signal }: TaskCo
   }
 }
 
+const loaded = new WeakMap<Plan, Promise<Tokenizer>>();
+
+/** The plan's tokenizer, loaded by the first task of a process: what it knows of words serves all of them. */
+function tokenizerOf({ plan, directory }: TaskContext): Promise<Tokenizer> {
+  const tokenizer = loaded.get(plan) ?? loadTokenizer(directory);
+  loaded.set(plan, tokenizer);
+  return tokenizer;
+}
+
 /** Texts of held-out documents, which evaluations in bits per byte need. */
 async function writeHeldOutText(base: string, documents: readonly Kept[], directory: string): Promise<OutputFile[]> {
   return writingLines(directory, [`${base}.jsonl.gz`], async (lines) => {
@@ -157,7 +166,7 @@ export async function encodeTask(
   const part = partName(plan, index);
   const source = recipe.sources[(plan.reads[index] as PlannedRead).source]!;
   const meter = new Meter(context, "encode", source.name);
-  const tokenizer = await loadTokenizer(directory);
+  const tokenizer = await tokenizerOf(context);
   const shared = { directory, tokenizer };
   const training = new TokenShards({
     ...shared,
