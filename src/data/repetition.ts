@@ -41,21 +41,29 @@ function runStart(ids: ArrayLike<number>, period: number, place: number): number
 }
 
 /**
- * Runs with at least `times` repetitions of one period, by their start. Such a run has (times - 1) * period places that
- * equal those a period before, so it is enough to look at every so many places and to follow the run where they are equal.
+ * The first run with at least `times` repetitions of one period that a look at `place`, or at later ones, finds. Such a run
+ * has (times - 1) * period places that equal those a period before, so it is enough to look at every so many places and to
+ * follow the run where they are equal.
  */
-function* runsOf(ids: ArrayLike<number>, period: number, times: number): Generator<Repetition> {
+function nextRun(ids: ArrayLike<number>, period: number, times: number, place: number): Repetition | undefined {
   const stride = (times - 1) * period;
-  for (let place = period + stride - 1; place < ids.length; ) {
-    if (ids[place] !== ids[place - period]) {
-      place += stride;
+  for (let at = place; at < ids.length; ) {
+    if (ids[at] !== ids[at - period]) {
+      at += stride;
       continue;
     }
-    const [start, end] = [runStart(ids, period, place) - period, runEnd(ids, period, place)];
+    const [start, end] = [runStart(ids, period, at) - period, runEnd(ids, period, at)];
     const found = Math.floor((end - start) / period);
-    if (found >= times) yield { start, end, period, times: found };
-    place = end + stride;
+    if (found >= times) return { start, end, period, times: found };
+    at = end + stride;
   }
+  return undefined;
+}
+
+/** Where a look for such runs begins, counted from where the last one ended or the sequence starts. */
+function firstLook(period: number, times: number, end?: number): number {
+  const stride = (times - 1) * period;
+  return end === undefined ? period + stride - 1 : end + stride;
 }
 
 /** All sequences of three or more, by period and then by start. */
@@ -65,7 +73,13 @@ export function findRepetitions(
 ): Repetition[] {
   const found: Repetition[] = [];
   const last = Math.min(maxPeriod, Math.floor(ids.length / FEWEST_TIMES));
-  for (let period = minPeriod; period <= last; period++) found.push(...runsOf(ids, period, FEWEST_TIMES));
+  for (let period = minPeriod; period <= last; period++) {
+    let run: Repetition | undefined;
+    do {
+      run = nextRun(ids, period, FEWEST_TIMES, firstLook(period, FEWEST_TIMES, run?.end));
+      if (run !== undefined) found.push(run);
+    } while (run !== undefined);
+  }
   return found;
 }
 
@@ -75,7 +89,7 @@ export function isRepetitive(ids: ArrayLike<number>, rule: RepetitionRule = OLMO
   const times = Math.max(maxCount, FEWEST_TIMES);
   const last = Math.min(maxPeriod, Math.floor(ids.length / FEWEST_TIMES));
   for (let period = minPeriod; period <= last; period++) {
-    for (const _ of runsOf(ids, period, times)) return true;
+    if (nextRun(ids, period, times, firstLook(period, times)) !== undefined) return true;
   }
   return false;
 }
