@@ -3,7 +3,7 @@ import { stat } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { basename, dirname, join, resolve } from "node:path";
 import type { Command } from "commander";
-import { type DataRecipe, parseDataRecipe } from "../config/data.ts";
+import { type DataRecipe, parseDataRecipe, recipeNameOf } from "../config/data.ts";
 import { readDataRecipe } from "../config/dataRecipe.io.ts";
 import { applyOverride } from "../config/yaml.io.ts";
 import { mergePlan } from "../data/build/merge.io.ts";
@@ -19,12 +19,13 @@ import { compositionChart, droppedChart, lengthChart, statsReport } from "../dat
 import { UsageError } from "../errors.ts";
 import { htmlReport } from "../report/html.ts";
 import { renderSvg } from "../report/render.io.ts";
-import { formatBytes, formatCount } from "../report/text.ts";
+import { formatBytes, formatCount, formatDuration } from "../report/text.ts";
 import { replaceFile } from "../util/files.io.ts";
 import { shownPath } from "../util/shownPath.io.ts";
 import { type Session, wholeNumber, writeJson } from "./common.ts";
 import { type InspectFlags, inspect } from "./dataInspect.ts";
 import { DataProgress, printManifest } from "./dataView.ts";
+import { ProgressLine } from "./progressLine.ts";
 import { shareOf } from "./taskShare.ts";
 import { CACHE_DIRECTORY } from "./training.ts";
 
@@ -200,13 +201,34 @@ async function stats(
   session.stdout.write(`page        ${shownPath(place)}\n`);
 }
 
+/** Shows how many files some work is through with, and takes the line away at its end. */
+async function showingFiles<T>(
+  what: string,
+  session: Session,
+  work: (onProgress: (progress: { readonly files: number; readonly of: number }) => void) => Promise<T>,
+): Promise<T> {
+  const line = new ProgressLine(session);
+  const start = performance.now();
+  try {
+    return await work(({ files, of }) => {
+      const left = ((performance.now() - start) / 1000 / files) * (of - files);
+      line.show(files / of, `${what}: ${files} of ${of} files, ${formatDuration(left)} left`);
+    });
+  } finally {
+    line.stop();
+  }
+}
+
 async function indexFolder(folder: string, flags: IndexFlags, session: Session): Promise<void> {
   const directory = resolve(folder);
   const { dtype } = flags;
   if (dtype !== undefined && dtype !== "uint16" && dtype !== "uint32") {
     throw new UsageError(`--dtype: "${dtype}", expected uint16 or uint32`);
   }
-  const manifest = await indexTokens({ directory, tokenizer: resolve(flags.tokenizer), dtype, signal: session.signal });
+  const { signal } = session;
+  const manifest = await showingFiles("checking", session, (onProgress) =>
+    indexTokens({ directory, tokenizer: resolve(flags.tokenizer), dtype, signal, onProgress }),
+  );
   show(manifest, directory, flags.json, session);
 }
 
@@ -218,11 +240,7 @@ function vocabSizeFor(bytes: number): number {
 
 /** The recipe of a folder of text that has none. */
 async function folderRecipe(folder: string, overrides: readonly string[]): Promise<DataRecipe> {
-  const name =
-    basename(folder)
-      .toLowerCase()
-      .replace(/[^a-z0-9_-]+/g, "-")
-      .replace(/^[^a-z0-9]+|-+$/g, "") || "text";
+  const name = recipeNameOf(basename(folder), "text");
   const value: Record<string, unknown> = {
     name,
     tokenizer: { vocabSize: 1024 },
@@ -307,6 +325,8 @@ async function mergeData(
   session: Session,
 ): Promise<void> {
   const directory = resolve(folder);
-  const manifest = await mergePlan({ directory, verify: flags.verify, signal: session.signal });
+  const manifest = await showingFiles("verifying", session, (onProgress) =>
+    mergePlan({ directory, verify: flags.verify, signal: session.signal, onProgress }),
+  );
   show(manifest, directory, flags.json, session);
 }

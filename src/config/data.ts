@@ -9,6 +9,13 @@ import { filtersSchema } from "./dataFilters.ts";
 import { sourceSchema } from "./dataSources.ts";
 
 export const recipeName = z.string().regex(/^[a-z0-9][a-z0-9_-]*$/, "must be lower-case letters, digits, - and _");
+
+/** A name for a recipe or a source from any other, such as a folder's. */
+export function recipeNameOf(text: string, otherwise: string): string {
+  const plain = text.toLowerCase().replace(/[^a-z0-9_-]+/g, "-");
+  return plain.replace(/^[^a-z0-9]+|-+$/g, "") || otherwise;
+}
+
 export const recipeSeed = z.int().min(0).default(6198);
 
 /** How much of a source a stage takes: exactly one of the three. */

@@ -14,7 +14,7 @@ export type KeyCounts = Readonly<Record<KeyKind, number>>;
 /** Base of the sketches of a read task. */
 export const sketchBase = (part: string) => `work/sketches/${part}`;
 export const COPIES_FILE = "work/duplicates/copies";
-export const cutsFile = (partition: number) => `work/duplicates/cuts-${partition}`;
+const cutsFile = (partition: number) => `work/duplicates/cuts-${partition}`;
 const pairsFile = (kind: string, partition: number) => `work/duplicates/${kind}-${partition}`;
 
 /** Sums over the results of the read tasks. */

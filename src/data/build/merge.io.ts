@@ -1,5 +1,4 @@
 /** Joins what the tasks of a plan have made: checks that all of it is there, and writes the manifest. */
-
 import { readdir, rm } from "node:fs/promises";
 import path from "node:path";
 import { DataError } from "../../errors.ts";

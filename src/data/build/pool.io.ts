@@ -9,19 +9,19 @@ import { runTask } from "./task.io.ts";
 
 export type FromWorker =
   | { readonly type: "progress"; readonly progress: TaskProgress }
-  | { readonly type: "done"; readonly ran: boolean }
+  | { readonly type: "done" }
   | { readonly type: "failed"; readonly error: PackedError };
 
 /** Does one task at a time. */
 interface Lane {
-  run(task: Task): Promise<boolean>;
+  run(task: Task): Promise<void>;
   close(): Promise<void>;
 }
 
 /** A worker thread. Ending it in the middle of a task is safe: what is not whole does not count. */
 class WorkerLane implements Lane {
   readonly #worker: Worker;
-  #settle: { resolve(ran: boolean): void; reject(error: unknown): void } | undefined;
+  #settle: { resolve(): void; reject(error: unknown): void } | undefined;
   #fault: unknown;
 
   constructor({ directory, onProgress }: TaskContext) {
@@ -29,14 +29,14 @@ class WorkerLane implements Lane {
     this.#worker = new Worker(main, { workerData: { directory }, execArgv: [], name: "olmoe data" });
     this.#worker.on("message", (message: FromWorker) => {
       if (message.type === "progress") onProgress?.(message.progress);
-      else if (message.type === "done") this.#settle?.resolve(message.ran);
+      else if (message.type === "done") this.#settle?.resolve();
       else this.#settle?.reject(unpackError(message.error));
     });
     this.#worker.on("error", (error) => this.#fail(error));
     this.#worker.on("exit", (code) => this.#fail(new Error(`internal: a data worker ended with code ${code}`)));
   }
 
-  run(task: Task): Promise<boolean> {
+  run(task: Task): Promise<void> {
     if (this.#fault !== undefined) return Promise.reject(this.#fault);
     return new Promise((resolve, reject) => {
       this.#settle = { resolve, reject };

@@ -33,7 +33,7 @@ export interface ReadCounts {
 }
 
 /** Name of the attribute folder, and what stands for the source among the filters. */
-export const EXPERIMENT = "filters";
+const EXPERIMENT = "filters";
 const SOURCE_ATTRIBUTES = "source";
 
 /** Where a read task's output is. */

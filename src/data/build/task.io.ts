@@ -147,15 +147,13 @@ export async function taskKey(task: Task, context: TaskContext): Promise<string>
 
 /**
  * Does a task, or finds it done.
- * @returns whether it had to be done.
  * @throws DataError, TokenizerError or ResourceError; the signal's reason.
  */
-export async function runTask(task: Task, context: TaskContext): Promise<boolean> {
+export async function runTask(task: Task, context: TaskContext): Promise<void> {
   context.signal?.throwIfAborted();
   const { key, run } = await stepOf(task, context);
-  if ((await findResult(context.directory, task))?.key === key) return false;
+  if ((await findResult(context.directory, task))?.key === key) return;
   const output = await run();
   await removeStale(context.directory, task, new Set(output.files.map(({ file }) => file)));
   await writeResult(context.directory, task, { key, ...output });
-  return true;
 }

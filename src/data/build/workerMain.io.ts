@@ -18,7 +18,8 @@ plan.catch(() => undefined);
 
 port.on("message", async (task: Task) => {
   try {
-    post({ type: "done", ran: await runTask(task, { plan: await plan, directory, onProgress }) });
+    await runTask(task, { plan: await plan, directory, onProgress });
+    post({ type: "done" });
   } catch (error) {
     post({ type: "failed", error: packError(error) });
   }

@@ -3,8 +3,9 @@
  * all rows of a band agree. With similarity s that happens with probability 1 - (1 - s^rows)^bands (Leskovec, Rajaraman and
  * Ullman, Mining of Massive Datasets, section 3.4).
  */
+
+import { mix32 } from "../../util/mix32.ts";
 import { SIGNATURE_BYTES } from "./minhash.ts";
-import { mix32 } from "./mix.ts";
 
 export interface Bands {
   readonly bands: number;

@@ -2,7 +2,7 @@
  * Bloom filters (Bloom 1970), one for each bucket of keys, so that what one of them says depends neither on the other
  * buckets nor on how buckets are put into partitions.
  */
-import { mix32 } from "./mix.ts";
+import { mix32 } from "../../util/mix32.ts";
 
 /** Bits that a key sets, for an error rate: the nearest to the optimum, log2(1 / rate). */
 export function probesFor(errorRate: number): number {

@@ -2,7 +2,7 @@
  * A hash table from keys of a few 32-bit words to a few words each, in two typed arrays: a Map would take several times the
  * memory and ends at 2^24 entries.
  */
-import { mix32 } from "./mix.ts";
+import { mix32 } from "../../util/mix32.ts";
 import { BYTES_PER_RECORD, KEY_WORDS, type KeyKind, PARTITION_BYTES } from "./records.ts";
 
 /** Entries for each slot, at most. */

@@ -4,7 +4,7 @@
  * Two sets agree in a bin with probability equal to their Jaccard similarity. A long text costs one pass, as one-permutation
  * hashing does, and a short one spreads as well as with 128 permutations, which copying from full bins would not.
  */
-import { mix32 } from "./mix.ts";
+import { mix32 } from "../../util/mix32.ts";
 
 /** Bins of a signature, of which a record keeps one byte each. */
 export const SIGNATURE_BYTES = 128;

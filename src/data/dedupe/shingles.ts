@@ -3,7 +3,7 @@
  * lower case; everything else separates words, so that white space and punctuation do not count. In scripts that put no
  * space between words each character is one. One pass over UTF-16 units, no strings made.
  */
-import { mix32 } from "./mix.ts";
+import { mix32 } from "../../util/mix32.ts";
 
 const SHINGLE_WORDS = 5;
 

@@ -1,11 +1,9 @@
 /** Hashes of 32 bits. */
+import { mix32 } from "../../util/mix32.ts";
 
-/** Spreads the bits of a number over all 32 (the finaliser of MurmurHash3); different numbers stay different. */
+/** The mixed word with a sign, as an Int32Array gives it back. */
 export function mix(value: number): number {
-  let h = value;
-  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
-  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
-  return h ^ (h >>> 16);
+  return mix32(value) | 0;
 }
 
 /** One step of FNV-1a. The prime stands here as a number, because a constant of a module is looked up at every step. */
