@@ -3,8 +3,7 @@ import { z } from "zod";
 import { parseConfig } from "../config/check.ts";
 import type { ModelConfig } from "../config/model.ts";
 import { ResourceError } from "../errors.ts";
-import { TRACE_COLUMNS, type TraceColumn } from "../formats/trace.ts";
-import type { TraceRows } from "../formats/traceEncoder.ts";
+import { TRACE_COLUMNS, type TraceColumn, type TraceRows } from "../formats/trace.ts";
 import { ROUTER_COLUMNS, RouteStore, routeShape } from "./routes.ts";
 import { NO_IDS, notNumbers, type Row, type Work } from "./work.ts";
 
