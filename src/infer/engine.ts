@@ -1,4 +1,5 @@
 /** What every engine gives its callers, whether it runs on their thread or in a worker. Ids in, ids out: no text here. */
+import type { InterventionInput } from "../config/intervention.ts";
 import type { ModelConfig } from "../config/model.ts";
 import type { SamplingOptions } from "./sampling.ts";
 
@@ -20,6 +21,8 @@ export interface GenerationRequest {
   readonly routing?: boolean | undefined;
   /** Guess this many tokens at a time from the text so far (prompt lookup); only where sampling is greedy. */
   readonly speculate?: number | undefined;
+  /** Changes of the routing of this sequence, and of no other. */
+  readonly interventions?: readonly InterventionInput[] | undefined;
   /** Ends the generation within a token; the iterator then throws the signal's reason. */
   readonly signal?: AbortSignal | undefined;
 }
@@ -37,9 +40,12 @@ export interface TokenLogprobs extends TokenLogprob {
 
 /** The experts of one token's pass. */
 export interface TokenRouting {
-  /** [layers with experts * K], layer after layer, the most probable expert first. */
+  /**
+   * [layers with experts * S], layer after layer, the most probable expert first. S is K, or the most that the sequence's
+   * interventions can give a token; -1 in a slot without an expert.
+   */
   readonly experts: Int32Array;
-  /** [layers with experts * K] */
+  /** [layers with experts * S] */
   readonly weights: Float32Array;
 }
 
@@ -62,6 +68,8 @@ export interface Generation {
 }
 
 export interface ScoreOptions {
+  /** Changes of the routing of this sequence, and of no other. */
+  readonly interventions?: readonly InterventionInput[] | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 

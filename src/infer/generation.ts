@@ -1,4 +1,5 @@
 /** The work of continuing a prompt. */
+import type { InterventionPlan } from "../nn/intervention.ts";
 import { createRandom, type RandomGenerator } from "../util/random.ts";
 import type { EngineStats, FinishReason, GeneratedToken, Generation, TokenLogprobs } from "./engine.ts";
 import { logprobsOf } from "./logprobs.ts";
@@ -20,6 +21,7 @@ export type Speculation = { -readonly [K in keyof EngineStats["speculation"]]: n
 export class GenerationWork implements Work {
   readonly wants = "logits";
   readonly sharesPages = true;
+  readonly interventions: InterventionPlan | undefined;
   readonly #request: CheckedRequest;
   readonly #context: number;
   readonly #sink: GenerationSink;
@@ -40,12 +42,19 @@ export class GenerationWork implements Work {
    * @param context tokens the model holds: text may be one longer, which is never read.
    * @param speculation is added to.
    */
-  constructor(request: CheckedRequest, context: number, sink: GenerationSink, speculation: Speculation) {
+  constructor(
+    request: CheckedRequest,
+    context: number,
+    sink: GenerationSink,
+    speculation: Speculation,
+    interventions?: InterventionPlan,
+  ) {
     const { prompt, maxTokens, sampling, seed, stopIds } = request;
     this.#request = request;
     this.#context = context;
     this.#sink = sink;
     this.#speculation = speculation;
+    this.interventions = interventions;
     this.#random = createRandom(seed, "generate");
     this.#history = needsHistory(sampling) ? new TokenHistory(prompt) : undefined;
     this.#stopIds = new Set(stopIds);

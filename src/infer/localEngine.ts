@@ -10,6 +10,7 @@ import { ConfigError, ShapeError } from "../errors.ts";
 import { PagePool } from "../model/cache.ts";
 import type { Decoder, Observer } from "../model/decoder.ts";
 import type { WeightSource } from "../model/weights.ts";
+import { InterventionPlan } from "../nn/intervention.ts";
 import { turn } from "../util/turn.ts";
 import type { Engine, EngineStats, GeneratedToken, Generation, GenerationRequest, ScoreOptions } from "./engine.ts";
 import { type GenerationSink, GenerationWork, type Speculation } from "./generation.ts";
@@ -125,7 +126,8 @@ export class LocalEngine implements Engine {
     };
     let forget = () => {};
     const checked = checkRequest(request, this.config, context);
-    const work = new GenerationWork(checked, context, counting, this.#speculation);
+    const plan = this.#plan(checked.interventions, "generate");
+    const work = new GenerationWork(checked, context, counting, this.#speculation, plan);
     this.#start(work, work.mostTokens);
     forget = failOnAbort(signal, work);
     return (reason) => work.fail(reason);
@@ -182,11 +184,18 @@ export class LocalEngine implements Engine {
     return checkIds(ids, "sequence", this.config, this.config.maxPositionEmbeddings);
   }
 
-  #read(reading: Reading, { signal }: ScoreOptions): Promise<Float32Array> {
+  #plan(interventions: ScoreOptions["interventions"], place: string): InterventionPlan | undefined {
+    return interventions && interventions.length > 0
+      ? new InterventionPlan(interventions, this.config, place)
+      : undefined;
+  }
+
+  #read(reading: Reading, { interventions, signal }: ScoreOptions): Promise<Float32Array> {
     signal?.throwIfAborted();
+    const plan = this.#plan(interventions, "score");
     let forget = () => {};
     return new Promise<Float32Array>((resolve, reject) => {
-      const work = new ReadingWork(reading, { end: resolve, fail: reject });
+      const work = new ReadingWork(reading, { end: resolve, fail: reject }, plan);
       this.#start(work, work.ids.length);
       forget = failOnAbort(signal, work);
     }).finally(() => forget());

@@ -51,11 +51,13 @@ export class PassRunner {
     this.#arena.reset();
     const graph = new Graph(this.#backend, this.#arena, { record: false });
     const rows = wantedRows(slices);
-    const recorder = new RoutingRecorder(rows);
+    const recorder = new RoutingRecorder(rows, this.#decoder.config.numExpertsPerTok);
     const observe = recorder.wanted ? both(recorder, this.#hooks.observe) : this.#hooks.observe;
     const ids = Int32Array.from(slices.flatMap((slice) => [...slice.ids]));
     const sequences = slices.map(({ ids: { length }, cache }) => ({ tokens: length, cache }));
-    const hidden = this.#decoder.forward(graph, ids, { sequences, observe }).hidden.value;
+    const intervened = slices.some(({ sequence: { work } }) => work.interventions !== undefined);
+    const interventions = intervened ? slices.map(({ sequence: { work } }) => work.interventions) : undefined;
+    const hidden = this.#decoder.forward(graph, ids, { sequences, observe, interventions }).hidden.value;
     this.#hooks.check?.();
     endBroken(slices, hidden);
     const wanting = (what: string) => rows.filter(({ slice }) => slice.sequence.work.wants === what);
@@ -174,12 +176,16 @@ function rowOf(
 
 /** Copies the routing of wanted rows on the way through the layers. */
 class RoutingRecorder implements Observer {
+  /** Most experts of each row, whatever other rows of the pass have. */
+  readonly #slots = new Map<number, number>();
   readonly #experts = new Map<number, number[]>();
   readonly #weights = new Map<number, number[]>();
 
-  constructor(rows: readonly WantedRow[]) {
+  constructor(rows: readonly WantedRow[], topK: number) {
     for (const { slice, token } of rows) {
-      if (!slice.sequence.work.wantsRouting) continue;
+      const { wantsRouting, interventions } = slice.sequence.work;
+      if (!wantsRouting) continue;
+      this.#slots.set(token, interventions?.slots ?? topK);
       this.#experts.set(token, []);
       this.#weights.set(token, []);
     }
@@ -193,8 +199,10 @@ class RoutingRecorder implements Observer {
     const slots = expertIds.dim(1);
     const [ids, weights] = [expertIds.data, expertWeights.value.data];
     for (const [token, experts] of this.#experts) {
-      experts.push(...ids.subarray(token * slots, (token + 1) * slots));
-      this.#weights.get(token)?.push(...weights.subarray(token * slots, (token + 1) * slots));
+      for (let slot = 0; slot < (this.#slots.get(token) ?? 0); slot++) {
+        experts.push(slot < slots ? (ids[token * slots + slot] as number) : -1);
+        this.#weights.get(token)?.push(slot < slots ? (weights[token * slots + slot] as number) : 0);
+      }
     }
   }
 

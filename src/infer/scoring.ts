@@ -1,5 +1,6 @@
 /** The work of reading a sequence: log-probabilities, logits, embeddings. */
 import { ResourceError } from "../errors.ts";
+import type { InterventionPlan } from "../nn/intervention.ts";
 import { NO_IDS, notNumbers, type Row, type Work } from "./work.ts";
 
 /** What is made of the rows of a sequence. */
@@ -80,6 +81,7 @@ export interface ReadingSink {
 export class ReadingWork implements Work {
   readonly sharesPages = false;
   readonly wantsRouting = false;
+  readonly interventions: InterventionPlan | undefined;
   readonly ids: Int32Array;
   readonly wants: Work["wants"];
   readonly #reading: Reading;
@@ -87,7 +89,8 @@ export class ReadingWork implements Work {
   #read = 0;
   #done = false;
 
-  constructor(reading: Reading, sink: ReadingSink) {
+  constructor(reading: Reading, sink: ReadingSink, interventions?: InterventionPlan) {
+    this.interventions = interventions;
     this.ids = reading.ids;
     this.wants = reading.wants;
     this.#reading = reading;

@@ -1,5 +1,6 @@
 /** What the scheduler knows of a request: tokens to feed to the model, and who takes the rows that come out. */
 import { OlmoeError } from "../errors.ts";
+import type { InterventionPlan } from "../nn/intervention.ts";
 import type { TokenRouting } from "./engine.ts";
 
 /** What a pass computed at one position of a sequence. */
@@ -26,6 +27,8 @@ export interface Work {
   readonly wantsRouting: boolean;
   /** Whether its pages go to the prefix cache, and may come from there. */
   readonly sharesPages: boolean;
+  /** What changes the routing of its sequence. */
+  readonly interventions: InterventionPlan | undefined;
   /** Guesses of the tokens after `ids` that this pass may check. */
   guesses(most: number): Int32Array;
   /** Takes a row, in order of positions. A row whose token was a wrong guess has no meaning and is passed over. */

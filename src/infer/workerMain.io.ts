@@ -69,10 +69,13 @@ function startGenerating(engine: LocalEngine, { id, request }: Extract<ToWorker,
   }
 }
 
-function startReading(engine: LocalEngine, { id, kind, ids }: Extract<ToWorker, { type: "read" }>): void {
+function startReading(
+  engine: LocalEngine,
+  { id, kind, ids, interventions }: Extract<ToWorker, { type: "read" }>,
+): void {
   const controller = new AbortController();
   ends.set(id, () => controller.abort());
-  engine[kind](ids, { signal: controller.signal }).then(
+  engine[kind](ids, { interventions, signal: controller.signal }).then(
     (values) => {
       if (ends.delete(id)) tell({ id, values });
     },

@@ -1,7 +1,14 @@
 /** What an engine in a worker and its callers say to each other: plain data, large arrays moved and not copied. */
 import type { ModelConfig } from "../config/model.ts";
 import type { PackedError } from "../util/packedError.ts";
-import type { EngineStats, GeneratedToken, Generation, GenerationRequest, TokenLogprobs } from "./engine.ts";
+import type {
+  EngineStats,
+  GeneratedToken,
+  Generation,
+  GenerationRequest,
+  ScoreOptions,
+  TokenLogprobs,
+} from "./engine.ts";
 import type { LocalEngine } from "./localEngine.ts";
 
 /** Told while a model is opened. */
@@ -28,7 +35,10 @@ export type ReadingKind = "logprobs" | "logits" | "embed";
 
 export type ToWorker =
   | { readonly type: "generate"; readonly id: number; readonly request: Omit<GenerationRequest, "signal"> }
-  | { readonly type: "read"; readonly id: number; readonly kind: ReadingKind; readonly ids: Int32Array }
+  | ({ readonly type: "read"; readonly id: number; readonly kind: ReadingKind; readonly ids: Int32Array } & Pick<
+      ScoreOptions,
+      "interventions"
+    >)
   | { readonly type: "stats"; readonly id: number }
   /** The caller wants no more of a request. */
   | { readonly type: "drop"; readonly id: number }
