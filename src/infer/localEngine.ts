@@ -7,17 +7,34 @@ import type { Backend } from "../backend/backend.ts";
 import { parseConfig } from "../config/check.ts";
 import type { ModelConfig } from "../config/model.ts";
 import { ConfigError, ShapeError } from "../errors.ts";
+import type { TraceRows } from "../formats/traceEncoder.ts";
 import { PagePool } from "../model/cache.ts";
 import type { Decoder, Observer } from "../model/decoder.ts";
 import type { WeightSource } from "../model/weights.ts";
 import { InterventionPlan } from "../nn/intervention.ts";
 import { turn } from "../util/turn.ts";
-import type { Engine, EngineStats, GeneratedToken, Generation, GenerationRequest, ScoreOptions } from "./engine.ts";
+import type {
+  Engine,
+  EngineStats,
+  GeneratedToken,
+  Generation,
+  GenerationRequest,
+  ScoreOptions,
+  TraceOptions,
+} from "./engine.ts";
 import { type GenerationSink, GenerationWork, type Speculation } from "./generation.ts";
 import { PassRunner } from "./pass.ts";
 import { checkIds, checkRequest, closedError } from "./request.ts";
+import { routeShape } from "./routes.ts";
 import { Scheduler, type Slice } from "./scheduler.ts";
-import { embeddingReading, logitsReading, logprobsReading, type Reading, ReadingWork } from "./scoring.ts";
+import {
+  embeddingReading,
+  logitsReading,
+  logprobsReading,
+  type Reading,
+  ReadingWork,
+  traceReading,
+} from "./scoring.ts";
 import { TokenStream } from "./tokenStream.ts";
 import type { Work } from "./work.ts";
 
@@ -127,7 +144,10 @@ export class LocalEngine implements Engine {
     let forget = () => {};
     const checked = checkRequest(request, this.config, context);
     const plan = this.#plan(checked.interventions, "generate");
-    const work = new GenerationWork(checked, context, counting, this.#speculation, plan);
+    const { routing } = checked;
+    const columns = typeof routing === "object" ? routing.columns : [];
+    const shape = routing ? routeShape(this.config, columns, plan?.slots) : undefined;
+    const work = new GenerationWork(checked, context, counting, this.#speculation, shape, plan);
     this.#start(work, work.mostTokens);
     forget = failOnAbort(signal, work);
     return (reason) => work.fail(reason);
@@ -146,6 +166,13 @@ export class LocalEngine implements Engine {
     const sequence = this.#sequence(ids);
     if (sequence.length === 0) throw new ShapeError("embed: the sequence is 0 tokens, expected at least 1");
     return this.#read(embeddingReading(sequence, this.config.hiddenSize), options);
+  }
+
+  async trace(ids: ArrayLike<number>, { columns, ...options }: TraceOptions = {}): Promise<TraceRows> {
+    const sequence = this.#sequence(ids);
+    if (sequence.length === 0) throw new ShapeError("trace: the sequence is 0 tokens, expected at least 1");
+    const plan = this.#plan(options.interventions, "trace");
+    return this.#read(traceReading(sequence, this.config, columns, plan?.slots), options, plan);
   }
 
   async stats(): Promise<EngineStats> {
@@ -190,11 +217,14 @@ export class LocalEngine implements Engine {
       : undefined;
   }
 
-  #read(reading: Reading, { interventions, signal }: ScoreOptions): Promise<Float32Array> {
+  #read<Result>(
+    reading: Reading<Result>,
+    { interventions, signal }: ScoreOptions,
+    plan = this.#plan(interventions, "score"),
+  ): Promise<Result> {
     signal?.throwIfAborted();
-    const plan = this.#plan(interventions, "score");
     let forget = () => {};
-    return new Promise<Float32Array>((resolve, reject) => {
+    return new Promise<Result>((resolve, reject) => {
       const work = new ReadingWork(reading, { end: resolve, fail: reject }, plan);
       this.#start(work, work.ids.length);
       forget = failOnAbort(signal, work);

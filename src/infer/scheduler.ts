@@ -219,6 +219,9 @@ export class Scheduler {
     for (let page = this.#nextPage(sequence); page !== undefined; page = this.#nextPage(sequence)) {
       const node = this.#prefix.find(sequence.node, page, scopeOf(sequence));
       if (node === undefined) return;
+      const { routes } = sequence.work;
+      if (routes?.accepts(node.routes, cache.length + pageTokens) === false) return;
+      if (node.routes !== undefined) routes?.put(node.routes);
       this.#prefix.hold(node);
       cache.adopt(node.page);
       sequence.node = node;
@@ -236,6 +239,11 @@ export class Scheduler {
       const ids = sequence.work.ids.subarray(start, start + pageTokens);
       const node = this.#prefix.add(sequence.node, ids, page, scopeOf(sequence));
       if (node === undefined) return;
+      const { routes } = sequence.work;
+      // Whose page has no routing for its own sequence computes it anew, and leaves it there.
+      if (routes !== undefined && routes.from <= start && !routes.accepts(node.routes, start + pageTokens)) {
+        node.routes = routes.page(start, pageTokens);
+      }
       // Where another sequence was faster, its page has the same content.
       if (node.page !== page) cache.replace(sequence.shared, node.page);
       sequence.node = node;

@@ -1,5 +1,6 @@
 /** What an engine in a worker and its callers say to each other: plain data, large arrays moved and not copied. */
 import type { ModelConfig } from "../config/model.ts";
+import type { TraceRows } from "../formats/traceEncoder.ts";
 import type { PackedError } from "../util/packedError.ts";
 import type {
   EngineStats,
@@ -8,6 +9,7 @@ import type {
   GenerationRequest,
   ScoreOptions,
   TokenLogprobs,
+  TraceOptions,
 } from "./engine.ts";
 import type { LocalEngine } from "./localEngine.ts";
 
@@ -39,6 +41,10 @@ export type ToWorker =
       ScoreOptions,
       "interventions"
     >)
+  | ({ readonly type: "trace"; readonly id: number; readonly ids: Int32Array } & Pick<
+      TraceOptions,
+      "columns" | "interventions"
+    >)
   | { readonly type: "stats"; readonly id: number }
   /** The caller wants no more of a request. */
   | { readonly type: "drop"; readonly id: number }
@@ -62,6 +68,7 @@ export type WorkerEvent = { readonly id: number } & (
   | { readonly token: GeneratedToken }
   | { readonly generation: PackedGeneration }
   | { readonly values: Float32Array }
+  | { readonly rows: TraceRows }
   | { readonly stats: EngineStats }
   | { readonly error: PackedError }
 );
