@@ -13,7 +13,7 @@ const count = z.int().min(0);
 const PLACE = {
   /** Layers of the model, numbered from 0. */
   layers: z
-    .union([z.literal("all"), z.array(count).min(1)], { error: 'expected "all" or a list of layers' })
+    .union([z.literal("all"), z.array(count).min(1).readonly()], { error: 'expected "all" or a list of layers' })
     .default("all"),
   /** Positions in the sequence, from 0: from the first to the one before `to`. Without `to`: to the end. */
   tokens: z.strictObject({ from: count.default(0), to: z.int().min(1).optional() }).prefault({}),
@@ -26,7 +26,8 @@ const expertList = z
     for (const [index, expert] of experts.entries()) {
       if (experts.indexOf(expert) < index) fault(context, [index], `${expert}, is in the list already`);
     }
-  });
+  })
+  .readonly();
 
 /** The experts can not be chosen: the router is that of a model without them. */
 const mask = z.strictObject({ kind: z.literal("mask"), experts: expertList, ...PLACE });
@@ -55,7 +56,7 @@ const temperature = z.strictObject({ kind: z.literal("temperature"), value: z.nu
 /** Whoever was sent to one of the two goes to the other, with the same weight. */
 const swap = z.strictObject({
   kind: z.literal("swap"),
-  experts: z.tuple([count, count], { error: "expected two experts" }),
+  experts: z.tuple([count, count], { error: "expected two experts" }).readonly(),
   ...PLACE,
 });
 
@@ -70,14 +71,14 @@ const KINDS = [mask, force, bias, scale, topK, temperature, swap, random, unifor
 /** The experts of one sequence of a trace. */
 const routeSchema = z.strictObject({
   /** L layers with experts. */
-  layers: z.array(count).min(1),
+  layers: z.array(count).min(1).readonly(),
   positions: z.int().min(1),
   /** S: most experts of a token. */
   slots: z.int().min(1),
   /** [L, positions, S], -1 in a slot without an expert. Where all slots are empty nothing is known: the router chooses. */
-  experts: z.instanceof(Int16Array),
+  experts: z.custom<Int16Array>((value) => value instanceof Int16Array, "expected an Int16Array"),
   /** [L, positions, S] what multiplies the experts' outputs; left out: what the router's own probabilities come to. */
-  weights: z.instanceof(Float32Array).optional(),
+  weights: z.custom<Float32Array>((value) => value instanceof Float32Array, "expected a Float32Array").optional(),
 });
 export type RecordedRoute = Readonly<z.output<typeof routeSchema>>;
 
