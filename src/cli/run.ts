@@ -8,9 +8,10 @@ import { formatDuration, formatRate, table } from "../report/text.ts";
 import { describeBackend } from "./backendOptions.ts";
 import { readInput, type Session, wholeNumber, writeJson } from "./common.ts";
 import { addGenerationOptions, type GenerationFlags, printable, textOptions } from "./generationOptions.ts";
+import { addInterveneOption, type InterveneFlags, interventionsOf } from "./intervene.ts";
 import { addModelOptions, MODEL_ARGUMENT, type ModelFlags, withModel } from "./modelOptions.ts";
 
-interface RunFlags extends ModelFlags, GenerationFlags {
+interface RunFlags extends ModelFlags, GenerationFlags, InterveneFlags {
   readonly prompt?: string;
   readonly n: number;
   readonly logprobs?: number;
@@ -42,6 +43,7 @@ export function register(command: Command, session: Session): void {
       wholeNumber("--logprobs", 0),
     )
     .option("--json", "one JSON object at the end instead of streamed text");
+  addInterveneOption(command);
   addModelOptions(command)
     .addHelpText("after", HELP)
     .action((model: string, flags: RunFlags) => run(model, flags, session));
@@ -53,7 +55,8 @@ async function run(path: string, flags: RunFlags, session: Session): Promise<voi
   const prompt = flags.prompt ?? (await readPrompt(session));
   if (options.stop?.includes("")) throw new UsageError('--stop: "", expected a text of at least one character');
   await withModel(path, flags, session, async (model) => {
-    const texts = model.generateTexts(prompt, { ...options, n });
+    const interventions = await interventionsOf(flags, model, session);
+    const texts = model.generateTexts(prompt, { ...options, interventions, n });
     if (json) {
       const results = await Promise.all(texts.map(({ result }) => result));
       writeJson(session, jsonOf(model, prompt, results, logprobs !== undefined));

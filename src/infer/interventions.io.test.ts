@@ -2,16 +2,27 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
+import { logitsOf } from "../../test/models.ts";
 import { randomRows, TINY_HEADER, traceBytes } from "../../test/traces.ts";
+import { openBackend } from "../backend/io.ts";
 import { resolveModel } from "../config/presets.ts";
 import { CheckpointError, ConfigError, DataError } from "../errors.ts";
+import { saveModel } from "../formats/model.io.ts";
+import { quantizeModel } from "../formats/quantize.io.ts";
+import { openStored } from "../formats/stored.io.ts";
 import { memoryTrace } from "../formats/trace.ts";
+import { Decoder } from "../model/decoder.ts";
+import { Parameters } from "../model/parameters.ts";
+import { InterventionPlan } from "../nn/intervention.ts";
 import { readInterventions, routeOf } from "./interventions.io.ts";
 
 const folder = await mkdtemp(join(tmpdir(), "olmoe-interventions-"));
 afterAll(() => rm(folder, { recursive: true }));
 const at = (name: string) => join(folder, name);
 const SIZES = { preset: "tiny", numHiddenLayers: 3, numExperts: 4, numExpertsPerTok: 2 };
+const backend = await openBackend();
+afterAll(() => backend.close());
+const LARGER = resolveModel({ preset: "tiny", hiddenSize: 64, intermediateSize: 32, vocabSize: 50, numExperts: 6 });
 const config = resolveModel(SIZES);
 const HEADER = { ...TINY_HEADER, layers: [0, 1, 2], columns: ["ids", "experts", "weights"] as const };
 const everywhere = { layers: "all", tokens: { from: 0 } };
@@ -119,6 +130,32 @@ describe("a file of interventions", () => {
     );
   });
 });
+
+it.each(["q4_0", "q8_0", "bf16"] as const)(
+  "a model stored as %s has more and fewer experts like another",
+  async (type) => {
+    const model = at(`model-${type}`);
+    const { numExpertsPerTok: topK } = LARGER;
+    const parameters = new Parameters(backend, LARGER, { trainable: false });
+    parameters.initialise(1);
+    await saveModel(model, parameters);
+    await quantizeModel(model, at(`${type}.gguf`), { type, backend });
+    const stored = await openStored(at(`${type}.gguf`), backend);
+    const decoder = new Decoder(backend, stored);
+    const ids = Array.from({ length: 12 }, (_, index) => (index * 7) % 50);
+    const plain = logitsOf(backend, decoder, ids);
+    const size = plain.length;
+    for (const k of [1, topK, topK + 2]) {
+      const plan = new InterventionPlan([{ kind: "top_k", k }], LARGER);
+      const both = logitsOf(backend, decoder, [...ids, ...ids], { batch: 2, interventions: [undefined, plan] });
+      const other = new Decoder(backend, stored);
+      Object.assign(other, { config: { ...LARGER, numExpertsPerTok: k } });
+      expect(both.slice(0, size)).toEqual(plain);
+      expect(both.slice(size)).toEqual(logitsOf(backend, other, ids));
+    }
+    stored.dispose();
+  },
+);
 
 it("puts the runs of a sequence together, whatever chunks they are in, and knows nothing of what lies between", async () => {
   const header = { ...HEADER, layers: [0, 1] };
