@@ -79,12 +79,13 @@ async function trace(path: string, inputs: readonly string[], flags: TraceFlags,
 
 async function toParquet(path: string, { out, force = false }: TraceFlags, session: Session): Promise<void> {
   const progress = new ProgressLine(session);
-  await using file = await openTrace(path);
+  const file = await openTrace(path);
   try {
     const onProgress = (tokens: number) => progress.show(tokens / file.tokens, `${formatCount(tokens)} tokens`);
     await exportTrace(file, out, { overwrite: force, signal: session.signal, onProgress });
   } finally {
     progress.stop();
+    await file.close();
   }
   session.stdout.write(`${shownPath(out)}: ${formatCount(file.tokens * file.header.layers.length)} rows\n`);
 }

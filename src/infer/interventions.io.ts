@@ -58,11 +58,27 @@ async function readRoute(
   { trace: name, sequence, weights }: FileReplay,
   path: string,
   place: string,
-  { config, digest }: IntervenedModel,
+  model: IntervenedModel,
   signal: AbortSignal | undefined,
 ): Promise<RecordedRoute> {
-  await using trace = await openTrace(resolve(dirname(path), name));
-  const { header } = trace;
+  const trace = await openTrace(resolve(dirname(path), name));
+  try {
+    await refuseOther(trace, name, place, model);
+    const route = await routeOf(trace, sequence, weights === "recorded", signal);
+    if (route !== undefined) return route;
+    throw new ConfigError(`${place}.sequence: ${sequence}, ${name} has no such sequence`);
+  } finally {
+    await trace.close();
+  }
+}
+
+/** @throws ConfigError for a trace of another model. */
+async function refuseOther(
+  { header }: Trace,
+  name: string,
+  place: string,
+  { config, digest }: IntervenedModel,
+): Promise<void> {
   const shape = (experts: number, layers: readonly number[]) => `${experts} experts in layers ${layers.join(", ")}`;
   const [theirs, ours] = [shape(header.numExperts, header.layers), shape(config.numExperts, moeLayers(config))];
   if (theirs !== ours) {
@@ -75,9 +91,6 @@ async function readRoute(
     const fault = `${name} is of ${header.model.name} (digest ${header.model.digest}), this model's digest is ${own}`;
     throw new ConfigError(`${place}.trace: ${fault}`, { hint: "record a trace of this model with `olmoe trace`" });
   }
-  const route = await routeOf(trace, sequence, weights === "recorded", signal);
-  if (route !== undefined) return route;
-  throw new ConfigError(`${place}.sequence: ${sequence}, ${name} has no such sequence`);
 }
 
 /** The experts of one sequence of a trace, all positions from 0 on; undefined where it is not there. */
