@@ -90,10 +90,11 @@ export {
   type TraceChunk,
   type TraceColumn,
   type TraceHeader,
+  type TraceRows,
   type TraceRun,
   type TraceSelection,
 } from "./formats/trace.ts";
-export { TraceEncoder, type TraceRows, type TraceRowsOf } from "./formats/traceEncoder.ts";
+export { TraceEncoder, type TraceRowsOf } from "./formats/traceEncoder.ts";
 export { type ByteSource, type OpenTraceOptions, openTraceBlob, openTraceSource } from "./formats/traceReader.ts";
 // A model opened for use: text in, text and numbers out.
 export { type ChatAnswer, ChatSession } from "./infer/chatSession.ts";

@@ -1,6 +1,6 @@
 /** Traces for tests: random ones, and files of them in memory. */
-import { TRACE_COLUMNS, type TraceColumn, type TraceHeader } from "../src/formats/trace.ts";
-import { TraceEncoder, type TraceRows } from "../src/formats/traceEncoder.ts";
+import { TRACE_COLUMNS, type TraceColumn, type TraceHeader, type TraceRows } from "../src/formats/trace.ts";
+import { TraceEncoder } from "../src/formats/traceEncoder.ts";
 import { createRandom, uniform } from "../src/util/random.ts";
 
 /** Of a model of two layers (0 and 2 of three) with four experts, two for each token. */

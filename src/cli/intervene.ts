@@ -1,9 +1,12 @@
 /** The option of commands that run a model under interventions. */
 import type { Command } from "commander";
 import type { Intervention } from "../config/intervention.ts";
+import type { ModelConfig } from "../config/model.ts";
 import { modelDigest } from "../formats/modelDigest.io.ts";
 import { readInterventions } from "../infer/interventions.io.ts";
 import type { OlmoeModel } from "../infer/model.io.ts";
+import { InterventionPlan } from "../nn/intervention.ts";
+import type { TraceHeaderOptions } from "../routing/traceHeader.io.ts";
 import type { Session } from "./common.ts";
 
 /** Values of the option that `addInterveneOption` adds. */
@@ -24,4 +27,18 @@ export async function interventionsOf(
   if (intervene === undefined) return undefined;
   const model = { config: info.config, digest: () => modelDigest(info.path, signal) };
   return readInterventions(intervene, model, signal);
+}
+
+/** What the header of a trace under interventions says of them: of a replay its shape, and not what it replays. */
+export function intervenedHeader(
+  interventions: readonly Intervention[],
+  config: ModelConfig,
+): Pick<TraceHeaderOptions, "slots" | "interventions"> {
+  const { slots } = new InterventionPlan(interventions, config);
+  const described = interventions.map((one) => {
+    if (one.kind !== "replay") return one;
+    const { experts: _, weights: __, ...shape } = one.trace;
+    return { ...one, trace: shape };
+  });
+  return { slots, interventions: described };
 }

@@ -1,16 +1,15 @@
 /** `olmoe trace`: writes down which experts every token of some texts is sent to. */
 import { join } from "node:path";
 import { type Command, Option } from "commander";
-import { moeLayers } from "../config/architecture.ts";
 import { UsageError } from "../errors.ts";
-import { modelDigest, tokenizerDigest } from "../formats/modelDigest.io.ts";
 import { openTrace, TraceWriter } from "../formats/trace.io.ts";
-import { TRACE_COLUMNS, type TraceColumn, type TraceHeader } from "../formats/trace.ts";
+import { TRACE_COLUMNS, type TraceColumn } from "../formats/trace.ts";
 import { exportTrace } from "../formats/traceParquet.io.ts";
 import type { OlmoeModel } from "../infer/model.io.ts";
 import { formatBytes, formatCount, formatDuration, formatRate } from "../report/text.ts";
 import { recordTrace } from "../routing/recordTrace.ts";
 import { heldOutSequences, type Sequences, sourceOf, sourceSequences } from "../routing/sequences.io.ts";
+import { traceHeader } from "../routing/traceHeader.io.ts";
 import { shownPath } from "../util/shownPath.io.ts";
 import { describeBackend } from "./backendOptions.ts";
 import { type Session, wholeNumber, writeJson } from "./common.ts";
@@ -90,27 +89,6 @@ async function toParquet(path: string, { out, force = false }: TraceFlags, sessi
   session.stdout.write(`${shownPath(out)}: ${formatCount(file.tokens * file.header.layers.length)} rows\n`);
 }
 
-/** Where a model's weights are: a run's folder stands for its newest checkpoint. */
-async function headerOf(
-  { info, tokenizer }: OlmoeModel,
-  columns: readonly TraceColumn[],
-  signal: AbortSignal,
-): Promise<TraceHeader> {
-  const { config, path } = info;
-  const [, step, trainedTokens] = /(?:^|[\\/])step(\d+)-tokens(\d+)$/.exec(path) ?? [];
-  return {
-    model: { name: shownPath(path), digest: await modelDigest(path, signal), vocabSize: config.vocabSize },
-    tokenizer: { digest: tokenizerDigest(tokenizer.toJson()), vocabSize: tokenizer.vocabSize },
-    numExperts: config.numExperts,
-    topK: config.numExpertsPerTok,
-    slots: config.numExpertsPerTok,
-    layers: moeLayers(config),
-    columns: TRACE_COLUMNS.filter((name) => ["ids", "experts", "weights", ...columns].includes(name)),
-    origin: "score",
-    ...(step === undefined ? {} : { step: Number(step), trainedTokens: Number(trainedTokens) }),
-  };
-}
-
 /** Sequences of the inputs, or of the held-out text of the run that a model is from. */
 async function sequencesOf(
   path: string,
@@ -140,7 +118,7 @@ async function record(
   const { out, columns, force = false, json = false } = flags;
   const { signal } = session;
   const { sequences, estimate } = await sequencesOf(path, inputs, model, flags, session);
-  const header = await headerOf(model, columns, signal);
+  const header = await traceHeader(model, { columns, origin: "score", signal });
   const writer = await TraceWriter.create(out, header, {
     tokenText: (id) => model.tokenizer.entry(id),
     existing: force ? "replace" : "resume",

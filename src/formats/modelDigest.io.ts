@@ -1,5 +1,6 @@
 /** What tells models and tokenizers apart in the files that are made with them. */
 import { createHash } from "node:crypto";
+import type { Parameters } from "../model/parameters.ts";
 import { openModelFiles } from "./modelFiles.io.ts";
 
 /** Tensors up to this size go in whole: every router, norm, and all of a small model. */
@@ -18,14 +19,11 @@ export async function modelDigest(path: string, signal?: AbortSignal): Promise<s
   const files = await openModelFiles(path);
   try {
     const hash = createHash("sha256");
-    const slices = [...files.slices].sort(([a], [b]) => (a < b ? -1 : 1));
-    for (const [name, slice] of slices) {
+    for (const [name, slice] of [...files.slices].sort(byName)) {
       signal?.throwIfAborted();
-      hash.update(JSON.stringify([name, slice.type, slice.shape]));
-      const whole = slice.byteLength <= WHOLE_BYTES;
-      const piece = new Uint8Array(whole ? slice.byteLength : PIECE_BYTES);
-      for (let index = 0; index < (whole ? 1 : PIECES); index++) {
-        const start = Math.floor((index * (slice.byteLength - piece.byteLength)) / (PIECES - 1));
+      hash.update(JSON.stringify([name, slice.type.toUpperCase(), slice.shape]));
+      for (const [start, end] of piecesOf(slice.byteLength)) {
+        const piece = new Uint8Array(end - start);
         await files.read(slice, piece, start);
         hash.update(piece);
       }
@@ -34,6 +32,29 @@ export async function modelDigest(path: string, signal?: AbortSignal): Promise<s
   } finally {
     await files.close();
   }
+}
+
+/** The digest that a model in memory will have as a folder in transformers' format. */
+export function parametersDigest(parameters: Parameters): string {
+  const hash = createHash("sha256");
+  const tensors = parameters.tensors().map(({ name, shape, data }) => [name, { shape, data }] as const);
+  for (const [name, { shape, data }] of tensors.sort(byName)) {
+    hash.update(JSON.stringify([name, "F32", shape]));
+    const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    for (const [start, end] of piecesOf(bytes.length)) hash.update(bytes.subarray(start, end));
+  }
+  return `sha256:${hash.digest("hex")}`;
+}
+
+const byName = ([a]: readonly [string, unknown], [b]: readonly [string, unknown]) => (a < b ? -1 : 1);
+
+/** The bytes of a tensor that go in. */
+function piecesOf(bytes: number): (readonly [start: number, end: number])[] {
+  if (bytes <= WHOLE_BYTES) return [[0, bytes]];
+  return Array.from({ length: PIECES }, (_, index) => {
+    const start = Math.floor((index * (bytes - PIECE_BYTES)) / (PIECES - 1));
+    return [start, start + PIECE_BYTES];
+  });
 }
 
 /** A digest of a tokenizer.json. */

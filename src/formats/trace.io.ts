@@ -2,8 +2,8 @@
 import { type FileHandle, open } from "node:fs/promises";
 import { DataError } from "../errors.ts";
 import { fileError, openRegular, readFully, writeAll } from "../util/files.io.ts";
-import type { Trace, TraceHeader } from "./trace.ts";
-import { TraceEncoder, type TraceRows, type TraceRowsOf } from "./traceEncoder.ts";
+import type { Trace, TraceHeader, TraceRows } from "./trace.ts";
+import { TraceEncoder, type TraceRowsOf } from "./traceEncoder.ts";
 import type { WholeChunks } from "./traceFile.ts";
 import { type ByteSource, type OpenTraceOptions, openTraceSource, unfinishedTrace } from "./traceReader.ts";
 

@@ -88,6 +88,9 @@ export interface TraceChunk {
   readonly logits?: Float32Array;
 }
 
+/** Columns of neighbouring tokens of one sequence, as in a chunk. */
+export type TraceRows = Pick<TraceChunk, "tokens" | TraceColumn>;
+
 export interface TraceSelection {
   /** Arrays that are wanted; default: all that there are. Those that are not wanted are not read. */
   readonly columns?: readonly TraceColumn[];
@@ -174,6 +177,20 @@ export function cutChunk(
     return values === undefined ? [] : [[column, cut(values, isLayered(column) ? layers : 1)]];
   });
   return { start: chunk.start + from, tokens, runs: cutRuns(chunk.runs, from, to), ...Object.fromEntries(arrays) };
+}
+
+/** Rows `start` to before `end`. @param layers L. */
+export function cutRows(rows: TraceRows, layers: number, start: number, end: number): TraceRows {
+  const {
+    start: _,
+    runs: __,
+    ...cut
+  } = cutChunk({ start: 0, runs: [], ...rows }, layers, {
+    columns: TRACE_COLUMNS,
+    start,
+    end,
+  });
+  return cut;
 }
 
 function cutRuns(runs: readonly TraceRun[], from: number, to: number): TraceRun[] {

@@ -3,7 +3,7 @@ import { parseConfig } from "../config/check.ts";
 import { ShapeError } from "../errors.ts";
 import { crc32c } from "../util/crc32c.ts";
 import { f32ToF16 } from "./halves.ts";
-import { columnWidth, isLayered, type TraceChunk, type TraceColumn, type TraceHeader } from "./trace.ts";
+import { columnWidth, isLayered, type TraceColumn, type TraceHeader, type TraceRows } from "./trace.ts";
 import {
   type ChunkMeta,
   type ColumnArray,
@@ -25,9 +25,6 @@ import {
 } from "./traceFile.ts";
 
 const CHUNK_TOKENS = 4096;
-
-/** Columns of neighbouring tokens of one sequence, as in `TraceChunk`. */
-export type TraceRows = Pick<TraceChunk, "tokens" | TraceColumn>;
 
 /** Whose tokens they are. */
 export interface TraceRowsOf {

@@ -1,8 +1,7 @@
 /** What every engine gives its callers, whether it runs on their thread or in a worker. Ids in, ids out: no text here. */
 import type { InterventionInput } from "../config/intervention.ts";
 import type { ModelConfig } from "../config/model.ts";
-import type { TraceColumn } from "../formats/trace.ts";
-import type { TraceRows } from "../formats/traceEncoder.ts";
+import type { TraceColumn, TraceRows } from "../formats/trace.ts";
 import type { RouterColumn, TokenRouting, TokensRouting } from "./routes.ts";
 import type { SamplingOptions } from "./sampling.ts";
 

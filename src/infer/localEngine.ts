@@ -7,7 +7,7 @@ import type { Backend } from "../backend/backend.ts";
 import { parseConfig } from "../config/check.ts";
 import type { ModelConfig } from "../config/model.ts";
 import { ConfigError, ShapeError } from "../errors.ts";
-import type { TraceRows } from "../formats/traceEncoder.ts";
+import type { TraceRows } from "../formats/trace.ts";
 import { PagePool } from "../model/cache.ts";
 import type { Decoder, Observer } from "../model/decoder.ts";
 import type { WeightSource } from "../model/weights.ts";

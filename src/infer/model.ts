@@ -5,7 +5,7 @@
 import type { BackendName, InstructionSet } from "../backend/backend.ts";
 import type { ModelConfig } from "../config/model.ts";
 import { type OlmoeError, ResourceError, TokenizerError } from "../errors.ts";
-import type { TraceRows } from "../formats/traceEncoder.ts";
+import type { TraceRows } from "../formats/trace.ts";
 import type { ParameterCounts } from "../model/counts.ts";
 import type { StorageType } from "../tensor/stored.ts";
 import { type ChatMessage, type ChatTemplate, requireChatTemplate } from "../tokenizer/chatTemplate.ts";

@@ -8,7 +8,7 @@ import { Worker } from "node:worker_threads";
 import { checkInterventions } from "../config/intervention.ts";
 import type { ModelConfig } from "../config/model.ts";
 import { ConfigError, OlmoeError } from "../errors.ts";
-import type { TraceRows } from "../formats/traceEncoder.ts";
+import type { TraceRows } from "../formats/trace.ts";
 import { PACKAGE_ROOT } from "../util/packageRoot.io.ts";
 import { unpackError } from "../util/packedError.ts";
 import type {

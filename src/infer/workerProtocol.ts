@@ -1,6 +1,6 @@
 /** What an engine in a worker and its callers say to each other: plain data, large arrays moved and not copied. */
 import type { ModelConfig } from "../config/model.ts";
-import type { TraceRows } from "../formats/traceEncoder.ts";
+import type { TraceRows } from "../formats/trace.ts";
 import type { PackedError } from "../util/packedError.ts";
 import type {
   EngineStats,

@@ -1,6 +1,6 @@
 /** Runs a model over texts and writes down where their tokens go. */
-import { cutChunk, TRACE_COLUMNS, type TraceHeader } from "../formats/trace.ts";
-import type { TraceRows, TraceRowsOf } from "../formats/traceEncoder.ts";
+import { cutRows, type TraceHeader, type TraceRows } from "../formats/trace.ts";
+import type { TraceRowsOf } from "../formats/traceEncoder.ts";
 import type { Engine } from "../infer/engine.ts";
 
 /** Tokens to read from an empty context. */
@@ -44,7 +44,8 @@ export async function recordTrace(
   const writeFirst = async () => {
     const first = running.shift();
     if (first === undefined) return;
-    const rows = lastRows(await first.rows, first.of.position, sink.header.layers.length);
+    const all = await first.rows;
+    const rows = cutRows(all, sink.header.layers.length, first.of.position, all.tokens);
     await sink.add(first.of, rows);
     written += rows.tokens;
     onProgress?.(written);
@@ -67,16 +68,4 @@ export async function recordTrace(
     // Where one has failed nobody waits for the others.
     for (const { rows } of running) rows.catch(() => undefined);
   }
-}
-
-/** Rows from a position on. */
-function lastRows(rows: TraceRows, from: number, layers: number): TraceRows {
-  if (from === 0) return rows;
-  const whole = { start: 0, runs: [], ...rows };
-  const {
-    start: _,
-    runs: __,
-    ...cut
-  } = cutChunk(whole, layers, { columns: TRACE_COLUMNS, start: from, end: rows.tokens });
-  return cut;
 }

@@ -162,6 +162,35 @@ describe("olmoe trace", () => {
     expect(rows).toEqual(expected);
   });
 
+  it("olmoe run --trace writes the routing of prompt and text beside the text", async () => {
+    const out = join(root, "run.trace");
+    const args = ["run", model, "-p", "the cat", "--max-tokens", "6", "--n", "2", "--json", "--trace", out];
+    const { code: exit, stdout } = await olmoe([...args, ...reference]);
+    expect(exit).toBe(0);
+    const { texts } = JSON.parse(stdout) as { texts: { ids: number[] }[] };
+    const prompt = [...(await tokenizer.encode("the cat"))];
+    const { trace, chunks } = await read(out);
+    const [chunk] = chunks as [Required<TraceChunk>];
+    // The last new token is never read.
+    const reads = texts.map(({ ids }) => [...prompt, ...ids.slice(0, -1)]);
+    expect([...chunk.ids]).toEqual(reads.flat());
+    expect(trace.header.origin).toBe("generate");
+    expect(chunk.runs).toEqual(
+      reads.map((ids, sequence) => ({ sequence, source: 0, position: 0, tokens: ids.length })),
+    );
+    await using opened = await OlmoeModel.open(model, { backend: "reference", cacheType: "f32", inProcess: true });
+    const rows = await Promise.all(reads.map((ids) => opened.trace(ids)));
+    for (const layer of [0, 1]) {
+      const ofLayer = (values: Int16Array, tokens: number) => {
+        const width = values.length / 2 / tokens;
+        return [...values.subarray(layer * tokens * width, (layer + 1) * tokens * width)];
+      };
+      expect(ofLayer(chunk.experts, chunk.tokens)).toEqual(
+        rows.flatMap(({ experts, tokens }) => ofLayer(experts as Int16Array, tokens)),
+      );
+    }
+  });
+
   it("keeps a finished trace, and says what is wrong", async () => {
     const out = join(root, "kept.trace");
     const args = ["trace", model, cats, "--out", out, ...reference];
