@@ -151,11 +151,11 @@ export class LanguageModel implements AsyncDisposable {
    * console.log(likely.bitsPerByte < unlikely.bitsPerByte);
    */
   async score(texts: readonly string[], options: ScoreOptions = {}): Promise<TextScore[]> {
-    const { signal } = this.#withClosing(options);
+    const bound = this.#withClosing(options);
     const { engine, tokenizer } = this.#parts;
     return atOnce(texts, TEXTS_AT_ONCE, async (text) => {
       const ids = await tokenizer.encode(text);
-      const logprobs = await windowedLogprobs(engine, [tokenizer.eosTokenId, ...ids], { signal });
+      const logprobs = await windowedLogprobs(engine, [tokenizer.eosTokenId, ...ids], bound);
       const logprob = logprobs.reduce((sum, value) => sum + value, 0);
       const bytes = new TextEncoder().encode(text).length;
       return { ids, logprobs, logprob, bytes, bitsPerByte: bytes === 0 ? 0 : -logprob / Math.LN2 / bytes };
