@@ -1,10 +1,12 @@
 /** `olmoe run`: continues a text with a model. */
 import type { Command } from "commander";
 import { UsageError } from "../errors.ts";
+import { TraceWriter } from "../formats/trace.io.ts";
 import type { OlmoeModel } from "../infer/model.io.ts";
 import type { TextToken } from "../infer/textAssembler.ts";
 import type { TextGeneration, TextResult } from "../infer/textGeneration.ts";
 import { formatDuration, formatRate, table } from "../report/text.ts";
+import { traceHeader } from "../routing/traceHeader.io.ts";
 import { describeBackend } from "./backendOptions.ts";
 import { readInput, type Session, wholeNumber, writeJson } from "./common.ts";
 import { addGenerationOptions, type GenerationFlags, printable, textOptions } from "./generationOptions.ts";
@@ -14,6 +16,7 @@ interface RunFlags extends ModelFlags, GenerationFlags {
   readonly prompt?: string;
   readonly n: number;
   readonly logprobs?: number;
+  readonly trace?: string;
   readonly json?: boolean;
 }
 
@@ -41,6 +44,7 @@ export function register(command: Command, session: Session): void {
       "show each token's log-probability and this many alternatives",
       wholeNumber("--logprobs", 0),
     )
+    .option("--trace <file>", "write the experts of every token that is read into a trace")
     .option("--json", "one JSON object at the end instead of streamed text");
   addModelOptions(command)
     .addHelpText("after", HELP)
@@ -48,21 +52,46 @@ export function register(command: Command, session: Session): void {
 }
 
 async function run(path: string, flags: RunFlags, session: Session): Promise<void> {
-  const { n, logprobs, json = false } = flags;
-  const options = { ...textOptions(flags), logprobs, signal: session.signal };
+  const { n, logprobs, trace, json = false } = flags;
+  const routing = trace === undefined ? undefined : { prompt: true };
+  const options = { ...textOptions(flags), logprobs, routing, signal: session.signal };
   const prompt = flags.prompt ?? (await readPrompt(session));
   if (options.stop?.includes("")) throw new UsageError('--stop: "", expected a text of at least one character');
   await withModel(path, flags, session, async (model) => {
+    const writer = trace === undefined ? undefined : await traceWriter(model, trace, session);
     const texts = model.generateTexts(prompt, { ...options, n });
+    const written = writer === undefined ? undefined : writeRoutes(writer, texts);
+    // Faults of a text show where the text does.
+    written?.catch(() => undefined);
     if (json) {
       const results = await Promise.all(texts.map(({ result }) => result));
+      await written;
       writeJson(session, jsonOf(model, prompt, results, logprobs !== undefined));
       return;
     }
     // All at once: the engine computes them together. Their faults show when their turn comes.
     for (const text of texts) text.result.catch(() => undefined);
     for (const [index, text] of texts.entries()) await show(text, { index, n }, model, session);
+    await written;
   });
+}
+
+async function traceWriter(model: OlmoeModel, path: string, { signal }: Session): Promise<TraceWriter> {
+  const header = await traceHeader(model, { origin: "generate", signal });
+  return TraceWriter.create(path, header, { tokenText: (id) => model.tokenizer.entry(id) });
+}
+
+/** Writes each text down as a sequence, its prompt and what followed, while it is generated. */
+async function writeRoutes(writer: TraceWriter, texts: readonly TextGeneration[]): Promise<void> {
+  try {
+    for (const [sequence, text] of texts.entries()) {
+      for await (const { position, ...rows } of text.routes()) {
+        await writer.add({ sequence, source: "text", position }, rows);
+      }
+    }
+  } finally {
+    await writer.close();
+  }
 }
 
 async function readPrompt(session: Session): Promise<string> {

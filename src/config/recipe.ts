@@ -112,6 +112,18 @@ const TRAIN_FIELDS = {
   evalTokens: z.int().min(1).default(8192),
   /** Steps between records of routing and of norms. */
   monitorEvery: z.int().min(1).default(100),
+  /** Write routing traces into the run's folder (docs/routing.md); null for none. */
+  trace: z
+    .strictObject({
+      /** Steps between traces; the last step is always traced. */
+      every: z.int().min(1),
+      /** Held-out tokens of each source, the same ones each time; 0 for none. */
+      heldOutTokens: z.int().min(0).default(8192),
+      /** Also the tokens that the step itself trains on. */
+      training: z.boolean().default(false),
+    })
+    .nullable()
+    .default(null),
   spikes: spikesSchema.prefault({}),
   /** Steps between checkpoints; the last step is always saved. */
   saveEvery: z.int().min(1).default(100),

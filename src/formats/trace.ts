@@ -88,6 +88,9 @@ export interface TraceChunk {
   readonly logits?: Float32Array;
 }
 
+/** Columns of neighbouring tokens of one sequence, as in a chunk. */
+export type TraceRows = Pick<TraceChunk, "tokens" | TraceColumn>;
+
 export interface TraceSelection {
   /** Arrays that are wanted; default: all that there are. Those that are not wanted are not read. */
   readonly columns?: readonly TraceColumn[];
@@ -108,6 +111,11 @@ export interface Trace {
   readonly vocabulary: ReadonlyMap<number, string>;
   /** Chunks in order, cut to the selection. @throws ConfigError for a column that the trace lacks, or a range beyond it. */
   chunks(selection?: TraceSelection): AsyncIterable<TraceChunk>;
+}
+
+/** Whether a column has values for each layer: all of one layer, then those of the next. */
+export function isLayered(column: TraceColumn): boolean {
+  return column === "experts" || column === "weights" || column === "probabilities" || column === "logits";
 }
 
 /** Elements of one token in each column. */
@@ -166,10 +174,23 @@ export function cutChunk(
   };
   const arrays = columns.flatMap((column) => {
     const values = chunk[column];
-    const layered = column === "experts" || column === "weights" || column === "probabilities" || column === "logits";
-    return values === undefined ? [] : [[column, cut(values, layered ? layers : 1)]];
+    return values === undefined ? [] : [[column, cut(values, isLayered(column) ? layers : 1)]];
   });
   return { start: chunk.start + from, tokens, runs: cutRuns(chunk.runs, from, to), ...Object.fromEntries(arrays) };
+}
+
+/** Rows `start` to before `end`. @param layers L. */
+export function cutRows(rows: TraceRows, layers: number, start: number, end: number): TraceRows {
+  const {
+    start: _,
+    runs: __,
+    ...cut
+  } = cutChunk({ start: 0, runs: [], ...rows }, layers, {
+    columns: TRACE_COLUMNS,
+    start,
+    end,
+  });
+  return cut;
 }
 
 function cutRuns(runs: readonly TraceRun[], from: number, to: number): TraceRun[] {

@@ -29,8 +29,10 @@ function oneStep(backend: Backend, patterns: readonly string[], config = smallCo
     new Map(parameters.tensors(flat).map(({ name, data }) => [name, [...data]]));
   const before = copy();
   let gradients = copy(parameters.grads);
-  const result = trainer.run({ ids, labels: ids }, 1e-2, () => {
-    gradients = copy(parameters.grads);
+  const result = trainer.run({ ids, labels: ids }, 1e-2, {
+    onGradients: () => {
+      gradients = copy(parameters.grads);
+    },
   });
   const moments = [copy(trainer.optimizer.moments.m), copy(trainer.optimizer.moments.v)];
   return { names, frozen, result, gradients, before, after: copy(), moments };

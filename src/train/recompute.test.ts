@@ -36,8 +36,10 @@ function train({ config, recompute, sequences = 4, microBatchSize = 2, documents
   const results = [0, 1].map(() => {
     const ids = draw.ints(sequences * LENGTH, 0, config.vocabSize - 1);
     const kvStart = documents ? ids.map((_, i) => (i % LENGTH >= 10 ? 10 : 0)) : undefined;
-    return trainer.run({ ids, labels: ids, kvStart }, 1e-2, () => {
-      gradients = decoder.parameters.grads?.data.slice() ?? gradients;
+    return trainer.run({ ids, labels: ids, kvStart }, 1e-2, {
+      onGradients: () => {
+        gradients = decoder.parameters.grads?.data.slice() ?? gradients;
+      },
     });
   });
   const outcome = { results, gradients, values: decoder.parameters.values.data.slice() };

@@ -28,6 +28,7 @@ import { digestsOf, type Start } from "./resume.io.ts";
 import { RunCheckpoints } from "./runCheckpoints.io.ts";
 import { describeSpike, type Spike, SpikeDetector } from "./spikes.ts";
 import { DIVERGED, type StepOptions, TrainStep } from "./step.ts";
+import { TrainingTraces } from "./traces.io.ts";
 import { Watcher } from "./watcher.ts";
 
 /** What a run reports while it goes. */
@@ -106,6 +107,7 @@ export class Run {
   readonly #recorder: Recorder;
   readonly #watcher: Watcher;
   readonly #spikes: SpikeDetector;
+  readonly #traces: TrainingTraces | undefined;
   readonly #checkpoints: RunCheckpoints;
   readonly #heldOutLoss = new HeldOutPerplexity();
   #tokens = 0;
@@ -139,6 +141,10 @@ export class Run {
     const probe = new RoutingProbe(heldOut, { sequenceLength, documentMask, eosTokenId });
     this.#watcher = new Watcher(backend, this.#decoder, probe);
     this.#spikes = new SpikeDetector(train.spikes);
+    this.#traces =
+      train.trace === null || config.mlpType === "dense"
+        ? undefined
+        : new TrainingTraces(backend, this.#decoder, { directory, recipe, heldOut, tokenizer: data.tokenizer });
     this.#checkpoints = new RunCheckpoints(checkpointsOf(directory), {
       recipe,
       tokenizer: data.tokenizer,
@@ -183,6 +189,7 @@ export class Run {
       if (this.#checkpoints.isScheduled(0)) await this.#save();
       for (;;) {
         signal?.throwIfAborted();
+        await this.#traces?.ofHeldOut(this.#done, this.#tokens, signal);
         if (this.#done === steps) return this.#outcome("done", await this.#evaluate(undefined));
         // After the checkpoint: a run that is stopped here goes on from it, and evaluates then.
         if (this.#evaluationIsDue) await this.#evaluate(evalTokens);
@@ -234,9 +241,13 @@ export class Run {
     const { ids, labels } = batch;
     const lr = learningRate(train.schedule, train.optimizer.lr, fullSteps(train, step), fullSteps(train, train.steps));
     const isMonitored = step % train.monitorEvery === 0;
-    const result = this.#step.run({ ids, labels, kvStart: train.documentMask ? batch.kvStart : undefined }, lr, () => {
-      if (isMonitored) this.#watcher.measureNorms();
+    const kvStart = train.documentMask ? batch.kvStart : undefined;
+    const traced = this.#traces?.ofStep(step, ids);
+    const result = this.#step.run({ ids, labels, kvStart }, lr, {
+      onGradients: isMonitored ? () => this.#watcher.measureNorms() : undefined,
+      onRouting: traced?.add,
     });
+    await traced?.write(this.#tokens);
     this.#tokens += result.tokens;
     this.#watcher.add(result);
     const seconds = (performance.now() - started) / 1000;

@@ -52,8 +52,10 @@ function history(backend: Backend, options: Setup, steps = 3) {
   const { decoder, trainer, nextBatch } = setup(backend, options);
   const all = Array.from({ length: steps }, () => {
     let gradients = new Float32Array();
-    const result = trainer.run(nextBatch(), 1e-2, () => {
-      gradients = decoder.parameters.grads?.data.slice() ?? gradients;
+    const result = trainer.run(nextBatch(), 1e-2, {
+      onGradients: () => {
+        gradients = decoder.parameters.grads?.data.slice() ?? gradients;
+      },
     });
     return { result, gradients, values: valuesOf(decoder) };
   });

@@ -1,6 +1,7 @@
 /** One optimiser step: forward and backward over micro-batches, losses, clipping, AdamW. */
 import { Graph } from "../autograd/graph.ts";
 import { linearCrossEntropy } from "../autograd/ops/crossEntropy.ts";
+import type { Routing } from "../autograd/ops/moe.ts";
 import type { Backend } from "../backend/backend.ts";
 import type { StepPhase } from "../backend/profile.ts";
 import { type LossRecipe, type OptimizerRecipe, recomputedLayers, type TrainRecipe } from "../config/recipe.ts";
@@ -32,6 +33,12 @@ export interface StepOptions {
   readonly recompute?: TrainRecipe["recompute"] | undefined;
   /** Told where a step is, to see where its time goes (backend/profile.ts). */
   readonly onPhase?: ((phase: StepPhase) => void) | undefined;
+}
+
+/** Who looks into a step. */
+export interface StepHooks {
+  readonly onGradients?: (() => void) | undefined;
+  readonly onRouting?: ((routings: readonly Routing[], start: number) => void) | undefined;
 }
 
 /** What one step measured. Losses are raw; `loss` is their weighted sum, which was differentiated. */
@@ -93,11 +100,12 @@ export class TrainStep {
 
   /**
    * One step with the given learning rate.
-   * @param onGradients called when the gradients are complete, before they are clipped and used up.
+   * @param hooks see what is there for a moment only: the gradients when they are complete, before they are clipped and used
+   *   up; and the routing of each micro-batch, whose tokens begin at `start` of the batch.
    * @throws TrainingError when a loss or gradient is not finite, ShapeError for ids the model can not take. After any
    *   error the parameters are as before the step.
    */
-  run(batch: StepBatch, lr: number, onGradients?: () => void): StepResult {
+  run(batch: StepBatch, lr: number, { onGradients, onRouting }: StepHooks = {}): StepResult {
     const { sequenceLength, microBatchSize, loss: weights, onPhase } = this.#options;
     onPhase?.("step");
     const tokens = batch.ids.length;
@@ -106,7 +114,7 @@ export class TrainStep {
     const size = microBatchSize * sequenceLength;
     this.#decoder.parameters.outdateGradients();
     const parts = Array.from({ length: Math.ceil(tokens / size) }, (_, index) =>
-      this.#forwardBackward(batch, index * size, Math.min(tokens, (index + 1) * size), denominator),
+      this.#forwardBackward(batch, index * size, Math.min(tokens, (index + 1) * size), denominator, onRouting),
     );
     this.#decoder.parameters.clearOutdatedGradients();
     const mean = (value: (losses: RouterLosses) => number) =>
@@ -161,7 +169,13 @@ export class TrainStep {
     this.optimizer.dispose();
   }
 
-  #forwardBackward(batch: StepBatch, start: number, end: number, denominator: number): MicroBatchResult {
+  #forwardBackward(
+    batch: StepBatch,
+    start: number,
+    end: number,
+    denominator: number,
+    onRouting: StepHooks["onRouting"],
+  ): MicroBatchResult {
     this.#options.onPhase?.("forward");
     this.#arena.reset();
     const graph = new Graph(this.#backend, this.#arena, { record: true });
@@ -172,6 +186,7 @@ export class TrainStep {
       dropTokens: true,
       recompute: this.#recompute,
     });
+    onRouting?.(routings, start);
     const labels = graph.ids(batch.labels.subarray(start, end));
     const losses = linearCrossEntropy(graph, hidden, this.#decoder.outputWeight, labels, { scale: 1 / denominator });
     const crossEntropySum = losses.data.reduce((sum, value) => sum + value, 0);

@@ -26,6 +26,7 @@ Commands:
   info            describe a model without loading it
   convert         convert a model between GGUF, Hugging Face and OLMo
   quantize        store a model in fewer bits
+  trace           write down which experts every token is sent to
   forward         write logits, routing, losses and gradients of one pass
   tokenizer       train a tokenizer, encode and decode text
   help [command]  show the usage of a command

@@ -68,8 +68,10 @@ describe("training parity with PyTorch", () => {
           const ids = batches.i32("input_ids").subarray(index * 80, (index + 1) * 80);
           const labels = shifted(batches.i32("labels").subarray(index * 80, (index + 1) * 80));
           let gradientNorms: number[] = [];
-          const result = step.run({ ids, labels }, lr, () => {
-            gradientNorms = normsOf(parameters.grads);
+          const result = step.run({ ids, labels }, lr, {
+            onGradients: () => {
+              gradientNorms = normsOf(parameters.grads);
+            },
           });
           const at = (name: string) => norms.f32(name).subarray(index * names.length, (index + 1) * names.length);
           const losses = [result.loss, result.gradientNorm, result.balance];
