@@ -14,6 +14,7 @@ import { memoryBench, memoryChild } from "./memory.ts";
 import { ensureLlamaCpp } from "./peers/llamacpp/setup.ts";
 import { profileTraining } from "./profile.ts";
 import { RANDOM_MODELS, type RandomModelType } from "./randomModel.ts";
+import { routingBench } from "./routing.ts";
 import { expertsBench, lengthBench } from "./scaling.ts";
 import { storedBench } from "./stored.ts";
 import { TRAIN_SIZES, trainBench, trainFlops } from "./train.ts";
@@ -32,6 +33,7 @@ const USAGE = `usage: npx tsx bench/main.ts NAME [options]
   data-memory    peak memory of whole builds of 100 MB and of 1 GB of text
   dedupe   what a read task writes of documents for deduplication, and the steps over it; on one thread
   filters  filters of the data pipeline on one core, each alone and all together
+  routing  statistics of a routing trace of 10^7 tokens x 16 layers, each analysis alone and all in one pass
   peers    builds beforehand what infer would build at its first run: llama.cpp, ten minutes
 
   --json             one line of JSON for each row
@@ -61,6 +63,7 @@ const NAMES = [
   "data-memory",
   "dedupe",
   "filters",
+  "routing",
   "peers",
 ] as const;
 const TYPES = Object.keys(RANDOM_MODELS) as RandomModelType[];
@@ -177,6 +180,7 @@ async function main(signal: AbortSignal): Promise<void> {
         length: lengthBench,
         stored: storedBench,
         dedupe: dedupeBench,
+        routing: routingBench,
       };
       const rows = await printRows(benches[name](options), options, values.json);
       if (values.chart !== undefined && rows.length > 0) await writeExpertsChart(rows, values.chart);
