@@ -14,6 +14,7 @@ import { memoryBench, memoryChild } from "./memory.ts";
 import { ensureLlamaCpp } from "./peers/llamacpp/setup.ts";
 import { profileTraining } from "./profile.ts";
 import { RANDOM_MODELS, type RandomModelType } from "./randomModel.ts";
+import { routingBench } from "./routing.ts";
 import { expertsBench, lengthBench } from "./scaling.ts";
 import { storedBench } from "./stored.ts";
 import { traceBench } from "./trace.ts";
@@ -34,6 +35,7 @@ const USAGE = `usage: npx tsx bench/main.ts NAME [options]
   dedupe   what a read task writes of documents for deduplication, and the steps over it; on one thread
   filters  filters of the data pipeline on one core, each alone and all together
   trace    what it costs to keep the routing of all tokens, while text is read and written
+  routing  statistics of a routing trace of 10^7 tokens x 16 layers, each analysis alone and all in one pass
   peers    builds beforehand what infer would build at its first run: llama.cpp, ten minutes
 
   --json             one line of JSON for each row
@@ -64,6 +66,7 @@ const NAMES = [
   "dedupe",
   "filters",
   "trace",
+  "routing",
   "peers",
 ] as const;
 const TYPES = Object.keys(RANDOM_MODELS) as RandomModelType[];
@@ -181,6 +184,7 @@ async function main(signal: AbortSignal): Promise<void> {
         stored: storedBench,
         dedupe: dedupeBench,
         trace: traceBench,
+        routing: routingBench,
       };
       const rows = await printRows(benches[name](options), options, values.json);
       if (values.chart !== undefined && rows.length > 0) await writeExpertsChart(rows, values.chart);

@@ -33,6 +33,7 @@ export interface PathCounts {
 }
 
 export interface PathResult extends ResultHead {
+  readonly analysis: "cross-layer";
   readonly paths: PathCounting;
   readonly steps: readonly (readonly [from: number, to: number])[];
   readonly domains: readonly {

@@ -19,6 +19,7 @@ export interface Domain {
 }
 
 export interface DomainResult extends ResultHead {
+  readonly analysis: "domains";
   /** k / E: what every share would be without specialisation and with even load. */
   readonly uniform: number;
   readonly domains: readonly Domain[];
@@ -38,7 +39,7 @@ export function domainSpecialisation(options: DomainOptions = {}): Analysis<Expe
   };
 }
 
-function headOf(analysis: string, definition: string, { k, layers, sources }: ExpertCounts): ResultHead {
+function headOf<N extends string>(analysis: N, definition: string, { k, layers, sources }: ExpertCounts) {
   return { analysis, definition, k, layers, tokens: sources.reduce((sum, { tokens }) => sum + tokens, 0) };
 }
 
@@ -87,6 +88,7 @@ export interface LayerTest {
 }
 
 export interface SpecialisationTest extends ResultHead {
+  readonly analysis: "domain-test";
   readonly domains: readonly string[];
   readonly shuffles: number;
   readonly perLayer: readonly LayerTest[];

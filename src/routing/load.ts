@@ -20,6 +20,7 @@ export interface LoadLayer {
 }
 
 export interface LoadResult extends ResultHead {
+  readonly analysis: "load";
   readonly perLayer: readonly LoadLayer[];
 }
 
@@ -70,6 +71,7 @@ function slotShares(row: Float64Array): number[] {
 }
 
 export interface LoadChangeResult extends ResultHead {
+  readonly analysis: "load-change";
   readonly before: string;
   readonly after: string;
   /** Tokens of `after`; `tokens` are those of `before`. */

@@ -29,6 +29,7 @@ export interface MassCounts {
 }
 
 export interface MassResult extends ResultHead {
+  readonly analysis: "mass";
   readonly of: MassColumn;
   readonly perLayer: readonly {
     readonly layer: number;

@@ -12,6 +12,7 @@ export interface LayerShares {
 }
 
 export interface SaturationResult extends ResultHead {
+  readonly analysis: "saturation";
   /** The last trace: what the others are compared with. */
   readonly final: string;
   /** K / E: what a router that knows nothing of the final one would reach. */
@@ -20,6 +21,7 @@ export interface SaturationResult extends ResultHead {
 }
 
 export interface ChurnResult extends ResultHead {
+  readonly analysis: "churn";
   readonly changes: readonly {
     readonly before: string;
     readonly now: string;
@@ -62,7 +64,7 @@ function quotients(
   return { shares: [...shares], ...(intervals === undefined ? {} : { intervals }) };
 }
 
-const headOf = (analysis: string, definition: string, { k, layers, tokens }: OverlapResult): ResultHead => ({
+const headOf = <N extends string>(analysis: N, definition: string, { k, layers, tokens }: OverlapResult) => ({
   analysis,
   definition,
   k,

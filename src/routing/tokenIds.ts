@@ -37,6 +37,7 @@ export interface TokenIdOptions extends LayerOptions {
 }
 
 export interface TokenIdResult extends ResultHead {
+  readonly analysis: "token-ids";
   readonly leastOccurrences: number;
   /** k / E: where every id would be without specialisation. */
   readonly uniform: number;

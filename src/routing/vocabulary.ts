@@ -52,6 +52,7 @@ export interface TopId {
 }
 
 export interface VocabularyResult extends ResultHead {
+  readonly analysis: "vocabulary";
   readonly kind: IdKind;
   readonly mean: "occurrences" | "released";
   readonly leastOccurrences: number;
