@@ -186,6 +186,17 @@ export class LanguageModel implements AsyncDisposable {
   }
 
   /**
+   * How likely the model finds each of some ids after the first, given those before it.
+   * @returns [N - 1]: natural logarithms of their probabilities.
+   * @throws as `logits`.
+   * @example
+   * const logprobs = await model.logprobs(ids, { interventions: [{ kind: "mask", layers: [3], experts: [17] }] });
+   */
+  async logprobs(ids: ArrayLike<number>, options: ScoreOptions = {}): Promise<Float32Array> {
+    return this.#parts.engine.logprobs(ids, this.#withClosing(options));
+  }
+
+  /**
    * Which experts each token is sent to, in every layer, with which weights.
    * @param ids at most as many as the context; a text that is to be read as a document begins with the end-of-text token.
    * @returns arrays as a trace has them: `TraceWriter.add` takes them as they are.
