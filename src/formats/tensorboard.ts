@@ -3,19 +3,7 @@
  * `Event` message in protocol buffers' wire format. Only scalars are written.
  * Formats: tensorflow/core/lib/io/record_writer.h, tensorflow/core/util/event.proto, tensorflow/core/framework/summary.proto.
  */
-
-const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
-  let crc = byte;
-  for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ 0x82f63b78 : crc >>> 1;
-  return crc;
-});
-
-/** CRC-32C (Castagnoli), as RFC 3720 appendix B.4 tests it. */
-export function crc32c(bytes: Uint8Array): number {
-  let crc = 0xffffffff;
-  for (const byte of bytes) crc = (crc >>> 8) ^ (CRC_TABLE[(crc ^ byte) & 0xff] as number);
-  return ~crc >>> 0;
-}
+import { crc32c } from "../util/crc32c.ts";
 
 /** TFRecord's mask: a CRC of data that holds CRCs itself would be weak. */
 function maskedCrc(bytes: Uint8Array): number {

@@ -110,6 +110,11 @@ export interface Trace {
   chunks(selection?: TraceSelection): AsyncIterable<TraceChunk>;
 }
 
+/** Whether a column has values for each layer: all of one layer, then those of the next. */
+export function isLayered(column: TraceColumn): boolean {
+  return column === "experts" || column === "weights" || column === "probabilities" || column === "logits";
+}
+
 /** Elements of one token in each column. */
 export function columnWidth(column: TraceColumn, { layers, slots, numExperts }: TraceHeader): number {
   switch (column) {
@@ -166,8 +171,7 @@ export function cutChunk(
   };
   const arrays = columns.flatMap((column) => {
     const values = chunk[column];
-    const layered = column === "experts" || column === "weights" || column === "probabilities" || column === "logits";
-    return values === undefined ? [] : [[column, cut(values, layered ? layers : 1)]];
+    return values === undefined ? [] : [[column, cut(values, isLayered(column) ? layers : 1)]];
   });
   return { start: chunk.start + from, tokens, runs: cutRuns(chunk.runs, from, to), ...Object.fromEntries(arrays) };
 }
