@@ -33,6 +33,20 @@ export {
 // Model files in memory: GGUF, opened with its weights as the file holds them.
 export { type GgufHeader, type GgufTensorInfo, type GgufValue, parseGguf } from "./formats/gguf.ts";
 export { openStoredGguf, type StoredModel, type StoredOptions } from "./formats/stored.ts";
+// Routing traces.
+export {
+  memoryTrace,
+  NO_EXPERT,
+  TRACE_COLUMNS,
+  type Trace,
+  type TraceChunk,
+  type TraceColumn,
+  type TraceHeader,
+  type TraceRun,
+  type TraceSelection,
+} from "./formats/trace.ts";
+export { TraceEncoder, type TraceRows, type TraceRowsOf } from "./formats/traceEncoder.ts";
+export { type ByteSource, type OpenTraceOptions, openTraceBlob, openTraceSource } from "./formats/traceReader.ts";
 export { type FileSource, type ModelSource, OlmoeModel, type OpenOptions } from "./infer/browser.ts";
 // A model opened for use: text in, text and numbers out.
 export { type ChatAnswer, ChatSession } from "./infer/chatSession.ts";
@@ -44,10 +58,11 @@ export type {
   GeneratedToken,
   Generation,
   GenerationRequest,
+  RoutingOptions,
   ScoreOptions,
   TokenLogprob,
   TokenLogprobs,
-  TokenRouting,
+  TraceOptions,
 } from "./infer/engine.ts";
 export {
   type GenerateOptions,
@@ -56,6 +71,7 @@ export {
 export { type EngineHooks, type EngineOptions, LocalEngine } from "./infer/localEngine.ts";
 export { LanguageModel, type ModelInfo, type OpenProgress, type TextScore } from "./infer/model.ts";
 export type { Perplexity, WindowOptions, WindowProgress } from "./infer/perplexity.ts";
+export type { RouterColumn, TokenRouting, TokensRouting } from "./infer/routes.ts";
 export { type SamplingOptions, sampleToken, TokenHistory } from "./infer/sampling.ts";
 export { tokenLogProbs } from "./infer/score.ts";
 export type { TextPiece, TextToken, TokenChoice } from "./infer/textAssembler.ts";

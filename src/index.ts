@@ -74,6 +74,21 @@ export { QUANTIZE_PRESETS, type QuantizePreset } from "./formats/quantizePresets
 export { newestCheckpoint } from "./formats/runFolder.io.ts";
 export { openStored } from "./formats/stored.io.ts";
 export { openStoredGguf, type StoredModel, type StoredOptions } from "./formats/stored.ts";
+// Routing traces.
+export { openTrace, type TraceFile, TraceWriter, type WriteTraceOptions } from "./formats/trace.io.ts";
+export {
+  memoryTrace,
+  NO_EXPERT,
+  TRACE_COLUMNS,
+  type Trace,
+  type TraceChunk,
+  type TraceColumn,
+  type TraceHeader,
+  type TraceRun,
+  type TraceSelection,
+} from "./formats/trace.ts";
+export { TraceEncoder, type TraceRows, type TraceRowsOf } from "./formats/traceEncoder.ts";
+export { type ByteSource, type OpenTraceOptions, openTraceBlob, openTraceSource } from "./formats/traceReader.ts";
 // A model opened for use: text in, text and numbers out.
 export { type ChatAnswer, ChatSession } from "./infer/chatSession.ts";
 // Generation and scoring.
@@ -84,10 +99,11 @@ export type {
   GeneratedToken,
   Generation,
   GenerationRequest,
+  RoutingOptions,
   ScoreOptions,
   TokenLogprob,
   TokenLogprobs,
-  TokenRouting,
+  TraceOptions,
 } from "./infer/engine.ts";
 export {
   type GenerateOptions,
@@ -97,6 +113,7 @@ export { type EngineHooks, type EngineOptions, LocalEngine } from "./infer/local
 export { OlmoeModel, type OpenOptions } from "./infer/model.io.ts";
 export { LanguageModel, type ModelInfo, type OpenProgress, type TextScore } from "./infer/model.ts";
 export type { Perplexity, WindowOptions, WindowProgress } from "./infer/perplexity.ts";
+export type { RouterColumn, TokenRouting, TokensRouting } from "./infer/routes.ts";
 export { type SamplingOptions, sampleToken, TokenHistory } from "./infer/sampling.ts";
 export { tokenLogProbs } from "./infer/score.ts";
 export type { TextPiece, TextToken, TokenChoice } from "./infer/textAssembler.ts";

@@ -21,6 +21,7 @@ export function fakeEngine(
     config: resolveModel({ preset: "tiny", vocabSize: 512, eosTokenId: 0, ...config }),
     requests: [],
     left: 0,
+    trace: () => Promise.reject(new Error("internal: a fake engine has no experts")),
     async *generate(request): AsyncGenerator<GeneratedToken, Generation> {
       fake.requests.push(request);
       const ids: number[] = [];

@@ -1,6 +1,17 @@
 /** What every engine gives its callers, whether it runs on their thread or in a worker. Ids in, ids out: no text here. */
 import type { ModelConfig } from "../config/model.ts";
+import type { TraceColumn } from "../formats/trace.ts";
+import type { TraceRows } from "../formats/traceEncoder.ts";
+import type { RouterColumn, TokenRouting, TokensRouting } from "./routes.ts";
 import type { SamplingOptions } from "./sampling.ts";
+
+/** What is given of the routing of a generation. */
+export interface RoutingOptions {
+  /** Give the routing of the prompt, too, with the first token. */
+  readonly prompt?: boolean | undefined;
+  /** Give these of each router besides experts and weights. */
+  readonly columns?: readonly RouterColumn[] | undefined;
+}
 
 export interface GenerationRequest {
   /** Ids to continue, at least one. */
@@ -16,8 +27,8 @@ export interface GenerationRequest {
   readonly logprobs?: number | undefined;
   /** The same for each prompt token after the first. */
   readonly promptLogprobs?: number | undefined;
-  /** Give the experts that each new token's pass chose, and their weights. */
-  readonly routing?: boolean | undefined;
+  /** Give the experts of the pass that each new token came from, and their weights. */
+  readonly routing?: boolean | RoutingOptions | undefined;
   /** Guess this many tokens at a time from the text so far (prompt lookup); only where sampling is greedy. */
   readonly speculate?: number | undefined;
   /** Ends the generation within a token; the iterator then throws the signal's reason. */
@@ -35,18 +46,13 @@ export interface TokenLogprobs extends TokenLogprob {
   readonly top: readonly TokenLogprob[];
 }
 
-/** The experts of one token's pass. */
-export interface TokenRouting {
-  /** [layers with experts * K], layer after layer, the most probable expert first. */
-  readonly experts: Int32Array;
-  /** [layers with experts * K] */
-  readonly weights: Float32Array;
-}
-
 export interface GeneratedToken {
   readonly id: number;
   readonly logprobs?: TokenLogprobs | undefined;
+  /** Of the token before it, whose pass it came from. */
   readonly routing?: TokenRouting | undefined;
+  /** With the first token: of the prompt without its last token. */
+  readonly promptRouting?: TokensRouting | undefined;
 }
 
 /** Why a generation ended: a stop id, `maxTokens`, or the end of the model's context. */
@@ -63,6 +69,11 @@ export interface Generation {
 
 export interface ScoreOptions {
   readonly signal?: AbortSignal | undefined;
+}
+
+export interface TraceOptions extends ScoreOptions {
+  /** Arrays to give; default: ids, experts and weights. */
+  readonly columns?: readonly TraceColumn[] | undefined;
 }
 
 export interface EngineStats {
@@ -87,6 +98,8 @@ export interface Engine {
   logits(ids: ArrayLike<number>, options?: ScoreOptions): Promise<Float32Array>;
   /** [D]: the mean over the tokens of the hidden state after the last norm. */
   embed(ids: ArrayLike<number>, options?: ScoreOptions): Promise<Float32Array>;
+  /** Which experts each token is sent to, and what else a trace may have of a sequence of N tokens: `logprobs` and `predicted` of position t are about token t + 1. */
+  trace(ids: ArrayLike<number>, options?: TraceOptions): Promise<TraceRows>;
   stats(): Promise<EngineStats>;
   /** Ends what is running with an error and gives everything back. */
   close(): Promise<void>;

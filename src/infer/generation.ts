@@ -4,6 +4,7 @@ import type { EngineStats, FinishReason, GeneratedToken, Generation, TokenLogpro
 import { logprobsOf } from "./logprobs.ts";
 import { guessNext } from "./promptLookup.ts";
 import type { CheckedRequest } from "./request.ts";
+import { type RouteShape, RouteStore } from "./routes.ts";
 import { drawToken, needsHistory, TokenHistory } from "./sampling.ts";
 import { NO_IDS, type Row, type Work } from "./work.ts";
 
@@ -26,6 +27,7 @@ export class GenerationWork implements Work {
   readonly #speculation: Speculation;
   readonly #random: RandomGenerator;
   readonly #history: TokenHistory | undefined;
+  readonly routes: RouteStore | undefined;
   readonly #stopIds: ReadonlySet<number>;
   /** Prompt and text, with room for the rest. */
   readonly #known: Int32Array;
@@ -39,9 +41,18 @@ export class GenerationWork implements Work {
   /**
    * @param context tokens the model holds: text may be one longer, which is never read.
    * @param speculation is added to.
+   * @param shape of the routing, where it is wanted.
    */
-  constructor(request: CheckedRequest, context: number, sink: GenerationSink, speculation: Speculation) {
-    const { prompt, maxTokens, sampling, seed, stopIds } = request;
+  constructor(
+    request: CheckedRequest,
+    context: number,
+    sink: GenerationSink,
+    speculation: Speculation,
+    shape?: RouteShape,
+  ) {
+    const { prompt, maxTokens, sampling, seed, stopIds, routing } = request;
+    const wholePrompt = typeof routing === "object" && routing.prompt === true;
+    this.routes = shape && new RouteStore(shape, wholePrompt ? 0 : prompt.length - 1);
     this.#request = request;
     this.#context = context;
     this.#sink = sink;
@@ -73,10 +84,6 @@ export class GenerationWork implements Work {
 
   get firstRow(): number {
     return this.#unscored > 0 ? this.#promptLogprobs.length : this.#length - 1;
-  }
-
-  get wantsRouting(): boolean {
-    return this.#request.routing === true;
   }
 
   get done(): boolean {
@@ -128,15 +135,25 @@ export class GenerationWork implements Work {
       this.#end("stop");
       return;
     }
+    const routing = this.#routingAt(row.position);
     this.#known[this.#length++] = id;
     this.#history?.add(id);
     this.#sink.token({
       id,
       ...(logprobs === undefined ? {} : { logprobs: logprobsOf(row, id, logprobs) }),
-      ...(row.routing === undefined ? {} : { routing: row.routing }),
+      ...routing,
     });
     if (this.#length === prompt.length + maxTokens) this.#end("length");
     else if (this.#length > this.#context) this.#end("context");
+  }
+
+  /** Of the position that a new token comes from; with the first one, of all before it. */
+  #routingAt(position: number): Pick<GeneratedToken, "routing" | "promptRouting"> {
+    const { routes } = this;
+    if (routes === undefined) return {};
+    const routing = routes.token(position);
+    const first = position === this.#request.prompt.length - 1 && routes.from < position;
+    return first ? { routing, promptRouting: routes.tokens(routes.from, position) } : { routing };
   }
 
   #end(finishReason: FinishReason): void {

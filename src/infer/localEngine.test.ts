@@ -39,7 +39,12 @@ const requests: fc.Arbitrary<GenerationRequest> = fc
     stopIds: fc.constantFrom([], [3, 4, 5]),
     logprobs: fc.constantFrom(undefined, 0, 3),
     promptLogprobs: fc.constantFrom(undefined, undefined, 0, 2),
-    routing: fc.constantFrom(undefined, true),
+    routing: fc.constantFrom<GenerationRequest["routing"][]>(
+      undefined,
+      true,
+      { prompt: true },
+      { prompt: true, columns: ["probabilities", "logits"] },
+    ),
     speculate: fc.constantFrom(undefined, 4),
   })
   .map((drawn) => ({ ...drawn, speculate: drawn.sampling === GREEDY ? drawn.speculate : undefined }));
@@ -177,5 +182,66 @@ describe.each(gradientBackends)("an engine on %s", (_, backend: Backend) => {
       seen.slice(pass * layers, (pass + 1) * layers).flatMap((experts) => experts.slice(-slots));
     expect(tokens.map(({ routing }) => [...(routing?.experts ?? [])])).toEqual([last(0), last(1)]);
     expect(tokens[0]?.routing?.weights.length).toBe(layers * slots);
+    expect(tokens.map(({ promptRouting }) => promptRouting)).toEqual([undefined, undefined]);
+  });
+
+  it("gives the same routing in a trace as while a text is generated, from the prefix cache, and in one pass", async () => {
+    const columns = ["probabilities", "logits"] as const;
+    const prompt = Array.from({ length: 70 }, (_, index) => (index * 7) % VOCABULARY);
+    const engine = open({ passTokens: 48, cacheType: "f32" });
+    const wanted = request({ prompt, maxTokens: 3, routing: { prompt: true, columns } });
+    // The pages that this one leaves have no routing: they are computed anew for the next.
+    await collect(engine.generate({ ...wanted, routing: true }));
+    const [first, second] = [await collect(engine.generate(wanted)), await collect(engine.generate(wanted))];
+    expect([first.generation.cachedTokens, second.generation.cachedTokens]).toEqual([0, 64]);
+    expect(second.tokens).toEqual(first.tokens);
+
+    const ids = [...prompt, ...first.generation.ids.slice(0, -1)];
+    const traced = await engine.trace(ids, { columns: ["logprobs", "predicted", ...columns] });
+    const logits = logitsOf(backend, decoder, ids, { batch: 1 });
+    const rowOf = (token: number) => [...logits.subarray(token * VOCABULARY, (token + 1) * VOCABULARY)];
+    const seen: { experts: number[]; weights: number[]; probabilities: number[]; logits: number[] }[] = [];
+    logitsOf(backend, decoder, ids, {
+      batch: 1,
+      observe: {
+        routing: (_layer, { expertIds, expertWeights, probs, logits }) =>
+          void seen.push({
+            experts: [...expertIds.data],
+            weights: [...expertWeights.value.data],
+            probabilities: [...probs.data],
+            logits: [...logits.data],
+          }),
+      },
+    });
+    const all = <Key extends keyof (typeof seen)[0]>(key: Key) => seen.flatMap((layer) => layer[key]);
+    expect(traced).toEqual({
+      ids: Int32Array.from(ids),
+      tokens: ids.length,
+      experts: Int16Array.from(all("experts")),
+      weights: Float32Array.from(all("weights")),
+      probabilities: Float32Array.from(all("probabilities")),
+      logits: Float32Array.from(all("logits")),
+      predicted: Int32Array.from(ids, (_, token) => rowOf(token).indexOf(Math.max(...rowOf(token)))),
+      logprobs: Float32Array.from([...(await engine.logprobs(ids)), Number.NaN]),
+    });
+    const { promptRouting } = first.tokens[0] ?? {};
+    const { numHiddenLayers: layers, numExpertsPerTok: slots } = decoder.config;
+    const part = (from: number, to: number) =>
+      Array.from({ length: layers }, (_, layer) => [
+        ...traced.experts!.subarray((layer * ids.length + from) * slots, (layer * ids.length + to) * slots),
+      ]).flat();
+    expect([promptRouting?.position, promptRouting?.tokens]).toEqual([0, prompt.length - 1]);
+    expect([...(promptRouting?.experts ?? [])]).toEqual(part(0, prompt.length - 1));
+    expect(first.tokens.map(({ routing }) => [...routing!.experts])).toEqual(
+      [0, 1, 2].map((token) => part(prompt.length - 1 + token, prompt.length + token)),
+    );
+  });
+
+  it("refuses to trace nothing, or a column that there is not", async () => {
+    const engine = open();
+    await expect(engine.trace([])).rejects.toThrow("trace: the sequence is 0 tokens, expected at least 1");
+    await expect(engine.trace([1], { columns: ["gates" as never] })).rejects.toThrow(
+      'trace: columns: 0: "gates", expected one of "ids"|"experts"|"weights"|"predicted"|"logprobs"|"probabilities"|"logits"',
+    );
   });
 });

@@ -7,16 +7,33 @@ import type { Backend } from "../backend/backend.ts";
 import { parseConfig } from "../config/check.ts";
 import type { ModelConfig } from "../config/model.ts";
 import { ConfigError, ShapeError } from "../errors.ts";
+import type { TraceRows } from "../formats/traceEncoder.ts";
 import { PagePool } from "../model/cache.ts";
 import type { Decoder, Observer } from "../model/decoder.ts";
 import type { WeightSource } from "../model/weights.ts";
 import { turn } from "../util/turn.ts";
-import type { Engine, EngineStats, GeneratedToken, Generation, GenerationRequest, ScoreOptions } from "./engine.ts";
+import type {
+  Engine,
+  EngineStats,
+  GeneratedToken,
+  Generation,
+  GenerationRequest,
+  ScoreOptions,
+  TraceOptions,
+} from "./engine.ts";
 import { type GenerationSink, GenerationWork, type Speculation } from "./generation.ts";
 import { PassRunner } from "./pass.ts";
 import { checkIds, checkRequest, closedError } from "./request.ts";
+import { routeShape } from "./routes.ts";
 import { Scheduler, type Slice } from "./scheduler.ts";
-import { embeddingReading, logitsReading, logprobsReading, type Reading, ReadingWork } from "./scoring.ts";
+import {
+  embeddingReading,
+  logitsReading,
+  logprobsReading,
+  type Reading,
+  ReadingWork,
+  traceReading,
+} from "./scoring.ts";
 import { TokenStream } from "./tokenStream.ts";
 import type { Work } from "./work.ts";
 
@@ -125,7 +142,10 @@ export class LocalEngine implements Engine {
     };
     let forget = () => {};
     const checked = checkRequest(request, this.config, context);
-    const work = new GenerationWork(checked, context, counting, this.#speculation);
+    const { routing } = checked;
+    const columns = typeof routing === "object" ? routing.columns : [];
+    const shape = routing ? routeShape(this.config, columns) : undefined;
+    const work = new GenerationWork(checked, context, counting, this.#speculation, shape);
     this.#start(work, work.mostTokens);
     forget = failOnAbort(signal, work);
     return (reason) => work.fail(reason);
@@ -144,6 +164,12 @@ export class LocalEngine implements Engine {
     const sequence = this.#sequence(ids);
     if (sequence.length === 0) throw new ShapeError("embed: the sequence is 0 tokens, expected at least 1");
     return this.#read(embeddingReading(sequence, this.config.hiddenSize), options);
+  }
+
+  async trace(ids: ArrayLike<number>, { columns, ...options }: TraceOptions = {}): Promise<TraceRows> {
+    const sequence = this.#sequence(ids);
+    if (sequence.length === 0) throw new ShapeError("trace: the sequence is 0 tokens, expected at least 1");
+    return this.#read(traceReading(sequence, this.config, columns), options);
   }
 
   async stats(): Promise<EngineStats> {
@@ -182,10 +208,10 @@ export class LocalEngine implements Engine {
     return checkIds(ids, "sequence", this.config, this.config.maxPositionEmbeddings);
   }
 
-  #read(reading: Reading, { signal }: ScoreOptions): Promise<Float32Array> {
+  #read<Result>(reading: Reading<Result>, { signal }: ScoreOptions): Promise<Result> {
     signal?.throwIfAborted();
     let forget = () => {};
-    return new Promise<Float32Array>((resolve, reject) => {
+    return new Promise<Result>((resolve, reject) => {
       const work = new ReadingWork(reading, { end: resolve, fail: reject });
       this.#start(work, work.ids.length);
       forget = failOnAbort(signal, work);

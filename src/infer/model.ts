@@ -5,11 +5,12 @@
 import type { BackendName, InstructionSet } from "../backend/backend.ts";
 import type { ModelConfig } from "../config/model.ts";
 import { type OlmoeError, ResourceError, TokenizerError } from "../errors.ts";
+import type { TraceRows } from "../formats/traceEncoder.ts";
 import type { ParameterCounts } from "../model/counts.ts";
 import type { StorageType } from "../tensor/stored.ts";
 import { type ChatMessage, type ChatTemplate, requireChatTemplate } from "../tokenizer/chatTemplate.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
-import type { Engine, EngineStats, ScoreOptions } from "./engine.ts";
+import type { Engine, EngineStats, ScoreOptions, TraceOptions } from "./engine.ts";
 import { type Perplexity, textPerplexity, type WindowOptions, windowedLogprobs } from "./perplexity.ts";
 import { generateTexts, TextGeneration, type TextOptions } from "./textGeneration.ts";
 
@@ -182,6 +183,18 @@ export class LanguageModel implements AsyncDisposable {
    */
   async logits(ids: ArrayLike<number>, options: ScoreOptions = {}): Promise<Float32Array> {
     return this.#parts.engine.logits(ids, this.#withClosing(options));
+  }
+
+  /**
+   * Which experts each token is sent to, in every layer, with which weights.
+   * @param ids at most as many as the context; a text that is to be read as a document begins with the end-of-text token.
+   * @returns arrays as a trace has them: `TraceWriter.add` takes them as they are.
+   * @throws ConfigError for a column that there is not; ShapeError for no ids; else as `logits`.
+   * @example
+   * const { experts, weights } = await model.trace(await model.tokenize("Call me Ishmael."));
+   */
+  async trace(ids: ArrayLike<number>, options: TraceOptions = {}): Promise<TraceRows> {
+    return this.#parts.engine.trace(ids, this.#withClosing(options));
   }
 
   /**

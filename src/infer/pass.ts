@@ -1,12 +1,11 @@
 /** One forward pass over the slices of many sequences, and the rows that come out of it. */
 import { Graph } from "../autograd/graph.ts";
-import type { Routing } from "../autograd/ops/moe.ts";
 import type { Backend } from "../backend/backend.ts";
 import type { Decoder, Observer } from "../model/decoder.ts";
 import type { WeightSource } from "../model/weights.ts";
 import { Arena } from "../tensor/arena.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import type { TokenRouting } from "./engine.ts";
+import type { RouteStore } from "./routes.ts";
 import type { Slice } from "./scheduler.ts";
 import { namedError, notNumbers, type Row } from "./work.ts";
 
@@ -51,16 +50,16 @@ export class PassRunner {
     this.#arena.reset();
     const graph = new Graph(this.#backend, this.#arena, { record: false });
     const rows = wantedRows(slices);
-    const recorder = new RoutingRecorder(rows);
-    const observe = recorder.wanted ? both(recorder, this.#hooks.observe) : this.#hooks.observe;
+    const recorder = routeRecorder(slices);
+    const observe = recorder === undefined ? this.#hooks.observe : both(recorder, this.#hooks.observe);
     const ids = Int32Array.from(slices.flatMap((slice) => [...slice.ids]));
     const sequences = slices.map(({ ids: { length }, cache }) => ({ tokens: length, cache }));
     const hidden = this.#decoder.forward(graph, ids, { sequences, observe }).hidden.value;
     this.#hooks.check?.();
     endBroken(slices, hidden);
     const wanting = (what: string) => rows.filter(({ slice }) => slice.sequence.work.wants === what);
-    this.#handOut(graph, hidden, wanting("hidden"), recorder, false);
-    this.#handOut(graph, hidden, wanting("logits"), recorder, true);
+    this.#handOut(graph, hidden, wanting("hidden"), false);
+    this.#handOut(graph, hidden, wanting("logits"), true);
   }
 
   /** Gives the memory back. */
@@ -69,13 +68,7 @@ export class PassRunner {
   }
 
   /** Rows go in groups, so that tokens x vocabulary never exists at once. */
-  #handOut(
-    graph: Graph,
-    hidden: Tensor,
-    rows: readonly WantedRow[],
-    recorder: RoutingRecorder,
-    withLogits: boolean,
-  ): void {
+  #handOut(graph: Graph, hidden: Tensor, rows: readonly WantedRow[], withLogits: boolean): void {
     const { hiddenSize: width, vocabSize } = this.#decoder.config;
     const most = Math.max(1, Math.floor(CHUNK_ELEMENTS / vocabSize));
     for (let start = 0; start < rows.length; start += most) {
@@ -88,7 +81,7 @@ export class PassRunner {
       const logits = withLogits ? this.#decoder.logits(graph, graph.constant(gathered)).value : undefined;
       this.#hooks.check?.();
       group.forEach((wanted, row) => {
-        give(wanted, rowOf(graph, wanted, row, gathered, logits, recorder.of(wanted)));
+        give(wanted, rowOf(graph, wanted, row, gathered, logits));
       });
       graph.release(gathered);
       if (logits !== undefined) graph.release(logits);
@@ -143,7 +136,6 @@ function rowOf(
   row: number,
   hidden: Tensor,
   logits: Tensor | undefined,
-  routing: TokenRouting | undefined,
 ): Row {
   const rowIn = (tensor: Tensor) => tensor.slice(row * tensor.dim(1), [1, tensor.dim(1)]);
   const needed = () => {
@@ -153,7 +145,6 @@ function rowOf(
   return {
     position,
     id: slice.ids[position - slice.from] as number,
-    routing,
     get hidden() {
       return rowIn(hidden).data;
     },
@@ -172,38 +163,24 @@ function rowOf(
   };
 }
 
-/** Copies the routing of wanted rows on the way through the layers. */
-class RoutingRecorder implements Observer {
-  readonly #experts = new Map<number, number[]>();
-  readonly #weights = new Map<number, number[]>();
-
-  constructor(rows: readonly WantedRow[]) {
-    for (const { slice, token } of rows) {
-      if (!slice.sequence.work.wantsRouting) continue;
-      this.#experts.set(token, []);
-      this.#weights.set(token, []);
-    }
+/** Keeps the routing of the sequences that want it; undefined where none does. */
+function routeRecorder(slices: readonly Slice[]): Observer | undefined {
+  const wanted: { readonly routes: RouteStore; readonly slice: Slice; readonly first: number }[] = [];
+  let first = 0;
+  for (const slice of slices) {
+    const { routes } = slice.sequence.work;
+    if (routes !== undefined) wanted.push({ routes, slice, first });
+    first += slice.ids.length;
   }
-
-  get wanted(): boolean {
-    return this.#experts.size > 0;
-  }
-
-  routing(_layer: number, { expertIds, expertWeights }: Routing): void {
-    const slots = expertIds.dim(1);
-    const [ids, weights] = [expertIds.data, expertWeights.value.data];
-    for (const [token, experts] of this.#experts) {
-      experts.push(...ids.subarray(token * slots, (token + 1) * slots));
-      this.#weights.get(token)?.push(...weights.subarray(token * slots, (token + 1) * slots));
-    }
-  }
-
-  /** The experts of a row, where they were wanted. */
-  of({ token }: WantedRow): TokenRouting | undefined {
-    const [experts, weights] = [this.#experts.get(token), this.#weights.get(token)];
-    if (experts === undefined || weights === undefined) return undefined;
-    return { experts: Int32Array.from(experts), weights: Float32Array.from(weights) };
-  }
+  if (wanted.length === 0) return undefined;
+  // Layers come in order; those without experts have no routing.
+  let layer = 0;
+  return {
+    routing: (_, routing) => {
+      for (const { routes, slice, first } of wanted) routes.take(layer, slice.from, slice.ids.length, routing, first);
+      layer += 1;
+    },
+  };
 }
 
 /** An observer that shows a pass to two. */

@@ -3,6 +3,8 @@
  * earlier one takes its pages over. A tree: the way from the root to a page spells all tokens up to its end.
  */
 
+import type { RoutePage } from "./routes.ts";
+
 /** What the cache needs of whoever owns the pages. */
 export interface PageOwner {
   readonly freePages: number;
@@ -23,6 +25,8 @@ export interface PrefixNode {
   readonly children: Map<number, PrefixNode>;
   /** Sequences that hold the page now. */
   users: number;
+  /** The routing of its tokens, where a sequence that has computed it kept that. */
+  routes?: RoutePage;
 }
 
 /** FNV-1a over ids. Keys only lead to a candidate, whose ids are then compared. */

@@ -4,6 +4,7 @@ import { parseConfig } from "../config/check.ts";
 import type { ModelConfig } from "../config/model.ts";
 import { ConfigError, OlmoeError, ShapeError } from "../errors.ts";
 import type { GenerationRequest } from "./engine.ts";
+import { ROUTER_COLUMNS } from "./routes.ts";
 import { checkSampling, type SamplingOptions } from "./sampling.ts";
 
 const count = z.int().min(0);
@@ -14,7 +15,12 @@ const requestSchema = z.strictObject({
   stopIds: z.array(count),
   logprobs: count.optional(),
   promptLogprobs: count.optional(),
-  routing: z.boolean().optional(),
+  routing: z
+    .union([
+      z.boolean(),
+      z.strictObject({ prompt: z.boolean().optional(), columns: z.array(z.enum(ROUTER_COLUMNS)).optional() }),
+    ])
+    .optional(),
   speculate: count.optional(),
 });
 

@@ -213,6 +213,9 @@ export class Scheduler {
     for (let page = this.#nextPage(sequence); page !== undefined; page = this.#nextPage(sequence)) {
       const node = this.#prefix.find(sequence.node, page);
       if (node === undefined) return;
+      const { routes } = sequence.work;
+      if (routes?.accepts(node.routes, cache.length + pageTokens) === false) return;
+      if (node.routes !== undefined) routes?.put(node.routes);
       this.#prefix.hold(node);
       cache.adopt(node.page);
       sequence.node = node;
@@ -229,6 +232,11 @@ export class Scheduler {
       const page = cache.pages[sequence.shared] as number;
       const node = this.#prefix.add(sequence.node, sequence.work.ids.subarray(start, start + pageTokens), page);
       if (node === undefined) return;
+      const { routes } = sequence.work;
+      // Whose page has no routing for its own sequence computes it anew, and leaves it there.
+      if (routes !== undefined && routes.from <= start && !routes.accepts(node.routes, start + pageTokens)) {
+        node.routes = routes.page(start, pageTokens);
+      }
       // Where another sequence was faster, its page has the same content.
       if (node.page !== page) cache.replace(sequence.shared, node.page);
       sequence.node = node;

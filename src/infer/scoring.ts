@@ -1,14 +1,22 @@
-/** The work of reading a sequence: log-probabilities, logits, embeddings. */
+/** The work of reading a sequence: log-probabilities, logits, embeddings, routing. */
+import { z } from "zod";
+import { parseConfig } from "../config/check.ts";
+import type { ModelConfig } from "../config/model.ts";
 import { ResourceError } from "../errors.ts";
+import { TRACE_COLUMNS, type TraceColumn } from "../formats/trace.ts";
+import type { TraceRows } from "../formats/traceEncoder.ts";
+import { ROUTER_COLUMNS, RouteStore, routeShape } from "./routes.ts";
 import { NO_IDS, notNumbers, type Row, type Work } from "./work.ts";
 
 /** What is made of the rows of a sequence. */
-export interface Reading {
+export interface Reading<Result = Float32Array> {
   /** Tokens to feed. */
   readonly ids: Int32Array;
   readonly wants: Work["wants"];
+  /** Where their routing is to be kept. */
+  readonly routes?: RouteStore;
   take(row: Row): void;
-  result(): Float32Array;
+  result(): Result;
 }
 
 function room(elements: number, what: string): Float32Array<ArrayBuffer> {
@@ -71,24 +79,63 @@ export function embeddingReading(ids: Int32Array, width: number): Reading {
   };
 }
 
+/** What a trace has of a sequence. @param ids at least one. @throws ConfigError for a column that there is not. */
+export function traceReading(
+  ids: Int32Array,
+  config: ModelConfig,
+  columns: readonly TraceColumn[] = [],
+): Reading<TraceRows> {
+  const wanted = parseConfig(z.array(z.enum(TRACE_COLUMNS)), columns, "trace: columns");
+  const has = (column: TraceColumn) => wanted.includes(column);
+  const routes = new RouteStore(routeShape(config, ROUTER_COLUMNS.filter(has)), 0);
+  const logprobs = has("logprobs") ? room(ids.length, "log-probabilities").fill(Number.NaN) : undefined;
+  const predicted = has("predicted") ? new Int32Array(ids.length) : undefined;
+  return {
+    ids,
+    wants: logprobs || predicted ? "logits" : "hidden",
+    routes,
+    take: (row) => {
+      const { position } = row;
+      const next = ids[position + 1];
+      if (logprobs && next !== undefined) logprobs[position] = checked(row.logprob(next), "the log-probability");
+      if (predicted) predicted[position] = mostProbable(row.logits);
+    },
+    result: () => {
+      const { position: _, ...rows } = routes.tokens(0, ids.length);
+      return { ids, ...rows, ...(logprobs && { logprobs }), ...(predicted && { predicted }) };
+    },
+  };
+}
+
+/** The id of the largest logit, the lowest where there are several. */
+function mostProbable(logits: Float32Array): number {
+  let best = 0;
+  for (let id = 1; id < logits.length; id++) {
+    if ((logits[id] as number) > (logits[best] as number)) best = id;
+  }
+  checked(logits[best] as number, "a logit");
+  return best;
+}
+
 /** Told of a reading: one of the two is called, once. */
-export interface ReadingSink {
-  end(result: Float32Array): void;
+export interface ReadingSink<Result> {
+  end(result: Result): void;
   fail(error: unknown): void;
 }
 
-export class ReadingWork implements Work {
+export class ReadingWork<Result> implements Work {
   readonly sharesPages = false;
-  readonly wantsRouting = false;
+  readonly routes: RouteStore | undefined;
   readonly ids: Int32Array;
   readonly wants: Work["wants"];
-  readonly #reading: Reading;
-  readonly #sink: ReadingSink;
+  readonly #reading: Reading<Result>;
+  readonly #sink: ReadingSink<Result>;
   #read = 0;
   #done = false;
 
-  constructor(reading: Reading, sink: ReadingSink) {
+  constructor(reading: Reading<Result>, sink: ReadingSink<Result>) {
     this.ids = reading.ids;
+    this.routes = reading.routes;
     this.wants = reading.wants;
     this.#reading = reading;
     this.#sink = sink;

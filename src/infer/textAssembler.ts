@@ -1,6 +1,7 @@
 /** Tokens to text, one at a time: what can be shown, which tokens begin in it, and where a stop string ends it. */
 import type { StreamDecoder, Tokenizer } from "../tokenizer/tokenizer.ts";
-import type { GeneratedToken, TokenLogprob, TokenLogprobs, TokenRouting } from "./engine.ts";
+import type { GeneratedToken, TokenLogprob, TokenLogprobs } from "./engine.ts";
+import type { TokenRouting } from "./routes.ts";
 import { StopStrings } from "./stopStrings.ts";
 
 /** A token that could have been, with its text. */

@@ -143,9 +143,30 @@ describe("a text generation", () => {
     expect(engine.requests[0]?.prompt).toEqual([eos]);
   });
 
+  it("gives the routing of each token that is read, beside the text", async () => {
+    const [the, cat] = [...(await tokenizer.encode("the cat"))] as [number, number];
+    const of = (expert: number) => ({ experts: Int16Array.of(expert), weights: Float32Array.of(0.5) });
+    const { text } = generation(
+      [
+        { id: the, routing: of(1), promptRouting: { position: 0, tokens: 2, ...of(7) } },
+        { id: cat, routing: of(2) },
+      ],
+      { routing: { prompt: true } },
+      [5, 6, 8],
+    );
+    const routes = [];
+    for await (const route of text.routes()) routes.push(route);
+    expect(routes).toEqual([
+      { ids: Int32Array.of(5, 6), position: 0, tokens: 2, ...of(7) },
+      { ids: Int32Array.of(8), position: 2, tokens: 1, ...of(1) },
+      { ids: Int32Array.of(the), position: 3, tokens: 1, ...of(2) },
+    ]);
+    expect((await text.result).text).toBe("the cat");
+  });
+
   it("passes log-probabilities and routing on with the text of the tokens", async () => {
     const [id] = [...(await tokenizer.encode("the"))] as [number];
-    const routing = { experts: Int32Array.of(1, 0), weights: Float32Array.of(0.75, 0.25) };
+    const routing = { experts: Int16Array.of(1, 0), weights: Float32Array.of(0.75, 0.25) };
     const logprobs = { id, logprob: -0.5, top: [{ id, logprob: -0.5 }] };
     const { text } = generation([{ id, logprobs, routing }], { logprobs: 1, routing: true, promptLogprobs: 1 }, [
       id,

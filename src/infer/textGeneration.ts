@@ -5,7 +5,8 @@
 import { z } from "zod";
 import { parseConfig } from "../config/check.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
-import type { Engine, FinishReason, GeneratedToken, Generation } from "./engine.ts";
+import type { Engine, FinishReason, GeneratedToken, Generation, RoutingOptions } from "./engine.ts";
+import { runOfOne, type TokensRouting } from "./routes.ts";
 import { checkSampling, type SamplingOptions } from "./sampling.ts";
 import { describeToken, TextAssembler, type TextPiece, type TextToken } from "./textAssembler.ts";
 
@@ -23,8 +24,8 @@ export interface TextOptions extends Partial<SamplingOptions> {
   readonly logprobs?: number | undefined;
   /** The same for each token of the prompt after the first. */
   readonly promptLogprobs?: number | undefined;
-  /** Give the experts that each token's pass chose, and their weights. */
-  readonly routing?: boolean | undefined;
+  /** Give the experts of the pass that each new token came from, and their weights. */
+  readonly routing?: boolean | RoutingOptions | undefined;
   /** Guess this many tokens at a time from the text so far; only at temperature 0. */
   readonly speculate?: number | undefined;
   /** Ends the generation within a token; iteration and `result` then throw the signal's reason. */
@@ -58,6 +59,11 @@ export interface TextResult {
   readonly tokensPerSec: number | null;
 }
 
+/** Tokens and where they were sent. */
+export interface RoutedTokens extends TokensRouting {
+  readonly ids: Int32Array;
+}
+
 /** An engine and what goes with it. */
 export interface TextSource {
   readonly engine: Engine;
@@ -72,7 +78,8 @@ const optionsSchema = z.strictObject({
   stopIds: z.array(z.int().min(0)).readonly().optional(),
   logprobs: z.int().min(0).optional(),
   promptLogprobs: z.int().min(0).optional(),
-  routing: z.boolean().optional(),
+  // Checked by the engine.
+  routing: z.custom<TextOptions["routing"]>().optional(),
   speculate: z.int().min(0).optional(),
 });
 
@@ -115,6 +122,9 @@ export class TextGeneration implements AsyncIterable<string> {
   readonly #assembler: TextAssembler;
   readonly #cancelling = new AbortController();
   readonly #pieces: TextPiece[] = [];
+  readonly #routed: RoutedTokens[] = [];
+  /** The token that the next one comes from. */
+  #last = 0;
   #promptIds: ArrayLike<number> = [];
   #generation: AsyncGenerator<GeneratedToken, Generation> | undefined;
   #prompted: readonly TextToken[] | undefined;
@@ -138,13 +148,26 @@ export class TextGeneration implements AsyncIterable<string> {
   }
 
   /** Pieces with their tokens: ids, log-probabilities and routing, where those were asked for. */
-  async *pieces(): AsyncGenerator<TextPiece, void> {
+  pieces(): AsyncGenerator<TextPiece, void> {
+    return this.#follow(this.#pieces);
+  }
+
+  /**
+   * The routing of every token that the model reads, beside the text and as it comes; only with `routing`. First that of the
+   * prompt (of its last token alone without `routing.prompt`), then new tokens one by one. The last new token is never read.
+   */
+  routes(): AsyncGenerator<RoutedTokens, void> {
+    return this.#follow(this.#routed);
+  }
+
+  /** What there is of a list and what is added to it until the end. */
+  async *#follow<Item>(items: readonly Item[]): AsyncGenerator<Item, void> {
     try {
       for (let index = 0; ; ) {
-        const piece = this.#pieces[index];
-        if (piece !== undefined) {
+        const item = items[index];
+        if (item !== undefined) {
           index += 1;
-          yield piece;
+          yield item;
         } else {
           if (this.#ended()) return;
           await this.#advance();
@@ -203,6 +226,7 @@ export class TextGeneration implements AsyncIterable<string> {
       return;
     }
     this.#firstToken ??= performance.now();
+    this.#keepRoute(next.value);
     this.#keep(this.#assembler.push(next.value));
     if (this.#assembler.stop === null) return;
     this.#result = this.#resultOf("stop", null);
@@ -220,6 +244,7 @@ export class TextGeneration implements AsyncIterable<string> {
     const ids = typeof this.#prompt === "string" ? await tokenizer.encode(this.#prompt) : this.#prompt;
     const prompt = ids.length > 0 ? ids : [tokenizer.eosTokenId];
     this.#promptIds = prompt;
+    this.#last = prompt[prompt.length - 1] as number;
     const common = { ...request, prompt, stopIds: request.stopIds ?? endIds(this.#source), signal };
     // Asked for on its own, because a stop string ends the generation before the engine says what it was.
     if (promptLogprobs !== undefined) {
@@ -227,6 +252,18 @@ export class TextGeneration implements AsyncIterable<string> {
       this.#prompted = describePrompt(tokenizer, prompt, found ?? []);
     }
     return engine.generate(common);
+  }
+
+  #keepRoute({ id, routing, promptRouting }: GeneratedToken): void {
+    const { length } = this.#promptIds;
+    if (promptRouting !== undefined) {
+      const ids = Int32Array.from(this.#promptIds).subarray(0, promptRouting.tokens);
+      this.#routed.push({ ids, ...promptRouting });
+    }
+    if (routing !== undefined) {
+      this.#routed.push({ ids: Int32Array.of(this.#last), ...runOfOne(length - 1 + this.#assembler.count, routing) });
+    }
+    this.#last = id;
   }
 
   #keep(piece: TextPiece | undefined): void {

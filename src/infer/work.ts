@@ -1,6 +1,6 @@
 /** What the scheduler knows of a request: tokens to feed to the model, and who takes the rows that come out. */
 import { OlmoeError } from "../errors.ts";
-import type { TokenRouting } from "./engine.ts";
+import type { RouteStore } from "./routes.ts";
 
 /** What a pass computed at one position of a sequence. */
 export interface Row {
@@ -11,8 +11,6 @@ export interface Row {
   readonly logits: Float32Array;
   /** [D], after the last norm; as above. */
   readonly hidden: Float32Array;
-  /** The experts of this position; only where the work wants them. */
-  readonly routing: TokenRouting | undefined;
   /** log p(id) after this position, in f32, from the kernel that scores whole sequences. */
   logprob(id: number): number;
 }
@@ -23,7 +21,8 @@ export interface Work {
   /** Rows are wanted from this position on: always one before the end of `ids`. */
   readonly firstRow: number;
   readonly wants: "logits" | "hidden";
-  readonly wantsRouting: boolean;
+  /** Where the routing of its tokens is kept; undefined where nobody wants it. */
+  readonly routes: RouteStore | undefined;
   /** Whether its pages go to the prefix cache, and may come from there. */
   readonly sharesPages: boolean;
   /** Guesses of the tokens after `ids` that this pass may check. */

@@ -70,7 +70,7 @@ describe("an engine in a worker", () => {
     const { engine, info } = await open();
     expect(info.backend).toEqual({ name: "reference", isa: "typescript", threads: 1 });
     expect(engine.config).toEqual(local.config);
-    const wanted = request({ logprobs: 2, promptLogprobs: 3, routing: true });
+    const wanted = request({ logprobs: 2, promptLogprobs: 3, routing: { prompt: true, columns: ["logits"] } });
     const [theirs, ours] = [await collect(engine.generate(wanted)), await collect(local.generate(wanted))];
     expect(theirs).toEqual(ours);
     expect(theirs.generation.promptLogprobs?.length).toBe(39);
@@ -78,6 +78,8 @@ describe("an engine in a worker", () => {
     expect(await engine.logprobs(ids)).toEqual(await local.logprobs(ids));
     expect(await engine.logits(ids)).toEqual(await local.logits(ids));
     expect(await engine.embed(ids)).toEqual(await local.embed(ids));
+    const columns = ["predicted", "logprobs", "probabilities"] as const;
+    expect(await engine.trace(ids, { columns })).toEqual(await local.trace(ids, { columns }));
     expect(await engine.stats()).toEqual(await local.stats());
     await engine.close();
   });

@@ -7,9 +7,18 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 import { Worker } from "node:worker_threads";
 import type { ModelConfig } from "../config/model.ts";
 import { ConfigError, OlmoeError } from "../errors.ts";
+import type { TraceRows } from "../formats/traceEncoder.ts";
 import { PACKAGE_ROOT } from "../util/packageRoot.io.ts";
 import { unpackError } from "../util/packedError.ts";
-import type { Engine, EngineStats, GeneratedToken, Generation, GenerationRequest, ScoreOptions } from "./engine.ts";
+import type {
+  Engine,
+  EngineStats,
+  GeneratedToken,
+  Generation,
+  GenerationRequest,
+  ScoreOptions,
+  TraceOptions,
+} from "./engine.ts";
 import { checkIds, checkRequest, closedError } from "./request.ts";
 import { TokenStream } from "./tokenStream.ts";
 import {
@@ -259,6 +268,15 @@ class EngineHandle implements Engine {
 
   async embed(ids: ArrayLike<number>, options?: ScoreOptions): Promise<Float32Array> {
     return this.#read("embed", ids, options);
+  }
+
+  async trace(given: ArrayLike<number>, { columns, signal }: TraceOptions = {}): Promise<TraceRows> {
+    const ids = checkIds(given, "sequence", this.config, this.config.maxPositionEmbeddings);
+    return this.#one(
+      (event) => ("rows" in event ? event.rows : undefined),
+      (id) => ({ type: "trace", id, ids, columns }),
+      signal,
+    );
   }
 
   async stats(): Promise<EngineStats> {

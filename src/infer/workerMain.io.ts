@@ -2,6 +2,7 @@
 import { setPriority } from "node:os";
 import { parentPort, workerData } from "node:worker_threads";
 import { packError } from "../util/packedError.ts";
+import type { ScoreOptions } from "./engine.ts";
 import type { LocalEngine } from "./localEngine.ts";
 import {
   type FromWorker,
@@ -17,9 +18,16 @@ if (port === null) throw new Error("internal: workerMain is for workers");
 
 const post = (message: FromWorker, transfer: ArrayBuffer[] = []) => port.postMessage(message, transfer);
 
+/** The arrays of an object of them, each of which has its memory to itself. */
+function buffersOf(arrays: object): ArrayBuffer[] {
+  return Object.values(arrays).flatMap((values) => (ArrayBuffer.isView(values) ? [values.buffer as ArrayBuffer] : []));
+}
+
 /** Arrays that a message may take along instead of copying them. */
 function transferable(event: WorkerEvent): ArrayBuffer[] {
   if ("values" in event) return [event.values.buffer as ArrayBuffer];
+  if ("rows" in event) return buffersOf(event.rows);
+  if ("token" in event && event.token.promptRouting !== undefined) return buffersOf(event.token.promptRouting);
   const packed = "generation" in event ? event.generation.packedLogprobs : undefined;
   return packed === undefined ? [] : [packed.ids.buffer as ArrayBuffer, packed.logprobs.buffer as ArrayBuffer];
 }
@@ -69,12 +77,13 @@ function startGenerating(engine: LocalEngine, { id, request }: Extract<ToWorker,
   }
 }
 
-function startReading(engine: LocalEngine, { id, kind, ids }: Extract<ToWorker, { type: "read" }>): void {
+/** A request with one answer. */
+function startReading(id: number, read: (options: ScoreOptions) => Promise<WorkerEvent>): void {
   const controller = new AbortController();
   ends.set(id, () => controller.abort());
-  engine[kind](ids, { signal: controller.signal }).then(
-    (values) => {
-      if (ends.delete(id)) tell({ id, values });
+  read({ signal: controller.signal }).then(
+    (event) => {
+      if (ends.delete(id)) tell(event);
     },
     (error: unknown) => {
       if (ends.delete(id)) tell({ id, error: packError(error) });
@@ -87,9 +96,16 @@ function handle(engine: LocalEngine, message: ToWorker): void {
     case "generate":
       startGenerating(engine, message);
       return;
-    case "read":
-      startReading(engine, message);
+    case "read": {
+      const { id, kind, ids } = message;
+      startReading(id, async (options) => ({ id, values: await engine[kind](ids, options) }));
       return;
+    }
+    case "trace": {
+      const { id, ids, columns } = message;
+      startReading(id, async (options) => ({ id, rows: await engine.trace(ids, { ...options, columns }) }));
+      return;
+    }
     case "stats":
       tell({ id: message.id, stats: engine.currentStats() });
       return;

@@ -1,7 +1,15 @@
 /** What an engine in a worker and its callers say to each other: plain data, large arrays moved and not copied. */
 import type { ModelConfig } from "../config/model.ts";
+import type { TraceRows } from "../formats/traceEncoder.ts";
 import type { PackedError } from "../util/packedError.ts";
-import type { EngineStats, GeneratedToken, Generation, GenerationRequest, TokenLogprobs } from "./engine.ts";
+import type {
+  EngineStats,
+  GeneratedToken,
+  Generation,
+  GenerationRequest,
+  TokenLogprobs,
+  TraceOptions,
+} from "./engine.ts";
 import type { LocalEngine } from "./localEngine.ts";
 
 /** Told while a model is opened. */
@@ -29,6 +37,7 @@ export type ReadingKind = "logprobs" | "logits" | "embed";
 export type ToWorker =
   | { readonly type: "generate"; readonly id: number; readonly request: Omit<GenerationRequest, "signal"> }
   | { readonly type: "read"; readonly id: number; readonly kind: ReadingKind; readonly ids: Int32Array }
+  | { readonly type: "trace"; readonly id: number; readonly ids: Int32Array; readonly columns: TraceOptions["columns"] }
   | { readonly type: "stats"; readonly id: number }
   /** The caller wants no more of a request. */
   | { readonly type: "drop"; readonly id: number }
@@ -52,6 +61,7 @@ export type WorkerEvent = { readonly id: number } & (
   | { readonly token: GeneratedToken }
   | { readonly generation: PackedGeneration }
   | { readonly values: Float32Array }
+  | { readonly rows: TraceRows }
   | { readonly stats: EngineStats }
   | { readonly error: PackedError }
 );

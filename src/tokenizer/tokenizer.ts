@@ -114,6 +114,11 @@ export class Tokenizer {
     return skipSpecialTokens && this.#vocabulary.special.has(id) ? NO_BYTES : this.#bytesOf(id);
   }
 
+  /** How a token is written in the vocabulary, each byte a printable letter (GPT-2's `bytes_to_unicode`); undefined for an id without a token. */
+  entry(id: number): string | undefined {
+    return this.#vocabulary.tokens.get(id);
+  }
+
   /** The tokenizer.json it was made from. */
   toJson(): string {
     return this.#json;
