@@ -33,8 +33,7 @@ const IDS = WORDS.map((words) => words.map((word) => VOCABULARY.indexOf(word)));
 const PASSAGE = 160;
 const CHUNK = 4096;
 
-const written = (text: string) =>
-  Array.from(new TextEncoder().encode(text), (byte) => byteCharacters[byte]).join("");
+const written = (text: string) => Array.from(new TextEncoder().encode(text), (byte) => byteCharacters[byte]).join("");
 
 /** Reads "1000000x16x64x8", with a fifth number for several checkpoints. @returns undefined for anything else. */
 export function parseExample(text: string): ExampleSize | undefined {

@@ -10,7 +10,7 @@ it("reads addresses", () => {
     expert: 12,
     trace: "a b.trace",
   });
-  expect(parseRoute("#nonsense?token=-1&layer=x&zoom=0.5&top=1.5&text&other=")).toEqual({
+  expect(parseRoute("#nonsense?token=-1&layer=x&zoom=0.5&top=-1.5&text&other=")).toEqual({
     view: "map",
     zoom: 0.5,
     text: true,

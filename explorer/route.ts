@@ -33,7 +33,7 @@ export function parseRoute(hash: string): Route {
   const route: Record<string, unknown> = { view };
   for (const key of NUMBERS) {
     const value = Number(values.get(key) ?? Number.NaN);
-    const whole = key === "zoom" || Number.isSafeInteger(value);
+    const whole = key === "zoom" || key === "top" || Number.isSafeInteger(value);
     if (Number.isFinite(value) && value >= 0 && whole) route[key] = value;
   }
   for (const key of TEXTS) if (values.get(key)) route[key] = values.get(key);
@@ -41,11 +41,13 @@ export function parseRoute(hash: string): Route {
   return route as unknown as Route;
 }
 
+const shortNumber = (value: number) => String(Number.isInteger(value) ? value : Number(value.toPrecision(9)));
+
 export function formatRoute({ view, text, ...rest }: Route): string {
   const values = new URLSearchParams();
   for (const key of [...TEXTS, ...NUMBERS]) {
     const value = rest[key];
-    if (value !== undefined) values.set(key, typeof value === "number" ? String(Number(value.toPrecision(9))) : value);
+    if (value !== undefined) values.set(key, typeof value === "number" ? shortNumber(value) : value);
   }
   if (text) values.set("text", "");
   const query = values.toString().replace(/=(?=&|$)/, "");

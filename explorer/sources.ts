@@ -17,9 +17,13 @@ export type TraceSource =
       readonly vocabulary: ReadonlyMap<number, string>;
     };
 
+/** With a number of its own among all that were ever opened in the page. */
+export type KnownSource = TraceSource & { readonly key: number };
+
 async function fetchRange(url: string, name: string, offset: number, length: number) {
   const response = await fetch(url, { headers: { range: `bytes=${offset}-${offset + length - 1}` } });
-  if (response.status !== 206) throw new Error(`${name}: the server answered ${response.status}, expected a part of it`);
+  if (response.status !== 206)
+    throw new Error(`${name}: the server answered ${response.status}, expected a part of it`);
   const bytes = new Uint8Array(await response.arrayBuffer());
   if (bytes.length !== length) throw new Error(`${name}: ${bytes.length} bytes came, expected ${length}`);
   return bytes;

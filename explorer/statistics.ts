@@ -2,7 +2,7 @@
  * What is counted over whole traces, in one pass each, chunk by chunk, so that a page can show how far it is. Letters as in
  * src/formats/trace.ts: L layers, S slots, E experts.
  */
-import { NO_EXPERT, type Trace } from "../src/formats/trace.ts";
+import { NO_EXPERT, type Trace, type TraceChunk } from "../src/formats/trace.ts";
 
 /** For each bucket of so many tokens, the most frequent first expert of each layer: what a pixel of the zoomed-out map shows. */
 export interface Level {
@@ -279,28 +279,107 @@ export interface Comparison {
   readonly overlap: Float64Array;
 }
 
-export async function* compareTraces(a: Trace, b: Trace, signal?: AbortSignal): AsyncGenerator<Comparison, Comparison> {
+/** Part of a chunk whose tokens are gone through. */
+interface Side {
+  readonly trace: Trace;
+  readonly chunk: TraceChunk;
+  /** The first token, within the chunk. */
+  readonly from: number;
+}
+
+class ComparisonSums {
+  readonly #layers: number;
+  readonly #experts: number;
+  readonly #shared: Float64Array;
+  readonly #same: Float64Array;
+  readonly #used: readonly [Float64Array, Float64Array];
+  #tokens = 0;
+  #sameIds = 0;
+
+  constructor(layers: number, experts: number) {
+    this.#layers = layers;
+    this.#experts = experts;
+    this.#shared = new Float64Array(layers);
+    this.#same = new Float64Array(layers);
+    this.#used = [new Float64Array(layers * experts), new Float64Array(layers * experts)];
+  }
+
+  add(a: Side, b: Side, tokens: number): void {
+    for (let t = 0; t < tokens; t++) {
+      const sameId = a.chunk.ids![a.from + t] === b.chunk.ids![b.from + t];
+      if (sameId) this.#sameIds += 1;
+      for (let layer = 0; layer < this.#layers; layer++) this.#addLayer(a, b, layer, t, sameId);
+    }
+    this.#tokens += tokens;
+  }
+
+  #addLayer(a: Side, b: Side, layer: number, t: number, sameId: boolean): void {
+    const [widthA, widthB] = [a.trace.header.slots, b.trace.header.slots];
+    const atA = (layer * a.chunk.tokens + a.from + t) * widthA;
+    const atB = (layer * b.chunk.tokens + b.from + t) * widthB;
+    const [inA, inB] = [a.chunk.experts!, b.chunk.experts!];
+    const row = layer * this.#experts;
+    let [shared, chosen] = [0, 0];
+    for (let slot = atA; slot < atA + widthA; slot++) {
+      if (inA[slot] !== NO_EXPERT) this.#used[0][row + inA[slot]!]! += 1;
+    }
+    for (let slot = atB; slot < atB + widthB; slot++) {
+      const expert = inB[slot]!;
+      if (expert === NO_EXPERT) continue;
+      this.#used[1][row + expert]! += 1;
+      chosen += 1;
+      for (let other = atA; other < atA + widthA; other++) if (inA[other] === expert) shared += 1;
+    }
+    if (!sameId || chosen === 0) return;
+    this.#shared[layer]! += shared / chosen;
+    if (inA[atA] === inB[atB]) this.#same[layer]! += 1;
+  }
+
+  result(): Comparison {
+    const mean = (sums: Float64Array) => sums.map((sum) => sum / this.#sameIds);
+    return {
+      tokens: this.#tokens,
+      sameIds: this.#sameIds,
+      agreement: mean(this.#shared),
+      sameFirst: mean(this.#same),
+      overlap: new Float64Array(this.#layers).map((_, layer) => this.#overlap(layer)),
+    };
+  }
+
+  #overlap(layer: number): number {
+    const [p, q] = this.#used.map((counts) => counts.subarray(layer * this.#experts, (layer + 1) * this.#experts));
+    const [sumP, sumQ] = [p, q].map((counts) => counts!.reduce((sum, value) => sum + value, 0));
+    return p!.reduce((sum, value, expert) => sum + Math.min(value / sumP!, q![expert]! / sumQ!), 0);
+  }
+}
+
+/** Places side by side: the parts of two traces, from a token of each on. */
+export interface Alignment {
+  readonly startA: number;
+  readonly startB: number;
+  readonly tokens: number;
+}
+
+export async function* compareTraces(
+  a: Trace,
+  b: Trace,
+  { startA, startB, tokens }: Alignment,
+  signal?: AbortSignal,
+): AsyncGenerator<Comparison, Comparison> {
   const layers = Math.min(a.header.layers.length, b.header.layers.length);
-  const tokens = Math.min(a.tokens, b.tokens);
   const sums = new ComparisonSums(layers, Math.max(a.header.numExperts, b.header.numExperts));
   const columns = ["ids", "experts"] as const;
-  const others = b.chunks({ columns, end: tokens, signal })[Symbol.asyncIterator]();
+  const others = b.chunks({ columns, start: startB, end: startB + tokens, signal })[Symbol.asyncIterator]();
   let other = await others.next();
-  for await (const chunk of a.chunks({ columns, end: tokens, signal })) {
+  for await (const chunk of a.chunks({ columns, start: startA, end: startA + tokens, signal })) {
     // Chunks of the two need not end at the same places.
-    for (let t = 0; t < chunk.tokens; ) {
-      while (!other.done && chunk.start + t >= other.value.start + other.value.tokens) other = await others.next();
-      if (other.done) break;
+    for (let t = 0; t < chunk.tokens && !other.done; ) {
       const partner = other.value;
-      const from = chunk.start + t - partner.start;
+      const from = chunk.start + t - startA + startB - partner.start;
       const length = Math.min(chunk.tokens - t, partner.tokens - from);
-      for (let i = 0; i < length; i++) {
-        sums.add(
-          { ...sideOf(a, chunk), t: t + i },
-          { ...sideOf(b, partner), t: from + i },
-        );
-      }
+      sums.add({ trace: a, chunk, from: t }, { trace: b, chunk: partner, from }, length);
       t += length;
+      if (from + length === partner.tokens) other = await others.next();
     }
     yield sums.result();
   }

@@ -66,7 +66,9 @@ export function writtenText(entry: string): string {
     return strict.decode(bytes);
   } catch {
     return Array.from(bytes, (byte) =>
-      byte >= 0x20 && byte < 0x7f ? String.fromCharCode(byte) : `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`,
+      byte >= 0x20 && byte < 0x7f
+        ? String.fromCharCode(byte)
+        : `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`,
     ).join("");
   }
 }

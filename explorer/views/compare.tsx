@@ -1,0 +1,3 @@
+export function CompareView(_: Record<string, unknown>) {
+  return <p>soon</p>;
+}

@@ -1,0 +1,3 @@
+export function GenerateView(_: Record<string, unknown>) {
+  return <p>soon</p>;
+}

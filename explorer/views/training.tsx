@@ -1,0 +1,3 @@
+export function TrainingView(_: Record<string, unknown>) {
+  return <p>soon</p>;
+}
