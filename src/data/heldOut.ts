@@ -45,6 +45,16 @@ export function heldOutWindows(
   return { windows, sequenceLength, ids, labels, kvStart: documentStarts(ids, sequenceLength, eosTokenId), targets };
 }
 
+/** The documents of a stream of tokens, each without the end-of-text token that closes it. */
+export function* heldOutDocuments(tokens: ArrayLike<number>, eosTokenId: number): Generator<Int32Array> {
+  const ids = Int32Array.from(tokens);
+  for (let start = 0; start < ids.length; ) {
+    const end = ids.indexOf(eosTokenId, start);
+    yield ids.subarray(start, end < 0 ? ids.length : end);
+    start = end < 0 ? ids.length : end + 1;
+  }
+}
+
 /**
  * Bits per byte of text.
  * @param nats summed cross-entropy over all targets.

@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { appendFile, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
@@ -177,6 +177,43 @@ describe("a trace that is still being written", () => {
     expect([whole.tokens, whole.sources]).toEqual([5, ["a", "b"]]);
   });
 
+  it("is gone on with, and ends with the bytes that it would have had", async () => {
+    const [whole, cut] = [join(folder, "whole.trace"), join(folder, "cut.trace")];
+    const [a, b] = [randomRows(TINY_HEADER, 3, 1), randomRows(TINY_HEADER, 2, 2)];
+    const write = async (writer: TraceWriter, sequence: number, rows: typeof a) => {
+      await writer.add({ sequence, source: `s${sequence}`, position: 0 }, rows);
+      await writer.flush();
+    };
+    const options = { tokenText: String, existing: "resume" } as const;
+    const unfinished = join(folder, "unfinished.trace");
+    for (const path of [whole, cut, unfinished]) {
+      const writer = await TraceWriter.create(path, TINY_HEADER, options);
+      await write(writer, 0, a);
+      await writer.abandon();
+    }
+    // What does not belong to a whole chunk is cut off.
+    await appendFile(cut, new Uint8Array(21));
+    for (const path of [whole, cut]) {
+      const writer = await TraceWriter.create(path, TINY_HEADER, options);
+      expect(writer.tokens).toBe(3);
+      await write(writer, 1, b);
+      await writer.close();
+      await using trace = await openTrace(path);
+      const names = new Set([...a.ids!, ...b.ids!]);
+      expect([trace.tokens, trace.sources, trace.vocabulary.size]).toEqual([5, ["s0", "s1"], names.size]);
+      expect((await collect(trace.chunks())).map(({ start, ids }) => [start, ids])).toEqual([
+        [0, a.ids],
+        [3, b.ids],
+      ]);
+    }
+    expect(await readFile(cut)).toEqual(await readFile(whole));
+    const refusal = (header: TraceHeader) => TraceWriter.create(cut, header, options).catch((error) => error.message);
+    expect(await refusal(TINY_HEADER)).toBe(`${cut}: is a finished trace`);
+    await expect(TraceWriter.create(unfinished, { ...TINY_HEADER, step: 3 }, options)).rejects.toThrow(
+      `${unfinished}: is an unfinished trace of another model or with other columns`,
+    );
+  });
+
   it("keeps a file that is there unless it is told otherwise", async () => {
     const path = join(folder, "kept.trace");
     await writeFile(path, "precious");
@@ -185,7 +222,7 @@ describe("a trace that is still being written", () => {
       hint: "choose another name, or replace it with --force",
     });
     expect(await readFile(path, "utf8")).toBe("precious");
-    await (await TraceWriter.create(path, TINY_HEADER, { overwrite: true })).close();
+    await (await TraceWriter.create(path, TINY_HEADER, { existing: "replace" })).close();
     await using trace = await openTrace(path);
     expect(trace.tokens).toBe(0);
   });

@@ -4,13 +4,17 @@ import { DataError } from "../errors.ts";
 import { fileError, openRegular, readFully, writeAll } from "../util/files.io.ts";
 import type { Trace, TraceHeader } from "./trace.ts";
 import { TraceEncoder, type TraceRows, type TraceRowsOf } from "./traceEncoder.ts";
-import { type OpenTraceOptions, openTraceSource } from "./traceReader.ts";
+import type { WholeChunks } from "./traceFile.ts";
+import { type ByteSource, type OpenTraceOptions, openTraceSource, unfinishedTrace } from "./traceReader.ts";
 
 export interface WriteTraceOptions {
-  /** How a token is written in the tokenizer's vocabulary (`Tokenizer.vocabularyText`). */
+  /** How a token is written in the tokenizer's vocabulary (`Tokenizer.entry`). */
   readonly tokenText?: ((id: number) => string | undefined) | undefined;
-  /** Replace a file that is there; default: refuse. */
-  readonly overwrite?: boolean | undefined;
+  /**
+   * What to do where there is a file: `refuse` (the default), `replace` it, or `resume` a trace of the same header that was
+   * not finished.
+   */
+  readonly existing?: "refuse" | "replace" | "resume" | undefined;
 }
 
 /** Writes a trace as it comes. Whole chunks can be read meanwhile, with `partial`. */
@@ -25,20 +29,47 @@ export class TraceWriter {
     this.#encoder = encoder;
   }
 
-  /** @throws ConfigError for a header that can not be; DataError for a file that is there; ResourceError of the system. */
+  /** @throws ConfigError for a header that can not be; DataError for a file that is in the way; ResourceError of the system. */
   static async create(
     path: string,
     header: TraceHeader,
-    { tokenText, overwrite = false }: WriteTraceOptions = {},
+    { tokenText, existing = "refuse" }: WriteTraceOptions = {},
   ): Promise<TraceWriter> {
-    const encoder = new TraceEncoder(header, tokenText === undefined ? {} : { tokenText });
-    const file = await open(path, overwrite ? "w" : "wx").catch((error: NodeJS.ErrnoException) => {
+    const flags = existing === "replace" ? "w" : "wx";
+    const encoder = new TraceEncoder(header, { tokenText });
+    const file = await open(path, flags).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== "EEXIST") throw fileError("write", path, error);
-      throw new DataError(`${path}: is there already`, { hint: "choose another name, or replace it with --force" });
+      return undefined;
     });
+    if (file === undefined) return TraceWriter.#resume(path, encoder.header, { tokenText, existing });
     const writer = new TraceWriter(path, file, encoder);
     await writer.#write(encoder.begin());
     return writer;
+  }
+
+  static async #resume(
+    path: string,
+    header: TraceHeader,
+    { tokenText, existing }: WriteTraceOptions,
+  ): Promise<TraceWriter> {
+    const inTheWay = (fault: string) =>
+      new DataError(`${path}: ${fault}`, { hint: "choose another name, or replace it with --force" });
+    if (existing !== "resume") throw inTheWay("is there already");
+    const { file, bytes } = await openRegular(path);
+    let after: WholeChunks | undefined;
+    try {
+      after = await unfinishedTrace({ name: path, bytes, read: readerOf(file, path) });
+    } finally {
+      await file.close();
+    }
+    if (after === undefined) throw inTheWay("is a finished trace");
+    if (JSON.stringify(after.header) !== JSON.stringify(header)) {
+      throw inTheWay("is an unfinished trace of another model or with other columns");
+    }
+    // Where the file ends is where writing goes on.
+    const target = await open(path, "a").catch((error: unknown) => Promise.reject(fileError("write", path, error)));
+    await target.truncate(after.end);
+    return new TraceWriter(path, target, new TraceEncoder(header, { tokenText, after }));
   }
 
   get header(): TraceHeader {
@@ -86,6 +117,14 @@ export class TraceWriter {
   }
 }
 
+function readerOf(file: FileHandle, path: string): ByteSource["read"] {
+  return async (offset, length) => {
+    const target = new Uint8Array(length);
+    await readFully(file, path, target, offset);
+    return target;
+  };
+}
+
 /** A trace in a file, which stays open until it is closed. */
 export interface TraceFile extends Trace, AsyncDisposable {
   close(): Promise<void>;
@@ -98,13 +137,8 @@ export interface TraceFile extends Trace, AsyncDisposable {
  */
 export async function openTrace(path: string, options: OpenTraceOptions = {}): Promise<TraceFile> {
   const { file, bytes } = await openRegular(path);
-  const read = async (offset: number, length: number) => {
-    const target = new Uint8Array(length);
-    await readFully(file, path, target, offset);
-    return target;
-  };
   try {
-    const trace = await openTraceSource({ name: path, bytes, read }, options);
+    const trace = await openTraceSource({ name: path, bytes, read: readerOf(file, path) }, options);
     const close = () => file.close();
     return { ...trace, close, [Symbol.asyncDispose]: close };
   } catch (error) {

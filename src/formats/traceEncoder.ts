@@ -21,6 +21,7 @@ import {
   RECORD_BYTES,
   TAIL_BYTES,
   VERSION,
+  type WholeChunks,
 } from "./traceFile.ts";
 
 const CHUNK_TOKENS = 4096;
@@ -35,6 +36,15 @@ export interface TraceRowsOf {
   readonly source: string;
   /** Of the first token. */
   readonly position: number;
+}
+
+export interface TraceEncoderOptions {
+  /** Tokens of a chunk; default 4096. */
+  readonly chunkTokens?: number | undefined;
+  /** How a token is written in the tokenizer's vocabulary; undefined: not at all. */
+  readonly tokenText?: ((id: number) => string | undefined) | undefined;
+  /** Go on behind these chunks of the same header: `begin` is not called. */
+  readonly after?: WholeChunks | undefined;
 }
 
 /** Makes the bytes of a trace from rows as they come. Whatever a call returns is to be written, in order. */
@@ -54,15 +64,11 @@ export class TraceEncoder {
   #offset = 0;
 
   /**
-   * @param tokenText how a token is written in the tokenizer's vocabulary; undefined: not at all.
    * @throws ConfigError for a header that can not be.
    */
   constructor(
     header: TraceHeader,
-    {
-      chunkTokens = CHUNK_TOKENS,
-      tokenText = () => undefined,
-    }: { readonly chunkTokens?: number; readonly tokenText?: (id: number) => string | undefined } = {},
+    { chunkTokens = CHUNK_TOKENS, tokenText = () => undefined, after }: TraceEncoderOptions = {},
   ) {
     this.header = parseConfig(headerSchema, header, "trace header");
     this.#chunkTokens = chunkTokens;
@@ -70,6 +76,13 @@ export class TraceEncoder {
     this.#columns = new Map(
       header.columns.map((column) => [column, newColumn(column, chunkTokens * columnWidth(column, header))]),
     );
+    if (after === undefined) return;
+    const { index, end } = after;
+    this.#chunks.push(...index.chunks);
+    this.#sources.push(...index.sources);
+    for (const [id, text] of index.vocabulary) this.#vocabulary.set(id, text);
+    this.#tokens = index.tokens;
+    this.#offset = end;
   }
 
   /** Tokens so far. */

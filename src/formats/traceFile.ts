@@ -70,6 +70,14 @@ export const indexSchema = z.strictObject({
 export type ChunkMeta = z.output<typeof chunkSchema>;
 export type Index = z.output<typeof indexSchema>;
 
+/** The whole chunks of a file without an index. */
+export interface WholeChunks {
+  readonly header: TraceHeader;
+  readonly index: Index;
+  /** Where the last of them ends. */
+  readonly end: number;
+}
+
 export const padded = (bytes: number) => Math.ceil(bytes / 8) * 8;
 
 /** Experts fit into a signed byte up to 127. */

@@ -35,6 +35,7 @@ import {
   RECORD_BYTES,
   TAIL_BYTES,
   VERSION,
+  type WholeChunks,
 } from "./traceFile.ts";
 
 /** Where the bytes of a trace are. */
@@ -66,7 +67,7 @@ interface RecordHead {
 export async function openTraceSource(source: ByteSource, options: OpenTraceOptions = {}): Promise<Trace> {
   const reader = new TraceReader(source);
   const header = await reader.header();
-  const index = (await reader.index()) ?? (await reader.scan(header, options));
+  const index = (await reader.index()) ?? (await readPartial(reader, header, source, options));
   const { tokens, sources } = index;
   const trace: Trace = {
     header,
@@ -76,6 +77,31 @@ export async function openTraceSource(source: ByteSource, options: OpenTraceOpti
     chunks: (selection = {}) => reader.chunks(header, index, selection),
   };
   return trace;
+}
+
+/**
+ * What can be gone on from in a file that was not finished; undefined where it was.
+ * @throws DataError for what is no trace, or damaged.
+ */
+export async function unfinishedTrace(source: ByteSource, signal?: AbortSignal): Promise<WholeChunks | undefined> {
+  const reader = new TraceReader(source);
+  const header = await reader.header();
+  if ((await reader.index()) !== undefined) return undefined;
+  return { header, ...(await reader.scan(header, signal)) };
+}
+
+async function readPartial(
+  reader: TraceReader,
+  header: TraceHeader,
+  { name, bytes }: ByteSource,
+  { partial = false, signal }: OpenTraceOptions,
+): Promise<Index> {
+  const { index, end } = await reader.scan(header, signal);
+  if (partial) return index;
+  throw new DataError(
+    `${name}: it has no end; its last whole chunk ends at byte ${end} of ${bytes}, with ${index.tokens} tokens`,
+    { hint: "it is still being written or was cut off: --partial reads what is whole" },
+  );
 }
 
 class TraceReader {
@@ -124,7 +150,7 @@ class TraceReader {
   }
 
   /** Finds the whole chunks of a file without an index, one after the other. */
-  async scan(header: TraceHeader, { partial = false, signal }: OpenTraceOptions): Promise<Index> {
+  async scan(header: TraceHeader, signal?: AbortSignal): Promise<Omit<WholeChunks, "header">> {
     const { bytes } = this.#source;
     const chunks: Index["chunks"] = [];
     const [sources, vocabulary]: [string[], Index["vocabulary"]] = [[], []];
@@ -141,13 +167,7 @@ class TraceReader {
       tokens += meta.tokens;
       offset = end;
     }
-    if (!partial) {
-      throw this.#fault(
-        `it has no end; its last whole chunk ends at byte ${offset} of ${bytes}, with ${tokens} tokens`,
-        "it is still being written or was cut off: --partial reads what is whole",
-      );
-    }
-    return { tokens, chunks, sources, vocabulary };
+    return { index: { tokens, chunks, sources, vocabulary }, end: offset };
   }
 
   async *chunks(
