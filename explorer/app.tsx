@@ -7,7 +7,6 @@ import {
   addFiles,
   addTrace,
   chooseTheme,
-  closeTrace,
   fault,
   go,
   linkTo,
@@ -22,7 +21,6 @@ import {
   useStore,
   useTrace,
 } from "./state.ts";
-import { count, label } from "./text.ts";
 import { CompareView } from "./views/compare.tsx";
 import { ExpertsView } from "./views/experts.tsx";
 import { GenerateView } from "./views/generate.tsx";
@@ -113,7 +111,6 @@ function Mark() {
     <svg class="mark" viewBox="0 0 18 18" aria-hidden="true">
       {["#2f6da3", "#d9603b", "#2f8a57", "#c29a1f", "#8e4a90", "#45aecb", "#2f8a57", "#2f6da3", "#d9603b"].map(
         (fill, i) => (
-          // biome-ignore lint/suspicious/noArrayIndexKey: the squares do not change.
           <rect
             key={i}
             x={(i % 3) * 6 + 0.5}
@@ -275,27 +272,5 @@ function DropPlace({ children }: { readonly children: preact.ComponentChildren }
       {children}
       {over ? <div class="drop-veil">Drop to open</div> : null}
     </>
-  );
-}
-
-/** The open traces, each with a way to close it. */
-export function OpenTraces() {
-  const list = useStore(traces);
-  return (
-    <ul class="traces">
-      {list.map((open) => (
-        <li key={open.name}>
-          {label(open.name, 40)} <span class="soft">{count(open.trace.tokens)} tokens</span>
-          <button
-            type="button"
-            class="quiet"
-            aria-label={`Close ${label(open.name, 40)}`}
-            onClick={() => closeTrace(open)}
-          >
-            ✕
-          </button>
-        </li>
-      ))}
-    </ul>
   );
 }

@@ -3,8 +3,8 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { TopLevelSpec } from "vega-lite";
 import { css, inkOn, type Rgb } from "./palette.ts";
-import { type OpenTrace, useDark } from "./state.ts";
-import { label, percent } from "./text.ts";
+import { closeTrace, type OpenTrace, traces, useDark, useStore } from "./state.ts";
+import { count, label, percent } from "./text.ts";
 import { loadCharts } from "./vega.ts";
 
 /** Text of a token: never more than text, whatever is in it. */
@@ -202,3 +202,25 @@ function fitted(spec: TopLevelSpec, width: number, dark: boolean): TopLevelSpec 
 /** Names of open traces for a choice. */
 export const traceOptions = (list: readonly OpenTrace[]) =>
   list.map(({ name }) => ({ value: name, name: label(name, 48) }));
+
+/** The open traces, each with a way to close it. */
+export function OpenTraces() {
+  const list = useStore(traces);
+  return (
+    <ul class="traces">
+      {list.map((open) => (
+        <li key={open.name}>
+          {label(open.name, 40)} <span class="soft">{count(open.trace.tokens)} tokens</span>
+          <button
+            type="button"
+            class="quiet"
+            aria-label={`Close ${label(open.name, 40)}`}
+            onClick={() => closeTrace(open)}
+          >
+            ✕
+          </button>
+        </li>
+      ))}
+    </ul>
+  );
+}

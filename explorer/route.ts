@@ -9,6 +9,9 @@ export interface Route {
   readonly trace?: string;
   /** The trace it is compared with. */
   readonly other?: string;
+  /** Only this sequence of the trace, and of the other, is compared. */
+  readonly sequence?: number;
+  readonly otherSequence?: number;
   readonly token?: number;
   readonly layer?: number;
   readonly expert?: number;
@@ -22,7 +25,7 @@ export interface Route {
   readonly example?: string;
 }
 
-const NUMBERS = ["token", "layer", "expert", "zoom", "top"] as const;
+const NUMBERS = ["sequence", "otherSequence", "token", "layer", "expert", "zoom", "top"] as const;
 const TEXTS = ["trace", "other", "example"] as const;
 
 /** Reads an address; what is not understood is left out. */

@@ -67,6 +67,7 @@ export interface Served {
     readonly numExperts: number;
     readonly topK: number;
     readonly layers: readonly number[];
+    readonly vocabSize: number;
     readonly context: number;
     readonly chat: boolean;
   };

@@ -54,7 +54,12 @@ export function label(text: string, most = 32): string {
   const cut = text.length > 4 * most ? text.slice(0, 4 * most) : text;
   const shown = visible(cut).replace(/^ +| +$/g, (spaces) => "·".repeat(spaces.length));
   const characters = Array.from(shown);
-  return cut === text && characters.length <= most ? shown : `${characters.slice(0, most - 1).join("")}…`;
+  return cut === text && characters.length <= most
+    ? shown
+    : `${characters
+        .slice(0, most - 1)
+        .join("")
+        .replace(/…$/, "")}…`;
 }
 
 const strict = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });

@@ -190,7 +190,6 @@ function Distribution(props: {
     >
       {values.map((value, expert) => (
         <rect
-          // biome-ignore lint/suspicious/noArrayIndexKey: an expert is its number.
           key={expert}
           x={expert + 0.1}
           width={0.8}

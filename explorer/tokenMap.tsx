@@ -25,6 +25,9 @@ export interface TokenMapProps {
   readonly layer?: number | undefined;
   readonly expert?: number | undefined;
   readonly beside?: Beside | undefined;
+  /** Tokens that can be scrolled through, where there are more beside it. */
+  readonly extent?: number | undefined;
+  readonly overview?: boolean;
   /** Names the map for those who do not see it. */
   readonly title: string;
   readonly onChoose: (token: number, layer: number | undefined) => void;
@@ -48,7 +51,7 @@ interface Spot {
 }
 
 export function TokenMap(props: TokenMapProps) {
-  const { open, token, layer, expert, beside, title } = props;
+  const { open, token, layer, expert, beside, title, extent, overview = true } = props;
   const { element, width, height } = useSize<HTMLDivElement>();
   const canvas = useRef<HTMLCanvasElement>(null);
   const dark = useDark();
@@ -57,10 +60,13 @@ export function TokenMap(props: TokenMapProps) {
   const [, redraw] = useState({});
   const [spot, setSpot] = useState<Spot>();
   const layers = open.trace.header.layers;
-  const frame = { height, tokens: open.trace.tokens };
+  const frame = { height, tokens: extent ?? open.trace.tokens };
   const window = clampWindow(props.window, frame);
   const labels = labelWidth(width);
-  const column = Math.max(3, Math.min(34, Math.floor((width - labels - OVERVIEW - 14) / layers.length)));
+  const column = Math.max(
+    3,
+    Math.min(34, Math.floor((width - labels - (overview ? OVERVIEW + 14 : 0)) / layers.length)),
+  );
   const picture = { open, window, height, column, look, token, layer, expert, beside };
 
   useEffect(() => {
@@ -138,7 +144,7 @@ export function TokenMap(props: TokenMapProps) {
     event.preventDefault();
   };
 
-  const [start, end] = shownRange(window, frame);
+  const [start, end] = shownRange(window, { height, tokens: open.trace.tokens });
   return (
     <div class="map-frame">
       <div class="map-head" aria-hidden="true" style={{ paddingLeft: `${labels}px` }}>
@@ -179,11 +185,13 @@ export function TokenMap(props: TokenMapProps) {
         {spot === undefined ? null : (
           <Tip {...{ open, spot, labels, column, layers, width, height }} zoom={window.zoom} />
         )}
-        <Overview
-          {...{ open, frame, window, look, onWindow: props.onWindow }}
-          left={labels + column * layers.length + 14}
-          counted={summary.summary?.tokens ?? 0}
-        />
+        {overview ? (
+          <Overview
+            {...{ open, frame, window, look, onWindow: props.onWindow }}
+            left={labels + column * layers.length + 14}
+            counted={summary.summary?.tokens ?? 0}
+          />
+        ) : null}
       </div>
       {open.blocks.fault === undefined ? null : <Fault message={open.blocks.fault.message} />}
     </div>

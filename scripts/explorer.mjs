@@ -11,12 +11,19 @@ import { build, transform } from "esbuild";
 
 const source = (file) => fileURLToPath(new URL(`../explorer/${file}`, import.meta.url));
 
-/** Messages of checks in forty other languages are most of zod, and nothing here asks for them. */
-const englishOnly = {
-  name: "english-only",
+/** What the page uses of zod: schemas, with messages in English. All of zod is as large as the rest of the page. */
+const zodFolder = dirname(fileURLToPath(import.meta.resolve("zod")));
+const smallZod = {
+  name: "small-zod",
   setup(building) {
-    building.onLoad({ filter: /[\\/]zod[\\/]v4[\\/]locales[\\/]index\.js$/ }, () => ({
-      contents: 'export { default as en } from "./en.js";',
+    building.onResolve({ filter: /^zod$/ }, () => ({ path: "zod", namespace: "small-zod" }));
+    building.onLoad({ filter: /.*/, namespace: "small-zod" }, () => ({
+      resolveDir: zodFolder,
+      contents: `import { config } from "./v4/core/core.js";
+        import en from "./v4/locales/en.js";
+        import * as schemas from "./v4/classic/schemas.js";
+        config(en());
+        export const z = { ...schemas, config };`,
     }));
   },
 };
@@ -33,7 +40,7 @@ async function bundle(entry) {
     jsxImportSource: "preact",
     charset: "utf8",
     legalComments: "none",
-    plugins: [englishOnly],
+    plugins: [smallZod],
     write: false,
     logLevel: "error",
   });

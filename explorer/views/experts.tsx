@@ -6,7 +6,7 @@ import { ExpertChip, Fault, Progress, Section, Select, ShareBar, TokenText, trac
 import { go, linkTo, type OpenTrace, route, traces, useCounting, usePromise, useStore } from "../state.ts";
 import type { ExpertFacts, Summary, TokenShare } from "../statistics.ts";
 import { count, label, percent } from "../text.ts";
-import { importanceOf, ImportanceFile } from "./importance.tsx";
+import { ImportanceFile, useImportance } from "./importance.tsx";
 
 export function ExpertsView({ open }: { readonly open: OpenTrace }) {
   const list = useStore(traces);
@@ -21,7 +21,12 @@ export function ExpertsView({ open }: { readonly open: OpenTrace }) {
     <div class="experts">
       <div class="toolbar">
         {list.length > 1 ? (
-          <Select label="Trace" value={open.name} options={traceOptions(list)} onChange={(name) => go({ trace: name })} />
+          <Select
+            label="Trace"
+            value={open.name}
+            options={traceOptions(list)}
+            onChange={(name) => go({ trace: name })}
+          />
         ) : null}
         <Select
           label="Layer"
@@ -61,7 +66,6 @@ function Tiles(props: {
     <section aria-label="Experts of the layer" class="tiles">
       {shares.map((share, expert) => (
         <a
-          // biome-ignore lint/suspicious/noArrayIndexKey: an expert is its number.
           key={expert}
           class="tile"
           href={linkTo({ layer, expert })}
@@ -92,6 +96,7 @@ function ExpertPage(props: {
   );
   const even = 1 / trace.header.numExperts;
   const number = trace.header.layers[layer]!;
+  const importance = useImportance(number, expert);
   return (
     <article aria-label={`Expert ${expert} of layer ${number}`}>
       <header class="expert-head">
@@ -103,7 +108,11 @@ function ExpertPage(props: {
           <button type="button" onClick={() => go({ expert: expert - 1 })} disabled={expert === 0}>
             Previous
           </button>
-          <button type="button" onClick={() => go({ expert: expert + 1 })} disabled={expert + 1 >= trace.header.numExperts}>
+          <button
+            type="button"
+            onClick={() => go({ expert: expert + 1 })}
+            disabled={expert + 1 >= trace.header.numExperts}
+          >
             Next
           </button>
           <a class="button" href={linkTo({ view: "map", expert, layer, token: undefined })}>
@@ -113,7 +122,9 @@ function ExpertPage(props: {
       </header>
       {fault === undefined ? null : <Fault message={fault} />}
       {result === undefined ? (
-        fault === undefined ? <p class="soft">Reading …</p> : null
+        fault === undefined ? (
+          <p class="soft">Reading …</p>
+        ) : null
       ) : (
         <>
           {done ? null : <Progress done={result.tokens} of={trace.tokens} what="reading" />}
@@ -121,9 +132,12 @@ function ExpertPage(props: {
             <Figure value={percent(shares[expert]!)} name={`of the layer's slots; an even share is ${percent(even)}`} />
             <Figure value={percent(result.served / result.tokens)} name={`of tokens, ${count(result.served)} in all`} />
             <Figure value={percent(result.first / Math.max(1, result.served))} name="of them as their first expert" />
-            <Figure value={Number.isNaN(result.weight) ? "–" : result.weight.toFixed(3)} name="mean weight where it serves" />
-            {importanceOf(number, expert) === undefined ? null : (
-              <Figure value={signed(importanceOf(number, expert)!)} name="change of loss without it, nats a token" />
+            <Figure
+              value={Number.isNaN(result.weight) ? "–" : result.weight.toFixed(3)}
+              name="mean weight where it serves"
+            />
+            {importance === undefined ? null : (
+              <Figure value={signed(importance)} name="change of loss without it, nats a token" />
             )}
           </dl>
           <div class="columns">
@@ -252,7 +266,15 @@ function Domains(props: {
   );
 }
 
-function Partners({ open, layer, result }: { readonly open: OpenTrace; readonly layer: number; readonly result: ExpertFacts }) {
+function Partners({
+  open,
+  layer,
+  result,
+}: {
+  readonly open: OpenTrace;
+  readonly layer: number;
+  readonly result: ExpertFacts;
+}) {
   const list = Array.from(result.together, (times, expert) => ({ times, expert }))
     .filter(({ times }) => times > 0)
     .sort((a, b) => b.times - a.times)

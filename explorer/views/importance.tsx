@@ -6,8 +6,8 @@ import { fault, report, Store, useStore } from "../state.ts";
 const importance = new Store<ReadonlyMap<string, number>>(new Map());
 
 /** @param layer as the model numbers it. */
-export function importanceOf(layer: number, expert: number): number | undefined {
-  return importance.value.get(`${layer}/${expert}`);
+export function useImportance(layer: number, expert: number): number | undefined {
+  return useStore(importance).get(`${layer}/${expert}`);
 }
 
 /**
@@ -59,7 +59,10 @@ export function ImportanceFile() {
         tabIndex={-1}
         accept=".json"
         aria-label="Ablation file"
-        onChange={({ currentTarget }) => void read(currentTarget.files?.[0])}
+        onChange={({ currentTarget }) => {
+          void read(currentTarget.files?.[0]);
+          currentTarget.value = "";
+        }}
       />
       <button type="button" class="quiet" onClick={() => input.current?.click()}>
         {known.size === 0 ? "Add importance (olmoe ablate)" : `Importance of ${known.size} experts`}
