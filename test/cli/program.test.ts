@@ -25,6 +25,8 @@ Commands:
   perplexity      say how well a model predicts a file
   explore         show routing, texts and training runs in a page
   info            describe a model without loading it
+  ablate          measure what a model loses without each expert
+  steer           find the experts that tell two kinds of text apart, and use them
   convert         convert a model between GGUF, Hugging Face and OLMo
   quantize        store a model in fewer bits
   trace           write down which experts every token is sent to
