@@ -1,6 +1,6 @@
 /** A part of a trace as a trace. */
 import { checkSelection, type Trace } from "../src/formats/trace.ts";
-import { BlockCache } from "./blocks.ts";
+import { BlockCache, readBlock } from "./blocks.ts";
 import { type OpenTrace, Store } from "./state.ts";
 
 export function sliceTrace({ header, sources, vocabulary, ...whole }: Trace, start: number, tokens: number): Trace {
@@ -23,5 +23,10 @@ export function sliceTrace({ header, sources, vocabulary, ...whole }: Trace, sta
 export function sliceOpen(open: OpenTrace, start: number, tokens: number): OpenTrace {
   if (start === 0 && tokens === open.trace.tokens) return open;
   const trace = sliceTrace(open.trace, start, tokens);
-  return { ...open, trace, blocks: new BlockCache(trace), summary: new Store({ done: true }) };
+  return {
+    ...open,
+    trace,
+    blocks: new BlockCache((number) => readBlock(trace, number)),
+    summary: new Store({ done: true }),
+  };
 }

@@ -3,7 +3,7 @@ import { useEffect, useMemo, useState } from "preact/hooks";
 import type { Trace } from "../src/formats/trace.ts";
 import { BlockCache } from "./blocks.ts";
 import { parseExample } from "./example.ts";
-import { startCounting } from "./jobs.ts";
+import { fetchBlock, startCounting } from "./jobs.ts";
 import { expertColours, type Rgb } from "./palette.ts";
 import { formatRoute, parseRoute, type Route } from "./route.ts";
 import { type KnownSource, openSource, type TraceSource } from "./sources.ts";
@@ -164,7 +164,15 @@ function openTrace(source: KnownSource, trace: Trace): OpenTrace {
     (message) => summary.set({ ...summary.value, done: true, fault: message }),
   );
   const colours = expertColours(trace.header.numExperts);
-  return { name: source.name, source, trace, blocks: new BlockCache(trace), colours, text, summary };
+  return {
+    name: source.name,
+    source,
+    trace,
+    blocks: new BlockCache((number) => fetchBlock(source, number)),
+    colours,
+    text,
+    summary,
+  };
 }
 
 export function closeTrace(open: OpenTrace): void {
