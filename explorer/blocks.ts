@@ -2,7 +2,7 @@
 import { NO_EXPERT, type Trace, type TraceChunk } from "../src/formats/trace.ts";
 
 /** Tokens of a block: those of a chunk of most files, so that none is read twice. */
-export const BLOCK = 4096;
+const BLOCK = 4096;
 /** Blocks that are kept: at 16 layers and 8 experts, 80 MB. */
 const MOST_BLOCKS = 64;
 

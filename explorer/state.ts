@@ -51,6 +51,8 @@ export interface OpenTrace {
   /** The text of a token. */
   readonly text: (id: number) => string;
   readonly summary: Store<Counted>;
+  /** Ends the counting. */
+  readonly stop: () => void;
 }
 
 export interface Counted {
@@ -158,7 +160,7 @@ function openTrace(source: KnownSource, trace: Trace): OpenTrace {
     }
     return known;
   };
-  startCounting(
+  const stop = startCounting(
     { kind: "summary", source },
     (result, done) => summary.set({ summary: result, done }),
     (message) => summary.set({ ...summary.value, done: true, fault: message }),
@@ -176,6 +178,7 @@ function openTrace(source: KnownSource, trace: Trace): OpenTrace {
 }
 
 export function closeTrace(open: OpenTrace): void {
+  open.stop();
   traces.set(traces.value.filter((other) => other !== open));
 }
 

@@ -190,7 +190,7 @@ describe.skipIf(EXECUTABLE === undefined)(`olmoe explore in ${PLACE}`, () => {
       await page.getByRole("button", { name: "Add" }).click();
       await page.getByRole("checkbox").uncheck();
       await page.getByRole("button", { name: "Route only" }).click();
-      await page.locator('[role="status"]', { hasText: "tokens read" }).waitFor();
+      await page.locator('[role="status"]', { hasText: "1 token read" }).waitFor();
       found[`${scheme} generate`] = await seriousFaults(page);
       await page.screenshot({ path: join(SCREENSHOTS, `generate-${scheme}.png`), fullPage: true });
       await page.getByRole("link", { name: "Training" }).click();
