@@ -159,6 +159,24 @@ export {
 } from "./report/charts.ts";
 export { htmlReport, type Report, type ReportSection } from "./report/html.ts";
 export { renderPng, renderSvg } from "./report/render.io.ts";
+// Interventions: what each expert is worth, and what tells texts apart.
+export {
+  type AblatedExpert,
+  type Ablation,
+  type AblationResult,
+  ablationResult,
+  type ExpertPlace,
+  type LossChange,
+  withoutExpert,
+} from "./routing/ablation.ts";
+export { lossesUnder } from "./routing/losses.ts";
+export {
+  type ExpertUse,
+  expertUse,
+  steeringInterventions,
+  type UseDifference,
+  useDifferences,
+} from "./routing/steering.ts";
 export { Arena } from "./tensor/arena.ts";
 export { type DType, Tensor } from "./tensor/tensor.ts";
 export { type ChatMessage, ChatTemplate, type TemplateTokens } from "./tokenizer/chatTemplate.ts";
