@@ -11,11 +11,12 @@ import { traceHeader } from "../routing/traceHeader.io.ts";
 import { shownPath } from "../util/shownPath.io.ts";
 import { describeBackend } from "./backendOptions.ts";
 import { type Session, wholeNumber, writeJson } from "./common.ts";
+import { addInterveneOption, type InterveneFlags, intervenedHeader, interventionsOf } from "./intervene.ts";
 import { addModelOptions, MODEL_ARGUMENT, type ModelFlags, withModel } from "./modelOptions.ts";
 import { ProgressLine } from "./progressLine.ts";
 import { sequencesOf } from "./textInputs.ts";
 
-interface TraceFlags extends ModelFlags {
+interface TraceFlags extends ModelFlags, InterveneFlags {
   readonly out: string;
   readonly columns: readonly TraceColumn[];
   readonly maxTokens?: number;
@@ -56,6 +57,7 @@ export function register(command: Command, session: Session): void {
     .option("--max-tokens <count>", "most tokens of each source", wholeNumber("--max-tokens", 1))
     .option("--force", "replace the output where it is there already")
     .option("--json", "for programs");
+  addInterveneOption(command);
   addModelOptions(command)
     .addHelpText("after", HELP)
     .action((model: string, inputs: string[], flags: TraceFlags) => trace(model, inputs, flags, session));
@@ -96,7 +98,9 @@ async function record(
   const { out, columns, force = false, json = false } = flags;
   const { signal } = session;
   const { sequences, estimate } = await sequencesOf("trace", path, inputs, model, flags, session);
-  const header = await traceHeader(model, { columns, origin: "score", signal });
+  const interventions = await interventionsOf(flags, model, session);
+  const changes = interventions && intervenedHeader(interventions, model.info.config);
+  const header = await traceHeader(model, { columns, origin: "score", signal, ...changes });
   const writer = await TraceWriter.create(out, header, {
     tokenText: (id) => model.tokenizer.entry(id),
     existing: force ? "replace" : "resume",
@@ -107,7 +111,10 @@ async function record(
   const seconds = () => (performance.now() - started) / 1000;
   const progress = new ProgressLine(session);
   try {
-    await recordTrace(model, sequences, writer, {
+    const engine: Pick<OlmoeModel, "trace"> = {
+      trace: (ids, options) => model.trace(ids, { ...options, interventions }),
+    };
+    await recordTrace(engine, sequences, writer, {
       done,
       signal,
       onProgress: (tokens) => {
