@@ -128,11 +128,13 @@ describe("refuses, with every fault listed,", () => {
         { kind: "bias", experts: [0], value: Number.NaN },
         { kind: "scale", experts: [0], factor: Number.POSITIVE_INFINITY },
         { kind: "temperature", value: 0 },
+        { kind: "force", experts: [0], weight: -1e300 },
       ],
       [
         "0.value: NaN, expected number, received NaN",
         "1.factor: Infinity, expected number, received Infinity",
-        "2.value: 0, expected number to be >0",
+        "2.value: 0, expected number to be >=0.000001",
+        "3.weight: -1e+300, expected number to be >=-1000000",
       ],
     ],
     [
@@ -217,6 +219,16 @@ describe("refuses, with every fault listed,", () => {
   ])("what is no file of interventions: %j", (value, line) => {
     expect(() => parseInterventionFile(value, "f.json")).toThrow(new ConfigError(`f.json: ${line}`));
   });
+});
+
+it("refuses more interventions than can be checked together, and takes long lists of experts in its stride", () => {
+  expect(() => check(new Array(257).fill({ kind: "uniform" }))).toThrow(
+    /^f.json: interventions: .*, expected array to have <=256 items$/,
+  );
+  const experts = Array.from({ length: 200_000 }, (_, expert) => expert);
+  expect(() => check([{ kind: "mask", experts: [...experts, 0] }])).toThrow(
+    /experts.200000: 0, is in the list already/,
+  );
 });
 
 it("answers anything with interventions or with a ConfigError", () => {
