@@ -43,7 +43,10 @@ async function askServer(): Promise<void> {
   if (!response.ok) throw new Error(`the server answered ${response.status}`);
   const session: Served = await response.json();
   served.set(session);
-  for (const { name, url, bytes } of session.traces) await addTrace({ kind: "address", name, url, bytes });
+  for (const { name, url, bytes } of session.traces) {
+    // A worker made from a blob has no address of its own that others could be relative to.
+    await addTrace({ kind: "address", name, url: new URL(url, location.href).href, bytes });
+  }
   if (traces.value.length > 0 || location.hash !== "") return;
   if (session.model !== null) go({ view: "generate" });
   else if (session.run !== null) go({ view: "training" });
