@@ -100,6 +100,39 @@ export {
 } from "./model/decoder.ts";
 export { type NamedTensor, Parameters } from "./model/parameters.ts";
 export type { RopeScaling } from "./model/ropeScaling.ts";
+// Routing analyses: statistics of traces, each with its definition.
+export {
+  type AnalyseOptions,
+  type Analysis,
+  analyse,
+  type Counter,
+  type Counting,
+  type LayerOptions,
+  type ResultHead,
+} from "./routing/analysis.ts";
+export { type CoactivationResult, coactivation, coactivationShares } from "./routing/coactivation.ts";
+export { countOverlaps, type NamedTrace } from "./routing/compare.ts";
+export { crossLayerRouting, type PathResult, pathShares } from "./routing/crossLayer.ts";
+export {
+  type DomainResult,
+  domainShares,
+  domainSpecialisation,
+  type SpecialisationTest,
+  shuffledLabels,
+  specialisationTest,
+} from "./routing/domains.ts";
+export { type ExpertCounts, expertCounting } from "./routing/expertCounts.ts";
+export { type LoadChangeResult, type LoadResult, loadBalance, loadChange, loadShares } from "./routing/load.ts";
+export { type MassResult, massShares, weightMass } from "./routing/mass.ts";
+export type { ResampleOptions } from "./routing/resample.ts";
+export {
+  type ChurnResult,
+  routerSaturation,
+  routingChurn,
+  type SaturationResult,
+} from "./routing/saturation.ts";
+export { type TokenIdResult, tokenIdHistograms, tokenIdRouting } from "./routing/tokenIds.ts";
+export { type VocabularyResult, vocabularyShares, vocabularySpecialisation } from "./routing/vocabulary.ts";
 export { Arena } from "./tensor/arena.ts";
 export { type DType, Tensor } from "./tensor/tensor.ts";
 // Tokenizers.

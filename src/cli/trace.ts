@@ -111,11 +111,9 @@ async function record(
   const seconds = () => (performance.now() - started) / 1000;
   const progress = new ProgressLine(session);
   try {
-    const engine: Pick<OlmoeModel, "trace"> = {
-      trace: (ids, options) => model.trace(ids, { ...options, interventions }),
-    };
-    await recordTrace(engine, sequences, writer, {
+    await recordTrace(model, sequences, writer, {
       done,
+      interventions,
       signal,
       onProgress: (tokens) => {
         const rate = (tokens - done) / seconds();

@@ -107,6 +107,31 @@ describe("--intervene", () => {
     await Promise.all([first.close(), second.close()]);
   });
 
+  it("of trace records what was done: the interventions in the header, no masked expert, as many slots as a token has", async () => {
+    const out = join(root, "changed.trace");
+    const interventions = [
+      { kind: "mask", experts: [1, 2] },
+      { kind: "top_k", k: 3, layers: [1] },
+    ];
+    expect((await run(["trace", model, text, "--out", out], interventions)).code).toBe(0);
+    const trace = await openTrace(out);
+    const chunks = [];
+    for await (const chunk of trace.chunks()) chunks.push(chunk);
+    await trace.close();
+    const place = { layers: "all", tokens: { from: 0 } };
+    expect([trace.header.slots, trace.header.interventions]).toEqual([
+      3,
+      [
+        { ...place, ...interventions[0] },
+        { ...place, ...interventions[1] },
+      ],
+    ]);
+    const { experts, tokens } = chunks[0]!;
+    expect(experts!.some((expert) => expert === 1 || expert === 2)).toBe(false);
+    const empty = Array.from(experts!, (expert, place) => expert === -1 && place % 3 === 2);
+    expect(empty.every((is, place) => is === (place < tokens * 3 && place % 3 === 2))).toBe(true);
+  });
+
   it("refuses the trace of another model", async () => {
     const other = join(root, "other");
     await writeTinyModel(other, { initializerRange: 0.2 });

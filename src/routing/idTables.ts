@@ -1,0 +1,90 @@
+/** Counts for each token id that occurs: a table that grows with the ids there are, not with the vocabulary. */
+import { DataError } from "../errors.ts";
+
+/** Occurrences of ids, and for each id a row of `width` counts in each of several tables. */
+export class IdTables {
+  readonly #width: number;
+  /** By id: its row, or -1. */
+  readonly #rows: Int32Array;
+  #ids: Int32Array;
+  #occurrences: Float64Array;
+  #tables: Uint32Array[];
+  #used = 0;
+
+  constructor(vocabSize: number, tables: number, width: number) {
+    this.#width = width;
+    this.#rows = new Int32Array(vocabSize).fill(-1);
+    const capacity = Math.min(vocabSize, 256);
+    this.#ids = new Int32Array(capacity);
+    this.#occurrences = new Float64Array(capacity);
+    this.#tables = Array.from({ length: tables }, () => new Uint32Array(capacity * width));
+  }
+
+  /** @returns the row of an id, made where it is new. @throws DataError for an id outside of the vocabulary. */
+  rowOf(id: number): number {
+    const row = this.#rows[id];
+    if (row === undefined) throw new DataError(`trace: id ${id}, the model has ${this.#rows.length} ids`);
+    if (row !== -1) return row;
+    if (this.#used === this.#ids.length) this.#grow();
+    this.#ids[this.#used] = id;
+    this.#rows[id] = this.#used;
+    return this.#used++;
+  }
+
+  addOccurrence(row: number): void {
+    this.#occurrences[row]! += 1;
+  }
+
+  /** [rows, width] counts; another array after `rowOf` has made a row. */
+  table(index: number): Uint32Array {
+    return this.#tables[index]!;
+  }
+
+  /** All that was counted, in rising order of ids. */
+  result(): IdCounts {
+    const rows = Int32Array.from({ length: this.#used }, (_, row) => row).sort((a, b) => this.#ids[a]! - this.#ids[b]!);
+    return {
+      ids: rows.map((row) => this.#ids[row]!),
+      occurrences: Float64Array.from(rows, (row) => this.#occurrences[row]!),
+      rows,
+      tables: this.#tables,
+      width: this.#width,
+    };
+  }
+
+  #grow(): void {
+    const capacity = Math.min(this.#rows.length, 2 * this.#used);
+    const larger = <A extends Int32Array | Float64Array | Uint32Array>(values: A, length: number): A => {
+      const result = new (values.constructor as new (length: number) => A)(length);
+      result.set(values);
+      return result;
+    };
+    this.#ids = larger(this.#ids, capacity);
+    this.#occurrences = larger(this.#occurrences, capacity);
+    this.#tables = this.#tables.map((table) => larger(table, capacity * this.#width));
+  }
+}
+
+export interface IdCounts {
+  /** [X] in rising order. */
+  readonly ids: Int32Array;
+  /** [X] tokens with the id: N_x. */
+  readonly occurrences: Float64Array;
+  /** [X] row of each id in the tables. */
+  readonly rows: Int32Array;
+  /** [table] of [rows, width] counts. */
+  readonly tables: readonly (Uint32Array | Float64Array)[];
+  readonly width: number;
+}
+
+/** Calls for each id, in rising order, with its occurrences and its row of a table. */
+export function forEachId(
+  { ids, occurrences, rows, tables, width }: IdCounts,
+  table: number,
+  visit: (id: number, occurrences: number, counts: Uint32Array | Float64Array) => void,
+): void {
+  for (const [index, id] of ids.entries()) {
+    const start = rows[index]! * width;
+    visit(id, occurrences[index]!, tables[table]!.subarray(start, start + width));
+  }
+}

@@ -1,0 +1,68 @@
+/** Reads a folder of the released counts. */
+import { readdir } from "node:fs/promises";
+import { join } from "node:path";
+import { gunzipSync } from "node:zlib";
+import { fileError, readWholeFile } from "../data/readFile.io.ts";
+import { DataError } from "../errors.ts";
+import { parseJson } from "../formats/json.ts";
+import {
+  parseExpertFile,
+  parseIdFile,
+  parsePathFile,
+  type ReleasedExpertFile,
+  type ReleasedPathFile,
+  releasedIds,
+} from "./released.ts";
+import type { VocabularyCounts } from "./vocabulary.ts";
+
+export interface ReleasedCounts {
+  readonly experts: ReleasedExpertFile;
+  readonly paths?: ReleasedPathFile;
+  /** By domain, of the model "olmoe" and its first 8 experts. */
+  readonly ids: ReadonlyMap<string, VocabularyCounts>;
+}
+
+/** The model and k of eid2token_*.json.gz. */
+export const ID_MODEL = "olmoe";
+const MOST_BYTES = 256 * 2 ** 20;
+
+/**
+ * Reads expert_counts.json and, where they are there, crosslayer_counts.json and eid2token_DOMAIN.json.gz.
+ * @throws DataError or ConfigError naming the file that is missing or not what it should be.
+ */
+export async function readReleasedCounts(folder: string, signal?: AbortSignal): Promise<ReleasedCounts> {
+  const names = await readdir(folder).catch((error: unknown) => Promise.reject(fileError(folder, error)));
+  if (!names.includes("expert_counts.json")) {
+    throw new DataError(`${folder}: no expert_counts.json, expected a folder of released counts`, {
+      hint: 'olmoe analyze --help describes the files; traces are named without "--counts"',
+    });
+  }
+  const read = async <T>(name: string, parse: (value: unknown, place: string) => T): Promise<T> => {
+    signal?.throwIfAborted();
+    const path = join(folder, name);
+    const bytes = await readWholeFile(path);
+    const result = parseJson(name.endsWith(".gz") ? unzip(path, bytes) : bytes, { maxDepth: 8 });
+    if ("fault" in result) throw new DataError(`${path}: ${result.fault}, expected JSON`);
+    return parse(result.value, path);
+  };
+  const experts = await read("expert_counts.json", parseExpertFile);
+  const k = experts.models[ID_MODEL]?.top_k;
+  const ids = new Map<string, VocabularyCounts>();
+  for (const name of names.sort()) {
+    const domain = /^eid2token_(\w+)\.json\.gz$/.exec(name)?.[1];
+    if (domain !== undefined && k !== undefined) ids.set(domain, releasedIds(await read(name, parseIdFile), k));
+  }
+  return {
+    experts,
+    ...(names.includes("crosslayer_counts.json") ? { paths: await read("crosslayer_counts.json", parsePathFile) } : {}),
+    ids,
+  };
+}
+
+function unzip(path: string, bytes: Uint8Array): Uint8Array {
+  try {
+    return gunzipSync(bytes, { maxOutputLength: MOST_BYTES });
+  } catch (error) {
+    throw fileError(path, error);
+  }
+}

@@ -1,0 +1,296 @@
+/** Which experts serve which words: vocabulary specialisation. */
+import { ConfigError } from "../errors.ts";
+import { NO_EXPERT, type TraceChunk, type TraceRun } from "../formats/trace.ts";
+import {
+  type Analysis,
+  type Counter,
+  type Counting,
+  chooseK,
+  chooseLayers,
+  columnOf,
+  countingKey,
+  type LayerOptions,
+  type ResultHead,
+  share,
+  sumOf,
+  type TraceInfo,
+} from "./analysis.ts";
+import { forEachId, type IdCounts, IdTables } from "./idTables.ts";
+
+/** Which id of a token is meant: the one it is, the one the model finds most probable next, or the one that comes next. */
+export const ID_KINDS = ["input", "predicted", "truth"] as const;
+export type IdKind = (typeof ID_KINDS)[number];
+
+export interface VocabularyCounts {
+  readonly kind: IdKind;
+  readonly k: number;
+  readonly layers: readonly number[];
+  readonly numExperts: number;
+  /** A table of [ids, E] for each layer: tokens with the id that had the expert among their first k. */
+  readonly ids: IdCounts;
+}
+
+export interface VocabularyOptions extends LayerOptions {
+  /** Default "input". */
+  readonly kind?: IdKind | undefined;
+  /** Ids that occur less often are left out; default 10, as in the paper's table 8. */
+  readonly leastOccurrences?: number | undefined;
+  /**
+   * "occurrences": an id counts as often as it occurs. "released": all ids count alike, those that occur once, whose share
+   * is always 100 %, included, as in the released scripts' figure. Default "occurrences".
+   */
+  readonly mean?: "occurrences" | "released" | undefined;
+  /** Ids that are listed for each expert; default 10. */
+  readonly top?: number | undefined;
+}
+
+export interface TopId {
+  readonly id: number;
+  /** Of the id's tokens, the share that has the expert among the first k. */
+  readonly share: number;
+  readonly occurrences: number;
+}
+
+export interface VocabularyResult extends ResultHead {
+  readonly analysis: "vocabulary";
+  readonly kind: IdKind;
+  readonly mean: "occurrences" | "released";
+  readonly leastOccurrences: number;
+  readonly perLayer: readonly {
+    readonly layer: number;
+    /** Ids that occur often enough, and their tokens. */
+    readonly ids: number;
+    readonly tokens: number;
+    /** Mean over these ids of the largest share that an expert has of the id's tokens; NaN where there are none. */
+    readonly specialisation: number;
+    /** [E] of the ids whose busiest expert it is (the first of equals). */
+    readonly experts: readonly {
+      readonly ids: number;
+      /** Mean of its shares of them; NaN where there are none. */
+      readonly specialisation: number;
+      /** Those of the largest shares. */
+      readonly top: readonly TopId[];
+    }[];
+  }[];
+}
+
+const KIND_WORDS: Readonly<Record<IdKind, string>> = {
+  input: "input",
+  predicted: "predicted next",
+  truth: "true next",
+};
+
+/** Vocabulary specialisation (paper section 5.4, equation 8). */
+export function vocabularySpecialisation(
+  options: VocabularyOptions = {},
+): Analysis<VocabularyCounts, VocabularyResult> {
+  return {
+    name: "vocabulary",
+    counting: vocabularyCounting(options),
+    statistics: (counts) => vocabularyShares(counts, options),
+  };
+}
+
+export function vocabularyCounting({ k, layers, kind = "input" }: VocabularyOptions = {}): Counting<VocabularyCounts> {
+  return {
+    key: countingKey("vocabulary", { k, layers, kind }),
+    columns: kind === "predicted" ? ["experts", "predicted"] : ["experts", "ids"],
+    start: (trace) => new VocabularyCounter(trace, chooseK(trace, k), layers, kind),
+  };
+}
+
+/** The end or the start of a run whose neighbour has not been seen. */
+type Loose = { readonly experts: Int16Array } | { readonly id: number };
+
+class VocabularyCounter implements Counter<VocabularyCounts> {
+  readonly #k: number;
+  readonly #kind: IdKind;
+  readonly #trace: TraceInfo;
+  readonly #chosen: ReturnType<typeof chooseLayers>;
+  readonly #tables: IdTables;
+  /** By sequence and position: the experts of the token before it, or the id there. Of the kind "truth" only. */
+  readonly #loose = new Map<string, Loose>();
+
+  constructor(trace: TraceInfo, k: number, layers: readonly number[] | undefined, kind: IdKind) {
+    this.#trace = trace;
+    this.#k = k;
+    this.#kind = kind;
+    this.#chosen = chooseLayers(trace, layers);
+    const { numExperts, model } = trace.header;
+    this.#tables = new IdTables(model.vocabSize, this.#chosen.layers.length, numExperts);
+  }
+
+  add(chunk: TraceChunk): void {
+    if (this.#kind !== "truth") {
+      const ids = columnOf(chunk, this.#kind === "input" ? "ids" : "predicted");
+      this.#count(chunk, 0, ids);
+      return;
+    }
+    const ids = columnOf(chunk, "ids");
+    let first = 0;
+    for (const run of chunk.runs) {
+      this.#count(chunk, first, ids.subarray(first + 1, first + run.tokens));
+      this.#meet(`${run.sequence}/${run.position}`, { id: ids[first]! }, run);
+      const last = this.#expertsOf(chunk, first + run.tokens - 1);
+      this.#meet(`${run.sequence}/${run.position + run.tokens}`, { experts: last }, run);
+      first += run.tokens;
+    }
+  }
+
+  counts(): VocabularyCounts {
+    return {
+      kind: this.#kind,
+      k: this.#k,
+      layers: this.#chosen.layers,
+      numExperts: this.#trace.header.numExperts,
+      ids: this.#tables.result(),
+    };
+  }
+
+  /** Counts the experts of the chunk's tokens from `first` on for the ids. */
+  #count(chunk: TraceChunk, first: number, ids: Int32Array): void {
+    const { numExperts, slots } = this.#trace.header;
+    const tables = this.#tables;
+    const rows = new Int32Array(ids.length);
+    for (let token = 0; token < ids.length; token++) {
+      const row = tables.rowOf(ids[token]!);
+      rows[token] = row;
+      tables.addOccurrence(row);
+    }
+    const experts = columnOf(chunk, "experts");
+    for (const [index, place] of this.#chosen.places.entries()) {
+      const start = (place * chunk.tokens + first) * slots;
+      const layer = experts.subarray(start, start + ids.length * slots);
+      countRows(layer, slots, this.#k, rows, numExperts, tables.table(index));
+    }
+  }
+
+  /** [L, k] experts of one token. */
+  #expertsOf(chunk: TraceChunk, token: number): Int16Array {
+    const { slots } = this.#trace.header;
+    const experts = columnOf(chunk, "experts");
+    const result = new Int16Array(this.#chosen.layers.length * this.#k);
+    for (const [index, place] of this.#chosen.places.entries()) {
+      const start = (place * chunk.tokens + token) * slots;
+      result.set(experts.subarray(start, start + this.#k), index * this.#k);
+    }
+    return result;
+  }
+
+  /** Counts a token whose next one lies in another run, once both are there. */
+  #meet(key: string, part: Loose, { position }: TraceRun): void {
+    const other = this.#loose.get(key);
+    const pair = { ...other, ...part };
+    if ("experts" in pair && "id" in pair) {
+      this.#loose.delete(key);
+      const row = this.#tables.rowOf(pair.id);
+      this.#tables.addOccurrence(row);
+      const width = this.#trace.header.numExperts;
+      for (let index = 0; index < this.#chosen.layers.length; index++) {
+        const experts = pair.experts.subarray(index * this.#k, (index + 1) * this.#k);
+        countRows(experts, this.#k, this.#k, Int32Array.of(row), width, this.#tables.table(index));
+      }
+    } else if ("experts" in part || position > 0) this.#loose.set(key, part);
+  }
+}
+
+/** @param experts [T, S]. @param rows [T] of the table [rows, E]. */
+function countRows(
+  experts: Int16Array,
+  slots: number,
+  k: number,
+  rows: Int32Array,
+  numExperts: number,
+  table: Uint32Array,
+): void {
+  for (let token = 0; token < rows.length; token++) {
+    const row = rows[token]! * numExperts;
+    const start = token * slots;
+    for (let slot = start; slot < start + k; slot++) {
+      const expert = experts[slot]!;
+      if (expert !== NO_EXPERT) table[row + expert]! += 1;
+    }
+  }
+}
+
+/** @throws ConfigError for a number that is not whole or too small. */
+export function checkLeast(value: number): number {
+  if (Number.isInteger(value) && value >= 1) return value;
+  throw new ConfigError(`leastOccurrences: ${value}, expected a whole number from 1 on`);
+}
+
+/** Equation 8 of counts, wherever they are from. */
+export function vocabularyShares(counts: VocabularyCounts, options: VocabularyOptions = {}): VocabularyResult {
+  const { kind, k, layers } = counts;
+  const { mean = "occurrences", top = 10 } = options;
+  const least = mean === "released" ? 1 : checkLeast(options.leastOccurrences ?? 10);
+  const which = least === 1 ? "all ids" : `ids that occur at least ${least} times`;
+  return {
+    analysis: "vocabulary",
+    definition:
+      `Of the tokens with one ${KIND_WORDS[kind]} id, the share that has an expert among the first k (paper, equation 8); ` +
+      `specialisation is the mean over ${which} of each one's largest share, ${mean === "released" ? "all alike" : "weighted by occurrences"}.`,
+    k,
+    layers,
+    tokens: sumOf(counts.ids.occurrences),
+    kind,
+    mean,
+    leastOccurrences: least,
+    perLayer: layers.map((layer, index) => ({ layer, ...layerShares(counts, index, least, mean, top) })),
+  };
+}
+
+/** A mean that grows. */
+class Mean {
+  ids = 0;
+  tokens = 0;
+  #sum = 0;
+  #weights = 0;
+
+  add(value: number, occurrences: number, weighted: boolean): void {
+    const weight = weighted ? occurrences : 1;
+    this.ids += 1;
+    this.tokens += occurrences;
+    this.#sum += weight * value;
+    this.#weights += weight;
+  }
+
+  get value(): number {
+    return share(this.#sum, this.#weights);
+  }
+}
+
+function layerShares(
+  { numExperts, ids }: VocabularyCounts,
+  table: number,
+  least: number,
+  mean: "occurrences" | "released",
+  top: number,
+): Omit<VocabularyResult["perLayer"][number], "layer"> {
+  const weighted = mean === "occurrences";
+  const all = new Mean();
+  const means = Array.from({ length: numExperts }, () => new Mean());
+  const lists: TopId[][] = means.map(() => []);
+  forEachId(ids, table, (id, occurrences, row) => {
+    if (occurrences < least) return;
+    let busiest = 0;
+    for (let expert = 1; expert < row.length; expert++) if (row[expert]! > row[busiest]!) busiest = expert;
+    const value = row[busiest]! / occurrences;
+    all.add(value, occurrences, weighted);
+    means[busiest]!.add(value, occurrences, weighted);
+    lists[busiest]!.push({ id, share: value, occurrences });
+  });
+  return {
+    ids: all.ids,
+    tokens: all.tokens,
+    specialisation: all.value,
+    experts: means.map((own, expert) => ({
+      ids: own.ids,
+      specialisation: own.value,
+      top: lists[expert]!.sort((a, b) => b.share - a.share || b.occurrences - a.occurrences || a.id - b.id).slice(
+        0,
+        top,
+      ),
+    })),
+  };
+}
