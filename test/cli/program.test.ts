@@ -28,6 +28,8 @@ Commands:
   convert         convert a model between GGUF, Hugging Face and OLMo
   quantize        store a model in fewer bits
   trace           write down which experts every token is sent to
+  ablate          measure what a model loses without each expert
+  steer           find the experts that tell two kinds of text apart, and use them
   forward         write logits, routing, losses and gradients of one pass
   tokenizer       train a tokenizer, encode and decode text
   help [command]  show the usage of a command
