@@ -99,7 +99,8 @@ export function releasedPaths(
   return {
     k,
     numExperts,
-    paths: "equal-ranks",
+    // A token has one path between its first experts, however paths are counted.
+    paths: k === 1 ? "pairs" : "equal-ranks",
     steps,
     sources: Object.entries(countings[ranks]).map(([name, tables]) => {
       const counts = tables.map((table) => flat(table, numExperts, numExperts, `${model}, ${name}`));
