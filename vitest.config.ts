@@ -2,7 +2,7 @@ import { defineConfig } from "vitest/config";
 
 export default defineConfig({
   test: {
-    include: ["src/**/*.test.ts", "test/**/*.test.ts", "bench/*.test.ts"],
+    include: ["src/**/*.test.ts", "test/**/*.test.ts", "bench/*.test.ts", "explorer/*.test.ts"],
     setupFiles: ["test/setup.ts"],
     reporters: ["default", "./test/summaryReporter.ts"],
     testTimeout: 60_000,

@@ -17,6 +17,7 @@ import { RANDOM_MODELS, type RandomModelType } from "./randomModel.ts";
 import { routingBench } from "./routing.ts";
 import { expertsBench, lengthBench } from "./scaling.ts";
 import { storedBench } from "./stored.ts";
+import { traceBench } from "./trace.ts";
 import { TRAIN_SIZES, trainBench, trainFlops } from "./train.ts";
 
 const USAGE = `usage: npx tsx bench/main.ts NAME [options]
@@ -33,6 +34,7 @@ const USAGE = `usage: npx tsx bench/main.ts NAME [options]
   data-memory    peak memory of whole builds of 100 MB and of 1 GB of text
   dedupe   what a read task writes of documents for deduplication, and the steps over it; on one thread
   filters  filters of the data pipeline on one core, each alone and all together
+  trace    what it costs to keep the routing of all tokens, while text is read and written
   routing  statistics of a routing trace of 10^7 tokens x 16 layers, each analysis alone and all in one pass
   peers    builds beforehand what infer would build at its first run: llama.cpp, ten minutes
 
@@ -63,6 +65,7 @@ const NAMES = [
   "data-memory",
   "dedupe",
   "filters",
+  "trace",
   "routing",
   "peers",
 ] as const;
@@ -180,6 +183,7 @@ async function main(signal: AbortSignal): Promise<void> {
         length: lengthBench,
         stored: storedBench,
         dedupe: dedupeBench,
+        trace: traceBench,
         routing: routingBench,
       };
       const rows = await printRows(benches[name](options), options, values.json);

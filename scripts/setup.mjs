@@ -141,6 +141,20 @@ async function buildKernels(withWasm) {
   if (fault) console.log(`setup: ${fault.message}; wasm is used, which is slower. Hint: ${fault.hint}`);
 }
 
+/** Builds the page of `olmoe explore`, which is made of explorer/ and of parts of src/. */
+async function buildPage() {
+  const files = fs.readdirSync("explorer", { recursive: true }).filter((name) => /\.(tsx?|css|html)$/.test(name));
+  const parts = [...sourceFiles(), ...files.map((name) => join("explorer", name)), "scripts/explorer.mjs"];
+  const digest = digestOf([...parts, "package-lock.json"]);
+  if (readStamp("dist/.explorer") === digest) return;
+  await timed("building the explorer", async () => {
+    const { buildExplorer } = await import(pathToFileURL("scripts/explorer.mjs").href);
+    await buildExplorer("dist/explorer.html.new");
+    fs.renameSync("dist/explorer.html.new", "dist/explorer.html");
+    fs.writeFileSync("dist/.explorer", digest);
+  });
+}
+
 function isRunning(processId) {
   try {
     return process.kill(processId, 0);
@@ -186,6 +200,7 @@ try {
     if (!packagesInstalled()) await timed("installing packages (npm ci)", installPackages);
     const digest = digestOf(sourceFiles());
     if (readStamp("dist/.sources") !== digest) await timed("compiling src", () => compile(digest));
+    if (fs.existsSync("explorer")) await buildPage();
     await buildKernels(process.argv.includes("--wasm"));
   });
 } catch (error) {

@@ -11,6 +11,12 @@ export { type Profile, Profiler, type ProfilerOptions } from "./backend/profile.
 
 // Model configs and recipes.
 export { configFromHuggingFace, configToHuggingFace } from "./config/huggingface.ts";
+export {
+  checkInterventions,
+  type Intervention,
+  type InterventionInput,
+  type RecordedRoute,
+} from "./config/intervention.ts";
 export { type ModelConfig, type ModelConfigInput, parseModelConfig } from "./config/model.ts";
 export { PRESETS, type PresetName, resolveModel } from "./config/presets.ts";
 export { parseRecipe, type Recipe } from "./config/recipe.ts";

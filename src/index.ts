@@ -13,6 +13,12 @@ export { type DataRecipe, parseDataRecipe } from "./config/data.ts";
 export { readDataRecipe } from "./config/dataRecipe.io.ts";
 // Model configs and recipes.
 export { configFromHuggingFace, configToHuggingFace } from "./config/huggingface.ts";
+export {
+  checkInterventions,
+  type Intervention,
+  type InterventionInput,
+  type RecordedRoute,
+} from "./config/intervention.ts";
 export { type ModelConfig, type ModelConfigInput, parseModelConfig } from "./config/model.ts";
 export { PRESETS, type PresetName, resolveModel } from "./config/presets.ts";
 export { parseRecipe, type Recipe } from "./config/recipe.ts";
@@ -110,6 +116,7 @@ export {
   type GenerateOptions,
   generate,
 } from "./infer/generate.ts";
+export { type IntervenedModel, readInterventions } from "./infer/interventions.io.ts";
 export { type EngineHooks, type EngineOptions, LocalEngine } from "./infer/localEngine.ts";
 export { OlmoeModel, type OpenOptions } from "./infer/model.io.ts";
 export { LanguageModel, type ModelInfo, type OpenProgress, type TextScore } from "./infer/model.ts";
@@ -138,6 +145,7 @@ export {
 } from "./model/decoder.ts";
 export { type NamedTensor, Parameters } from "./model/parameters.ts";
 export type { RopeScaling } from "./model/ropeScaling.ts";
+export { InterventionPlan } from "./nn/intervention.ts";
 // Reports: charts as vega-lite specs, as pictures, and in one self-contained page.
 export {
   type BarChartOptions,

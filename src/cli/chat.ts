@@ -9,10 +9,11 @@ import { replaceFile } from "../util/files.io.ts";
 import { describeBackend } from "./backendOptions.ts";
 import type { Session } from "./common.ts";
 import { addGenerationOptions, type GenerationFlags, printable, textOptions } from "./generationOptions.ts";
+import { addInterveneOption, type InterveneFlags, interventionsOf } from "./intervene.ts";
 import { Interrupted, LineReader } from "./lineReader.ts";
 import { addModelOptions, MODEL_ARGUMENT, type ModelFlags, withModel } from "./modelOptions.ts";
 
-interface ChatFlags extends ModelFlags, GenerationFlags {
+interface ChatFlags extends ModelFlags, GenerationFlags, InterveneFlags {
   readonly system?: string;
 }
 
@@ -41,15 +42,15 @@ export function register(command: Command, session: Session): void {
   command
     .argument("<model>", MODEL_ARGUMENT)
     .option("--system <text>", "system message that the conversation begins with");
-  addGenerationOptions(command, 1024);
+  addInterveneOption(addGenerationOptions(command, 1024));
   addModelOptions(command)
     .addHelpText("after", HELP)
     .action((model: string, flags: ChatFlags) => chat(model, flags, session));
 }
 
 async function chat(path: string, flags: ChatFlags, session: Session): Promise<void> {
-  const options = textOptions(flags);
   await withModel(path, flags, session, async (model) => {
+    const options = { ...textOptions(flags), interventions: await interventionsOf(flags, model, session) };
     // Says at once that a base model has no template, and not after the first message.
     if (!model.info.chat) model.chatPrompt([]);
     const { stdin, stderr, signal } = session;

@@ -36,6 +36,19 @@ export function wholeNumber(name: string, least: number): (text: string) => numb
   return numberValue(name, `a whole number from ${least} on`, accepts);
 }
 
+/** Reads whole numbers and ranges of them with commas between, such as 0,2,5-7. @throws UsageError saying what is expected. */
+export function numberList(name: string): (text: string) => number[] {
+  return (text) => {
+    const parts = text.split(",").map((part) => {
+      const [, first, last = first] = /^ *(\d+)(?:-(\d+))? *$/.exec(part) ?? [];
+      const [from, to] = [Number(first), Number(last)];
+      return to - from < 65536 ? Array.from({ length: to - from + 1 }, (_, index) => from + index) : [];
+    });
+    if (parts.every(({ length }) => length > 0)) return [...new Set(parts.flat())].sort((a, b) => a - b);
+    throw new UsageError(`${name}: "${text}", expected numbers with commas, such as 0,2,5-7`);
+  };
+}
+
 /** Writes a value for programs. */
 export function writeJson({ stdout }: Session, value: unknown): void {
   stdout.write(`${JSON.stringify(value, null, 2)}\n`);

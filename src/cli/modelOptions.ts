@@ -68,7 +68,17 @@ export async function withModel<T>(
   }
 }
 
-async function openModel(path: string, flags: ModelFlags, { stderr, signal }: Session): Promise<OlmoeModel> {
+/**
+ * Opens a model, which the caller closes.
+ * @param inProcess compute on this thread; default true.
+ * @throws as `withModel`.
+ */
+export async function openModel(
+  path: string,
+  flags: ModelFlags,
+  { stderr, signal }: Session,
+  { inProcess = true } = {},
+): Promise<OlmoeModel> {
   const { backend, isa, threads, context, ropeScaling, cacheType, activations } = flags;
   if (isa !== undefined && backend !== "auto" && backend !== "native") {
     throw new UsageError(`--isa: "${isa}", the ${backend} backend has no choice of instruction sets`);
@@ -81,7 +91,7 @@ async function openModel(path: string, flags: ModelFlags, { stderr, signal }: Se
     ropeScaling,
     cacheType,
     activations,
-    inProcess: true,
+    inProcess,
     signal,
     onNotice: (message) => stderr.write(`olmoe: ${message}\n`),
   });

@@ -1,15 +1,16 @@
 /** `olmoe perplexity`: how well a model predicts a file, in strided windows. */
 import type { Command } from "commander";
 import type { OlmoeModel } from "../infer/model.io.ts";
-import type { Perplexity } from "../infer/perplexity.ts";
+import type { Perplexity, WindowOptions } from "../infer/perplexity.ts";
 import { formatBytes, formatCount, formatDuration, formatRate, table } from "../report/text.ts";
 import { describeBackend } from "./backendOptions.ts";
 import { type Session, wholeNumber, writeJson } from "./common.ts";
+import { addInterveneOption, type InterveneFlags, interventionsOf } from "./intervene.ts";
 import { addModelOptions, MODEL_ARGUMENT, type ModelFlags, withModel } from "./modelOptions.ts";
 import { ProgressLine } from "./progressLine.ts";
 import { readTextFile } from "./score.ts";
 
-interface PerplexityFlags extends ModelFlags {
+interface PerplexityFlags extends ModelFlags, InterveneFlags {
   readonly stride?: number;
   readonly json?: boolean;
 }
@@ -28,6 +29,7 @@ export function register(command: Command, session: Session): void {
     .argument("<file>", 'text to read; "-" for standard input')
     .option("--stride <tokens>", "tokens between windows (default: half of --context)", wholeNumber("--stride", 1))
     .option("--json", "for programs");
+  addInterveneOption(command);
   addModelOptions(command)
     .addHelpText("after", HELP)
     .action((model: string, file: string, flags: PerplexityFlags) => perplexity(model, file, flags, session));
@@ -38,8 +40,9 @@ async function perplexity(path: string, file: string, flags: PerplexityFlags, se
   await withModel(path, flags, session, async (model) => {
     const { context, backend } = model.info;
     const stride = flags.stride ?? Math.max(1, context >> 1);
+    const interventions = await interventionsOf(flags, model, session);
     const started = performance.now();
-    const result = await measure(model, text, stride, session);
+    const result = await measure(model, text, { stride, interventions }, session);
     const seconds = (performance.now() - started) / 1000;
     if (flags.json) {
       writeJson(session, { model: model.info.path, file, context, stride, ...result });
@@ -53,11 +56,16 @@ async function perplexity(path: string, file: string, flags: PerplexityFlags, se
 }
 
 /** Measures with a live line on standard error. */
-async function measure(model: OlmoeModel, text: string, stride: number, session: Session): Promise<Perplexity> {
+async function measure(
+  model: OlmoeModel,
+  text: string,
+  options: Pick<WindowOptions, "stride" | "interventions">,
+  session: Session,
+): Promise<Perplexity> {
   const progress = new ProgressLine(session);
   try {
     return await model.perplexity(text, {
-      stride,
+      ...options,
       signal: session.signal,
       onProgress: ({ tokens, logprob, of }) => {
         const soFar = Math.exp(-logprob / tokens).toFixed(3);

@@ -1,5 +1,6 @@
 /** `olmoe run`: continues a text with a model. */
 import type { Command } from "commander";
+import type { Intervention } from "../config/intervention.ts";
 import { UsageError } from "../errors.ts";
 import { TraceWriter } from "../formats/trace.io.ts";
 import type { OlmoeModel } from "../infer/model.io.ts";
@@ -10,9 +11,10 @@ import { traceHeader } from "../routing/traceHeader.io.ts";
 import { describeBackend } from "./backendOptions.ts";
 import { readInput, type Session, wholeNumber, writeJson } from "./common.ts";
 import { addGenerationOptions, type GenerationFlags, printable, textOptions } from "./generationOptions.ts";
+import { addInterveneOption, type InterveneFlags, intervenedHeader, interventionsOf } from "./intervene.ts";
 import { addModelOptions, MODEL_ARGUMENT, type ModelFlags, withModel } from "./modelOptions.ts";
 
-interface RunFlags extends ModelFlags, GenerationFlags {
+interface RunFlags extends ModelFlags, GenerationFlags, InterveneFlags {
   readonly prompt?: string;
   readonly n: number;
   readonly logprobs?: number;
@@ -46,6 +48,7 @@ export function register(command: Command, session: Session): void {
     )
     .option("--trace <file>", "write the experts of every token that is read into a trace")
     .option("--json", "one JSON object at the end instead of streamed text");
+  addInterveneOption(command);
   addModelOptions(command)
     .addHelpText("after", HELP)
     .action((model: string, flags: RunFlags) => run(model, flags, session));
@@ -58,8 +61,9 @@ async function run(path: string, flags: RunFlags, session: Session): Promise<voi
   const prompt = flags.prompt ?? (await readPrompt(session));
   if (options.stop?.includes("")) throw new UsageError('--stop: "", expected a text of at least one character');
   await withModel(path, flags, session, async (model) => {
-    const writer = trace === undefined ? undefined : await traceWriter(model, trace, session);
-    const texts = model.generateTexts(prompt, { ...options, n });
+    const interventions = await interventionsOf(flags, model, session);
+    const writer = trace === undefined ? undefined : await traceWriter(model, trace, interventions, session);
+    const texts = model.generateTexts(prompt, { ...options, interventions, n });
     const written = writer === undefined ? undefined : writeRoutes(writer, texts);
     // Faults of a text show where the text does.
     written?.catch(() => undefined);
@@ -76,8 +80,14 @@ async function run(path: string, flags: RunFlags, session: Session): Promise<voi
   });
 }
 
-async function traceWriter(model: OlmoeModel, path: string, { signal }: Session): Promise<TraceWriter> {
-  const header = await traceHeader(model, { origin: "generate", signal });
+async function traceWriter(
+  model: OlmoeModel,
+  path: string,
+  interventions: readonly Intervention[] | undefined,
+  { signal }: Session,
+): Promise<TraceWriter> {
+  const changes = interventions && intervenedHeader(interventions, model.info.config);
+  const header = await traceHeader(model, { origin: "generate", signal, ...changes });
   return TraceWriter.create(path, header, { tokenText: (id) => model.tokenizer.entry(id) });
 }
 

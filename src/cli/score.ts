@@ -6,9 +6,10 @@ import { DataError } from "../errors.ts";
 import type { TextScore } from "../infer/model.ts";
 import { readInput, type Session, writeJson } from "./common.ts";
 import { printable } from "./generationOptions.ts";
+import { addInterveneOption, type InterveneFlags, interventionsOf } from "./intervene.ts";
 import { addModelOptions, MODEL_ARGUMENT, type ModelFlags, withModel } from "./modelOptions.ts";
 
-interface ScoreFlags extends ModelFlags {
+interface ScoreFlags extends ModelFlags, InterveneFlags {
   readonly json?: boolean;
 }
 
@@ -25,6 +26,7 @@ export function register(command: Command, session: Session): void {
     .argument("<model>", MODEL_ARGUMENT)
     .argument("[file]", 'text to read line by line; "-" or nothing: standard input', "-")
     .option("--json", "for programs: each line's tokens with their log-probabilities, too");
+  addInterveneOption(command);
   addModelOptions(command)
     .addHelpText("after", HELP)
     .action((model: string, file: string, flags: ScoreFlags) => score(model, file, flags, session));
@@ -44,7 +46,8 @@ async function score(path: string, file: string, flags: ScoreFlags, session: Ses
   const text = await readTextFile(file, "score", session);
   const lines = text === "" ? [] : text.replace(/\r?\n$/, "").split(/\r?\n/);
   await withModel(path, flags, session, async (model) => {
-    const scores = await model.score(lines, { signal: session.signal });
+    const interventions = await interventionsOf(flags, model, session);
+    const scores = await model.score(lines, { interventions, signal: session.signal });
     if (flags.json) {
       const texts = scores.map((one, index) => describe(one, lines[index] as string));
       writeJson(session, { model: model.info.path, texts });

@@ -1,5 +1,4 @@
 /** `olmoe trace`: writes down which experts every token of some texts is sent to. */
-import { join } from "node:path";
 import { type Command, Option } from "commander";
 import { UsageError } from "../errors.ts";
 import { openTrace, TraceWriter } from "../formats/trace.io.ts";
@@ -8,17 +7,16 @@ import { exportTrace } from "../formats/traceParquet.io.ts";
 import type { OlmoeModel } from "../infer/model.io.ts";
 import { formatBytes, formatCount, formatDuration, formatRate } from "../report/text.ts";
 import { recordTrace } from "../routing/recordTrace.ts";
-import { heldOutSequences, type Sequences, sourceOf, sourceSequences } from "../routing/sequences.io.ts";
 import { traceHeader } from "../routing/traceHeader.io.ts";
 import { shownPath } from "../util/shownPath.io.ts";
 import { describeBackend } from "./backendOptions.ts";
 import { type Session, wholeNumber, writeJson } from "./common.ts";
-import { exists } from "./modelFolder.ts";
+import { addInterveneOption, type InterveneFlags, intervenedHeader, interventionsOf } from "./intervene.ts";
 import { addModelOptions, MODEL_ARGUMENT, type ModelFlags, withModel } from "./modelOptions.ts";
 import { ProgressLine } from "./progressLine.ts";
-import { CACHE_DIRECTORY } from "./training.ts";
+import { sequencesOf } from "./textInputs.ts";
 
-interface TraceFlags extends ModelFlags {
+interface TraceFlags extends ModelFlags, InterveneFlags {
   readonly out: string;
   readonly columns: readonly TraceColumn[];
   readonly maxTokens?: number;
@@ -59,6 +57,7 @@ export function register(command: Command, session: Session): void {
     .option("--max-tokens <count>", "most tokens of each source", wholeNumber("--max-tokens", 1))
     .option("--force", "replace the output where it is there already")
     .option("--json", "for programs");
+  addInterveneOption(command);
   addModelOptions(command)
     .addHelpText("after", HELP)
     .action((model: string, inputs: string[], flags: TraceFlags) => trace(model, inputs, flags, session));
@@ -89,25 +88,6 @@ async function toParquet(path: string, { out, force = false }: TraceFlags, sessi
   session.stdout.write(`${shownPath(out)}: ${formatCount(file.tokens * file.header.layers.length)} rows\n`);
 }
 
-/** Sequences of the inputs, or of the held-out text of the run that a model is from. */
-async function sequencesOf(
-  path: string,
-  inputs: readonly string[],
-  { tokenizer, info }: OlmoeModel,
-  { maxTokens }: TraceFlags,
-  { signal }: Session,
-): Promise<Sequences> {
-  const place = { baseDirectory: process.cwd(), cacheDirectory: CACHE_DIRECTORY };
-  const options = { ...place, tokenizer, context: info.context, maxTokens, signal };
-  if (inputs.length > 0) return sourceSequences(inputs.map(sourceOf), options);
-  for (const run of [path, join(info.path, "..", "..")]) {
-    if (await exists(join(run, "data", "manifest.json"))) return heldOutSequences(join(run, "data"), options);
-  }
-  throw new UsageError(`trace: no inputs, and ${path} is not from a training run with held-out text`, {
-    hint: "name files or folders to read after the model",
-  });
-}
-
 async function record(
   path: string,
   model: OlmoeModel,
@@ -117,8 +97,10 @@ async function record(
 ): Promise<void> {
   const { out, columns, force = false, json = false } = flags;
   const { signal } = session;
-  const { sequences, estimate } = await sequencesOf(path, inputs, model, flags, session);
-  const header = await traceHeader(model, { columns, origin: "score", signal });
+  const { sequences, estimate } = await sequencesOf("trace", path, inputs, model, flags, session);
+  const interventions = await interventionsOf(flags, model, session);
+  const changes = interventions && intervenedHeader(interventions, model.info.config);
+  const header = await traceHeader(model, { columns, origin: "score", signal, ...changes });
   const writer = await TraceWriter.create(out, header, {
     tokenText: (id) => model.tokenizer.entry(id),
     existing: force ? "replace" : "resume",
@@ -131,6 +113,7 @@ async function record(
   try {
     await recordTrace(model, sequences, writer, {
       done,
+      interventions,
       signal,
       onProgress: (tokens) => {
         const rate = (tokens - done) / seconds();

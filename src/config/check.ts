@@ -47,13 +47,20 @@ function suggestion(name: string, known: readonly string[], most: number): strin
     : "";
 }
 
+/** The values that may stand where an issue is, if only some may. */
+function allowedValues(issue: z.core.$ZodIssue): readonly unknown[] {
+  if (issue.code === "invalid_value") return issue.values;
+  return issue.code === "invalid_union" && "options" in issue ? (issue.options ?? []) : [];
+}
+
 /** What is wrong with the value at an issue's path. */
 function describe(issue: z.core.$ZodIssue, found: unknown): string {
   if (issue.code === "custom") return issue.message;
   const message = issue.message
     .replace(/^(Invalid input|Invalid option|Invalid string|Too small|Too big): /, "")
-    .replace(/, received undefined$/, "");
-  const allowed = issue.code === "invalid_value" ? issue.values.filter((value) => typeof value === "string") : [];
+    .replace(/, received undefined$/, "")
+    .replace(/^Invalid discriminator value. Expected/, "expected one of");
+  const allowed = allowedValues(issue).filter((value) => typeof value === "string");
   const near = typeof found === "string" ? suggestion(found, allowed, 1) : "";
   return `${found === undefined ? "missing" : show(found)}, ${message}${near}`;
 }

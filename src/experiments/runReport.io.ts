@@ -3,16 +3,19 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Backend } from "../backend/backend.ts";
 import type { Recipe } from "../config/recipe.ts";
+import { openTrace } from "../formats/trace.io.ts";
 import { LocalEngine } from "../infer/localEngine.ts";
 import { TextGeneration } from "../infer/textGeneration.ts";
 import { htmlReport } from "../report/html.ts";
 import { renderPng, renderSvg } from "../report/render.io.ts";
 import { readMetrics } from "../train/metrics.io.ts";
 import type { TrainOutcome } from "../train/run.io.ts";
+import { heldOutTraces } from "../train/traces.io.ts";
 import { replaceFile } from "../util/files.io.ts";
 import { shownPath } from "../util/shownPath.io.ts";
 import { compareWithBaselines } from "./baselines.io.ts";
 import { expertChart, expertSentences, runReport, trainingSeconds } from "./runReport.ts";
+import { describeTest, type RunRouting, runRouting } from "./runRouting.ts";
 import { type RunSummary, type Sample, writeSummary } from "./summary.io.ts";
 
 export interface ReportOptions {
@@ -63,6 +66,17 @@ async function writeSamples({ backend, outcome, recipe, signal }: ReportOptions)
   return samples;
 }
 
+/** What the traces of held-out text say, the newest of which is the finished model's; undefined where there are none. */
+async function routingOf({ directory, recipe, signal }: ReportOptions): Promise<RunRouting | undefined> {
+  const paths = await heldOutTraces(directory);
+  const traces = await Promise.all(paths.map((path) => openTrace(path)));
+  try {
+    return traces.length === 0 ? undefined : await runRouting(traces, { seed: recipe.seed, signal });
+  } finally {
+    for (const trace of traces) await trace.close();
+  }
+}
+
 /**
  * Compares a finished run with its baselines, lets the model write, draws and writes everything.
  * @throws ResourceError when a file can not be written; the signal's reason when it is aborted.
@@ -74,6 +88,7 @@ export async function writeRunReport(options: ReportOptions): Promise<RunSummary
   const comparison = await compareWithBaselines(backend, outcome, evaluation, recipe, signal);
   const samples = await writeSamples(options);
   const metrics = await readMetrics(join(directory, "metrics.jsonl"));
+  const routing = await routingOf(options);
   const facts = {
     recipe,
     config: decoder.config,
@@ -81,6 +96,7 @@ export async function writeRunReport(options: ReportOptions): Promise<RunSummary
     evaluation,
     comparison,
     samples,
+    routing,
     machine: `${backend.name} ${backend.isa}, ${backend.threads} ${backend.threads === 1 ? "thread" : "threads"}`,
     checkpoint: shownPath(checkpoint),
   };
@@ -100,7 +116,10 @@ export async function writeRunReport(options: ReportOptions): Promise<RunSummary
     sources: evaluation.sources.map(({ source }) => source),
     comparison,
     samples,
-    experts: expertSentences(evaluation, decoder.config),
+    experts: [
+      ...expertSentences(evaluation, decoder.config),
+      ...(routing?.test === undefined ? [] : [describeTest(routing.test)]),
+    ],
     trainingSeconds: trainingSeconds(metrics),
     tokens: outcome.tokens,
     checkpoint,

@@ -11,6 +11,7 @@ import type { Evaluation } from "../train/evaluate.ts";
 import type { EvalMetrics, Metrics, TrainMetrics } from "../train/metrics.io.ts";
 import { describeLoads, expertLoads } from "./expertLoad.ts";
 import { describeMemory, healthCharts } from "./healthCharts.ts";
+import { type RunRouting, routingBlocks } from "./runRouting.ts";
 import type { Comparison, Sample } from "./summary.io.ts";
 import { thinned } from "./thin.ts";
 
@@ -22,6 +23,8 @@ export interface RunFacts {
   readonly comparison: readonly Comparison[];
   /** None of a model that can not write: one whose experts choose their tokens. */
   readonly samples: readonly Sample[];
+  /** Of a run that recorded traces of held-out text. */
+  readonly routing?: RunRouting | undefined;
   /** Backend, instruction set, threads: one line. */
   readonly machine: string;
   /** Newest checkpoint, as it is typed. */
@@ -172,6 +175,7 @@ export async function runReport(facts: RunFacts, renderSvg: RenderSvg): Promise<
               body: [
                 await figure(experts, "Experts by kind of text"),
                 { kind: "list" as const, items: expertSentences(evaluation, config) },
+                ...(facts.routing === undefined ? [] : await routingBlocks(facts.routing, renderSvg)),
               ],
             },
           ]),
@@ -185,6 +189,9 @@ export async function runReport(facts: RunFacts, renderSvg: RenderSvg): Promise<
             items: [
               ...(samples.length === 0 ? [] : [`Let it write: npx olmoe run ${facts.checkpoint} -p "Call me"`]),
               `Look at it: npx olmoe info ${facts.checkpoint}`,
+              ...(facts.routing === undefined
+                ? []
+                : [`See where its tokens go: npx olmoe explore ${facts.checkpoint}`]),
               "Train on your own text: copy recipes/quickstart.yaml, set a source's path, and run npx olmoe train RECIPE",
               "Change one choice of the paper, such as train.loss.balance or model.numExpertsPerTok, and compare the curves",
               ...(isVariant(config)

@@ -1,4 +1,5 @@
 /** What every engine gives its callers, whether it runs on their thread or in a worker. Ids in, ids out: no text here. */
+import type { InterventionInput } from "../config/intervention.ts";
 import type { ModelConfig } from "../config/model.ts";
 import type { TraceColumn, TraceRows } from "../formats/trace.ts";
 import type { RouterColumn, TokenRouting, TokensRouting } from "./routes.ts";
@@ -30,6 +31,8 @@ export interface GenerationRequest {
   readonly routing?: boolean | RoutingOptions | undefined;
   /** Guess this many tokens at a time from the text so far (prompt lookup); only where sampling is greedy. */
   readonly speculate?: number | undefined;
+  /** Changes of the routing of this sequence, and of no other. */
+  readonly interventions?: readonly InterventionInput[] | undefined;
   /** Ends the generation within a token; the iterator then throws the signal's reason. */
   readonly signal?: AbortSignal | undefined;
 }
@@ -67,6 +70,8 @@ export interface Generation {
 }
 
 export interface ScoreOptions {
+  /** Changes of the routing of this sequence, and of no other. */
+  readonly interventions?: readonly InterventionInput[] | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 

@@ -1,4 +1,5 @@
 /** The work of continuing a prompt. */
+import type { InterventionPlan } from "../nn/intervention.ts";
 import { createRandom, type RandomGenerator } from "../util/random.ts";
 import type { EngineStats, FinishReason, GeneratedToken, Generation, TokenLogprobs } from "./engine.ts";
 import { logprobsOf } from "./logprobs.ts";
@@ -21,6 +22,7 @@ export type Speculation = { -readonly [K in keyof EngineStats["speculation"]]: n
 export class GenerationWork implements Work {
   readonly wants = "logits";
   readonly sharesPages = true;
+  readonly interventions: InterventionPlan | undefined;
   readonly #request: CheckedRequest;
   readonly #context: number;
   readonly #sink: GenerationSink;
@@ -49,6 +51,7 @@ export class GenerationWork implements Work {
     sink: GenerationSink,
     speculation: Speculation,
     shape?: RouteShape,
+    interventions?: InterventionPlan,
   ) {
     const { prompt, maxTokens, sampling, seed, stopIds, routing } = request;
     const wholePrompt = typeof routing === "object" && routing.prompt === true;
@@ -57,6 +60,7 @@ export class GenerationWork implements Work {
     this.#context = context;
     this.#sink = sink;
     this.#speculation = speculation;
+    this.interventions = interventions;
     this.#random = createRandom(seed, "generate");
     this.#history = needsHistory(sampling) ? new TokenHistory(prompt) : undefined;
     this.#stopIds = new Set(stopIds);

@@ -11,6 +11,7 @@ import type { TraceRows } from "../formats/trace.ts";
 import { PagePool } from "../model/cache.ts";
 import type { Decoder, Observer } from "../model/decoder.ts";
 import type { WeightSource } from "../model/weights.ts";
+import { InterventionPlan } from "../nn/intervention.ts";
 import { turn } from "../util/turn.ts";
 import type {
   Engine,
@@ -142,10 +143,11 @@ export class LocalEngine implements Engine {
     };
     let forget = () => {};
     const checked = checkRequest(request, this.config, context);
+    const plan = this.#plan(checked.interventions, "generate");
     const { routing } = checked;
     const columns = typeof routing === "object" ? routing.columns : [];
-    const shape = routing ? routeShape(this.config, columns) : undefined;
-    const work = new GenerationWork(checked, context, counting, this.#speculation, shape);
+    const shape = routing ? routeShape(this.config, columns, plan?.slots) : undefined;
+    const work = new GenerationWork(checked, context, counting, this.#speculation, shape, plan);
     this.#start(work, work.mostTokens);
     forget = failOnAbort(signal, work);
     return (reason) => work.fail(reason);
@@ -169,7 +171,8 @@ export class LocalEngine implements Engine {
   async trace(ids: ArrayLike<number>, { columns, ...options }: TraceOptions = {}): Promise<TraceRows> {
     const sequence = this.#sequence(ids);
     if (sequence.length === 0) throw new ShapeError("trace: the sequence is 0 tokens, expected at least 1");
-    return this.#read(traceReading(sequence, this.config, columns), options);
+    const plan = this.#plan(options.interventions, "trace");
+    return this.#read(traceReading(sequence, this.config, columns, plan?.slots), options, plan);
   }
 
   async stats(): Promise<EngineStats> {
@@ -208,11 +211,21 @@ export class LocalEngine implements Engine {
     return checkIds(ids, "sequence", this.config, this.config.maxPositionEmbeddings);
   }
 
-  #read<Result>(reading: Reading<Result>, { signal }: ScoreOptions): Promise<Result> {
+  #plan(interventions: ScoreOptions["interventions"], place: string): InterventionPlan | undefined {
+    return interventions && interventions.length > 0
+      ? new InterventionPlan(interventions, this.config, place)
+      : undefined;
+  }
+
+  #read<Result>(
+    reading: Reading<Result>,
+    { interventions, signal }: ScoreOptions,
+    plan = this.#plan(interventions, "score"),
+  ): Promise<Result> {
     signal?.throwIfAborted();
     let forget = () => {};
     return new Promise<Result>((resolve, reject) => {
-      const work = new ReadingWork(reading, { end: resolve, fail: reject });
+      const work = new ReadingWork(reading, { end: resolve, fail: reject }, plan);
       this.#start(work, work.ids.length);
       forget = failOnAbort(signal, work);
     }).finally(() => forget());

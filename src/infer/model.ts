@@ -151,11 +151,11 @@ export class LanguageModel implements AsyncDisposable {
    * console.log(likely.bitsPerByte < unlikely.bitsPerByte);
    */
   async score(texts: readonly string[], options: ScoreOptions = {}): Promise<TextScore[]> {
-    const { signal } = this.#withClosing(options);
+    const bound = this.#withClosing(options);
     const { engine, tokenizer } = this.#parts;
     return atOnce(texts, TEXTS_AT_ONCE, async (text) => {
       const ids = await tokenizer.encode(text);
-      const logprobs = await windowedLogprobs(engine, [tokenizer.eosTokenId, ...ids], { signal });
+      const logprobs = await windowedLogprobs(engine, [tokenizer.eosTokenId, ...ids], bound);
       const logprob = logprobs.reduce((sum, value) => sum + value, 0);
       const bytes = new TextEncoder().encode(text).length;
       return { ids, logprobs, logprob, bytes, bitsPerByte: bytes === 0 ? 0 : -logprob / Math.LN2 / bytes };
@@ -183,6 +183,17 @@ export class LanguageModel implements AsyncDisposable {
    */
   async logits(ids: ArrayLike<number>, options: ScoreOptions = {}): Promise<Float32Array> {
     return this.#parts.engine.logits(ids, this.#withClosing(options));
+  }
+
+  /**
+   * How likely the model finds each of some ids after the first, given those before it.
+   * @returns [N - 1]: natural logarithms of their probabilities.
+   * @throws as `logits`.
+   * @example
+   * const logprobs = await model.logprobs(ids, { interventions: [{ kind: "mask", layers: [3], experts: [17] }] });
+   */
+  async logprobs(ids: ArrayLike<number>, options: ScoreOptions = {}): Promise<Float32Array> {
+    return this.#parts.engine.logprobs(ids, this.#withClosing(options));
   }
 
   /**

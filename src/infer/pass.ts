@@ -54,7 +54,9 @@ export class PassRunner {
     const observe = recorder === undefined ? this.#hooks.observe : both(recorder, this.#hooks.observe);
     const ids = Int32Array.from(slices.flatMap((slice) => [...slice.ids]));
     const sequences = slices.map(({ ids: { length }, cache }) => ({ tokens: length, cache }));
-    const hidden = this.#decoder.forward(graph, ids, { sequences, observe }).hidden.value;
+    const intervened = slices.some(({ sequence: { work } }) => work.interventions !== undefined);
+    const interventions = intervened ? slices.map(({ sequence: { work } }) => work.interventions) : undefined;
+    const hidden = this.#decoder.forward(graph, ids, { sequences, observe, interventions }).hidden.value;
     this.#hooks.check?.();
     endBroken(slices, hidden);
     const wanting = (what: string) => rows.filter(({ slice }) => slice.sequence.work.wants === what);

@@ -2,15 +2,14 @@
 import { z } from "zod";
 import { parseConfig } from "../config/check.ts";
 import { ConfigError, DataError } from "../errors.ts";
-import type { Engine } from "./engine.ts";
+import type { Engine, ScoreOptions } from "./engine.ts";
 import type { TextSource } from "./textGeneration.ts";
 
-export interface WindowOptions {
+export interface WindowOptions extends ScoreOptions {
   /** Most tokens in a window; default: the model's context. */
   readonly context?: number | undefined;
   /** Tokens from one window's start to the next one's; default: half of `context`. */
   readonly stride?: number | undefined;
-  readonly signal?: AbortSignal | undefined;
   /** Called after each window. */
   readonly onProgress?: ((done: WindowProgress) => void) | undefined;
 }
@@ -53,7 +52,7 @@ export function* stridedWindows(
 export async function windowedLogprobs(
   engine: Engine,
   ids: ArrayLike<number>,
-  { signal, onProgress, ...options }: WindowOptions = {},
+  { signal, interventions, onProgress, ...options }: WindowOptions = {},
 ): Promise<Float32Array> {
   const { maxPositionEmbeddings } = engine.config;
   const context = options.context ?? maxPositionEmbeddings;
@@ -73,7 +72,7 @@ export async function windowedLogprobs(
   let logprob = 0;
   for (const { start, end, scored } of stridedWindows(sequence.length, windows)) {
     signal?.throwIfAborted();
-    const logprobs = await engine.logprobs(sequence.subarray(start, end), { signal });
+    const logprobs = await engine.logprobs(sequence.subarray(start, end), { interventions, signal });
     const last = logprobs.subarray(logprobs.length - scored);
     result.set(last, end - 1 - scored);
     logprob += last.reduce((sum, value) => sum + value, 0);

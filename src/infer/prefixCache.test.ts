@@ -94,6 +94,32 @@ describe("PrefixCache", () => {
     expect(read(2, 1).found).toBe(0);
   });
 
+  it("finds no pages of another scope, and forgets a scope with its last page", () => {
+    const { owner, cache } = opened(2);
+    const ids = Int32Array.of(1, 2);
+    const add = (scope?: string) => {
+      const page = owner.take();
+      const node = cache.add(undefined, ids, page, scope);
+      owner.release(page);
+      return node;
+    };
+    const [plain, other] = [add(), add("a")];
+    expect([cache.find(undefined, ids), cache.find(undefined, ids, "a"), cache.find(undefined, ids, "b")]).toEqual([
+      plain,
+      other,
+      undefined,
+    ]);
+    cache.letGo(plain);
+    cache.letGo(other);
+    expect([cache.makeFree(1), cache.find(undefined, ids), cache.find(undefined, ids, "a")]).toEqual([
+      true,
+      undefined,
+      other,
+    ]);
+    cache.clear();
+    expect([owner.freePages, cache.find(undefined, ids, "a")]).toEqual([2, undefined]);
+  });
+
   it("drops the least recently used chain first, from its end, and never a page that is held", () => {
     const { cache, read } = opened(4);
     read(1, 2, 3, 4).held.end();

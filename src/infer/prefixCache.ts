@@ -22,6 +22,8 @@ export interface PrefixNode {
   /** The tokens of the page. */
   readonly ids: Int32Array;
   readonly page: number;
+  /** The map that it is in. */
+  readonly siblings: Map<number, PrefixNode>;
   readonly children: Map<number, PrefixNode>;
   /** Sequences that hold the page now. */
   users: number;
@@ -43,7 +45,8 @@ function equalIds(a: Int32Array, b: Int32Array): boolean {
 
 export class PrefixCache {
   readonly #owner: PageOwner;
-  readonly #roots = new Map<number, PrefixNode>();
+  /** First pages, by what else their content depends on beside the tokens. */
+  readonly #roots = new Map<string, Map<number, PrefixNode>>();
   /**
    * Nodes that no sequence holds, the one to go first in front. A sequence gives back its pages from the last to the
    * first, and whoever holds a page holds all before it: so a page stands before those it continues, and the first
@@ -65,9 +68,12 @@ export class PrefixCache {
     return this.#owner.freePages + this.#kept.size;
   }
 
-  /** The page after `parent` (undefined: the first) that holds these tokens, a whole page of them. */
-  find(parent: PrefixNode | undefined, ids: Int32Array): PrefixNode | undefined {
-    const node = this.#childrenOf(parent).get(keyOf(ids));
+  /**
+   * The page after `parent` (undefined: the first) that holds these tokens, a whole page of them.
+   * @param scope pages of another scope are as if they were not there.
+   */
+  find(parent: PrefixNode | undefined, ids: Int32Array, scope = ""): PrefixNode | undefined {
+    const node = (parent?.children ?? this.#roots.get(scope))?.get(keyOf(ids));
     return node !== undefined && equalIds(node.ids, ids) ? node : undefined;
   }
 
@@ -82,12 +88,12 @@ export class PrefixCache {
    * @returns the node; one that is there already, with a page of its own, where another sequence was faster, and
    *   undefined in the rare case that other tokens have the same key: then the page is not kept.
    */
-  add(parent: PrefixNode | undefined, ids: Int32Array, page: number): PrefixNode | undefined {
+  add(parent: PrefixNode | undefined, ids: Int32Array, page: number, scope = ""): PrefixNode | undefined {
     const key = keyOf(ids);
-    const siblings = this.#childrenOf(parent);
+    const siblings = parent?.children ?? this.#rootsOf(scope);
     const there = siblings.get(key);
     if (there !== undefined && !equalIds(there.ids, ids)) return undefined;
-    const node = there ?? { parent, key, ids: ids.slice(), page, children: new Map(), users: 0 };
+    const node = there ?? { parent, key, ids: ids.slice(), page, siblings, children: new Map(), users: 0 };
     if (there === undefined) {
       siblings.set(key, node);
       this.#owner.retain(page);
@@ -121,11 +127,15 @@ export class PrefixCache {
 
   #drop(node: PrefixNode): void {
     this.#kept.delete(node);
-    this.#childrenOf(node.parent).delete(node.key);
+    node.siblings.delete(node.key);
     this.#owner.release(node.page);
+    if (node.parent !== undefined || node.siblings.size > 0) return;
+    for (const [scope, roots] of this.#roots) if (roots === node.siblings) this.#roots.delete(scope);
   }
 
-  #childrenOf(parent: PrefixNode | undefined): Map<number, PrefixNode> {
-    return parent?.children ?? this.#roots;
+  #rootsOf(scope: string): Map<number, PrefixNode> {
+    const roots = this.#roots.get(scope) ?? new Map<number, PrefixNode>();
+    this.#roots.set(scope, roots);
+    return roots;
   }
 }

@@ -1,6 +1,7 @@
 /** Checks of what callers ask of an engine. */
 import { z } from "zod";
 import { parseConfig } from "../config/check.ts";
+import { checkInterventions } from "../config/intervention.ts";
 import type { ModelConfig } from "../config/model.ts";
 import { ConfigError, OlmoeError, ShapeError } from "../errors.ts";
 import type { GenerationRequest } from "./engine.ts";
@@ -50,8 +51,9 @@ export interface CheckedRequest extends Omit<GenerationRequest, "prompt" | "sign
  *   outside the vocabulary.
  */
 export function checkRequest(request: GenerationRequest, config: ModelConfig, context: number): CheckedRequest {
-  const { prompt, sampling, signal: _, ...counts } = request;
+  const { prompt, sampling, interventions: given, signal: _, ...counts } = request;
   const checked = parseConfig(requestSchema, counts, "generate");
+  const interventions = given && checkInterventions(given, config, "generate");
   const checkedSampling: SamplingOptions = checkSampling(sampling, config.vocabSize);
   if ((checked.speculate ?? 0) > 0 && sampling.temperature !== 0) {
     throw new ConfigError(
@@ -66,7 +68,7 @@ export function checkRequest(request: GenerationRequest, config: ModelConfig, co
       hint: "start a document with the model's end of text",
     });
   }
-  return { ...checked, sampling: checkedSampling, prompt: checkIds(prompt, "prompt", config, context) };
+  return { ...checked, interventions, sampling: checkedSampling, prompt: checkIds(prompt, "prompt", config, context) };
 }
 
 /** What requests of an engine end with that is closed. */

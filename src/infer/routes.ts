@@ -45,8 +45,13 @@ export interface RouteShape {
   readonly columns: readonly RouterColumn[];
 }
 
-export function routeShape(config: ModelConfig, columns: readonly RouterColumn[] = []): RouteShape {
-  const { numExpertsPerTok: slots, numExperts } = config;
+/** @param slots more than the model's K where interventions give a token more. */
+export function routeShape(
+  config: ModelConfig,
+  columns: readonly RouterColumn[] = [],
+  slots: number = config.numExpertsPerTok,
+): RouteShape {
+  const { numExperts } = config;
   return { layers: moeLayers(config).length, slots, numExperts, columns };
 }
 
@@ -139,6 +144,7 @@ export class RouteStore {
         toWeights[target + slot] = weights[source + slot] as number;
       }
       toIds.fill(-1, target + used, target + shape.slots);
+      toWeights.fill(0, target + used, target + shape.slots);
     }
     for (const [column, values] of this.#rows.router) {
       const from = column === "logits" ? routing.logits.data : routing.probs.data;

@@ -50,6 +50,11 @@ export interface Slice {
   readonly ids: Int32Array;
 }
 
+/** What keys and values depend on beside the tokens: who has another scope is never given its pages. */
+function scopeOf({ work }: Sequence): string {
+  return work.interventions?.key ?? "";
+}
+
 export class Scheduler {
   readonly #pool: PagePool;
   readonly #prefix: PrefixCache;
@@ -193,6 +198,7 @@ export class Scheduler {
     if (page === undefined || sequence.cache?.length !== sequence.shared * this.#pool.pageTokens) return false;
     return reading.some((other) => {
       if (other.number >= sequence.number || other.node !== sequence.node) return false;
+      if (scopeOf(other) !== scopeOf(sequence)) return false;
       const wanted = this.#nextPage(other);
       return wanted !== undefined && page.every((id, index) => wanted[index] === id);
     });
@@ -211,7 +217,7 @@ export class Scheduler {
     const { pageTokens } = this.#pool;
     if (cache.length !== sequence.shared * pageTokens) return;
     for (let page = this.#nextPage(sequence); page !== undefined; page = this.#nextPage(sequence)) {
-      const node = this.#prefix.find(sequence.node, page);
+      const node = this.#prefix.find(sequence.node, page, scopeOf(sequence));
       if (node === undefined) return;
       const { routes } = sequence.work;
       if (routes?.accepts(node.routes, cache.length + pageTokens) === false) return;
@@ -230,7 +236,8 @@ export class Scheduler {
     while ((sequence.shared + 1) * pageTokens <= cache.length) {
       const start = sequence.shared * pageTokens;
       const page = cache.pages[sequence.shared] as number;
-      const node = this.#prefix.add(sequence.node, sequence.work.ids.subarray(start, start + pageTokens), page);
+      const ids = sequence.work.ids.subarray(start, start + pageTokens);
+      const node = this.#prefix.add(sequence.node, ids, page, scopeOf(sequence));
       if (node === undefined) return;
       const { routes } = sequence.work;
       // Whose page has no routing for its own sequence computes it anew, and leaves it there.

@@ -4,6 +4,7 @@ import { parseConfig } from "../config/check.ts";
 import type { ModelConfig } from "../config/model.ts";
 import { ResourceError } from "../errors.ts";
 import { TRACE_COLUMNS, type TraceColumn, type TraceRows } from "../formats/trace.ts";
+import type { InterventionPlan } from "../nn/intervention.ts";
 import { ROUTER_COLUMNS, RouteStore, routeShape } from "./routes.ts";
 import { NO_IDS, notNumbers, type Row, type Work } from "./work.ts";
 
@@ -78,15 +79,16 @@ export function embeddingReading(ids: Int32Array, width: number): Reading {
   };
 }
 
-/** What a trace has of a sequence. @param ids at least one. @throws ConfigError for a column that there is not. */
+/** What a trace has of a sequence. @param ids at least one; @param slots of each token where they are not the model's. @throws ConfigError for a column that there is not. */
 export function traceReading(
   ids: Int32Array,
   config: ModelConfig,
   columns: readonly TraceColumn[] = [],
+  slots?: number,
 ): Reading<TraceRows> {
   const wanted = parseConfig(z.array(z.enum(TRACE_COLUMNS)), columns, "trace: columns");
   const has = (column: TraceColumn) => wanted.includes(column);
-  const routes = new RouteStore(routeShape(config, ROUTER_COLUMNS.filter(has)), 0);
+  const routes = new RouteStore(routeShape(config, ROUTER_COLUMNS.filter(has), slots), 0);
   const logprobs = has("logprobs") ? room(ids.length, "log-probabilities").fill(Number.NaN) : undefined;
   const predicted = has("predicted") ? new Int32Array(ids.length) : undefined;
   return {
@@ -124,6 +126,7 @@ export interface ReadingSink<Result> {
 
 export class ReadingWork<Result> implements Work {
   readonly sharesPages = false;
+  readonly interventions: InterventionPlan | undefined;
   readonly routes: RouteStore | undefined;
   readonly ids: Int32Array;
   readonly wants: Work["wants"];
@@ -132,7 +135,8 @@ export class ReadingWork<Result> implements Work {
   #read = 0;
   #done = false;
 
-  constructor(reading: Reading<Result>, sink: ReadingSink<Result>) {
+  constructor(reading: Reading<Result>, sink: ReadingSink<Result>, interventions?: InterventionPlan) {
+    this.interventions = interventions;
     this.ids = reading.ids;
     this.routes = reading.routes;
     this.wants = reading.wants;

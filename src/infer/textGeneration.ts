@@ -4,6 +4,7 @@
  */
 import { z } from "zod";
 import { parseConfig } from "../config/check.ts";
+import type { InterventionInput } from "../config/intervention.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import type { Engine, FinishReason, GeneratedToken, Generation, RoutingOptions } from "./engine.ts";
 import { runOfOne, type TokensRouting } from "./routes.ts";
@@ -28,6 +29,8 @@ export interface TextOptions extends Partial<SamplingOptions> {
   readonly routing?: boolean | RoutingOptions | undefined;
   /** Guess this many tokens at a time from the text so far; only at temperature 0. */
   readonly speculate?: number | undefined;
+  /** Changes of the routing. */
+  readonly interventions?: readonly InterventionInput[] | undefined;
   /** Ends the generation within a token; iteration and `result` then throw the signal's reason. */
   readonly signal?: AbortSignal | undefined;
 }
@@ -86,18 +89,20 @@ const optionsSchema = z.strictObject({
 type CheckedOptions = z.output<typeof optionsSchema> & {
   readonly sampling: SamplingOptions;
   readonly stops: readonly string[];
+  readonly interventions: TextOptions["interventions"];
   readonly signal: AbortSignal | undefined;
 };
 
-/** @throws ConfigError listing every fault of the sampler's options, or of the others. */
+/** Interventions are the engine's to check. @throws ConfigError listing every fault of the sampler's options, or of the others. */
 function checkOptions(options: TextOptions): CheckedOptions {
   const { maxTokens, seed, stopIds, logprobs, promptLogprobs, routing, speculate, ...others } = options;
-  const { stop = [], signal, ...sampling } = others;
+  const { stop = [], interventions, signal, ...sampling } = others;
   const own = { maxTokens, seed, stopIds, logprobs, promptLogprobs, routing, speculate };
   return {
     ...parseConfig(optionsSchema, own, "generate"),
     sampling: checkSampling({ ...sampling, temperature: sampling.temperature ?? DEFAULT_TEMPERATURE }),
     stops: typeof stop === "string" ? [stop] : stop,
+    interventions,
     signal,
   };
 }

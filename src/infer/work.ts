@@ -1,5 +1,6 @@
 /** What the scheduler knows of a request: tokens to feed to the model, and who takes the rows that come out. */
 import { OlmoeError } from "../errors.ts";
+import type { InterventionPlan } from "../nn/intervention.ts";
 import type { RouteStore } from "./routes.ts";
 
 /** What a pass computed at one position of a sequence. */
@@ -25,6 +26,8 @@ export interface Work {
   readonly routes: RouteStore | undefined;
   /** Whether its pages go to the prefix cache, and may come from there. */
   readonly sharesPages: boolean;
+  /** What changes the routing of its sequence. */
+  readonly interventions: InterventionPlan | undefined;
   /** Guesses of the tokens after `ids` that this pass may check. */
   guesses(most: number): Int32Array;
   /** Takes a row, in order of positions. A row whose token was a wrong guess has no meaning and is passed over. */

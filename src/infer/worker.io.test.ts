@@ -84,6 +84,27 @@ describe("an engine in a worker", () => {
     await engine.close();
   });
 
+  it("computes under interventions, recorded routes included", async () => {
+    const { engine } = await open();
+    const prompt = [1, 2, 3, 4, 5, 6];
+    const own = await local.trace(prompt);
+    const trace = { layers: [0], positions: 3, slots: 2, experts: (own.experts as Int16Array).slice(0, 6).reverse() };
+    const interventions = [{ kind: "replay", trace } as const, { kind: "top_k", k: 3, tokens: { from: 4 } } as const];
+    const wanted = request({ prompt, interventions, routing: true });
+    const ours = await collect(local.generate(wanted));
+    expect(await collect(engine.generate(wanted))).toEqual(ours);
+    expect(ours).not.toEqual(await collect(local.generate(request({ prompt, routing: true }))));
+    for (const read of ["logprobs", "logits", "embed", "trace"] as const) {
+      const theirs = await engine[read](prompt, { interventions });
+      expect(theirs).toEqual(await local[read](prompt, { interventions }));
+      expect(theirs).not.toEqual(await local[read](prompt));
+    }
+    await expect(engine.embed(prompt, { interventions: [{ kind: "top_k", k: 99 }] })).rejects.toThrow(
+      new ConfigError("score: interventions.0.k: 99, the model has 8 experts in a layer"),
+    );
+    await engine.close();
+  });
+
   it("is one for two handles to one model; closing one ends its own requests only", async () => {
     const [one, two] = [await open(), await open()];
     const [ofOne, ofTwo] = [await started(one.engine), await started(two.engine)];

@@ -5,6 +5,7 @@
 import { join, relative } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { Worker } from "node:worker_threads";
+import { checkInterventions } from "../config/intervention.ts";
 import type { ModelConfig } from "../config/model.ts";
 import { ConfigError, OlmoeError } from "../errors.ts";
 import type { TraceRows } from "../formats/trace.ts";
@@ -270,11 +271,15 @@ class EngineHandle implements Engine {
     return this.#read("embed", ids, options);
   }
 
-  async trace(given: ArrayLike<number>, { columns, signal }: TraceOptions = {}): Promise<TraceRows> {
+  async trace(
+    given: ArrayLike<number>,
+    { columns, interventions: wanted, signal }: TraceOptions = {},
+  ): Promise<TraceRows> {
     const ids = checkIds(given, "sequence", this.config, this.config.maxPositionEmbeddings);
+    const interventions = wanted && checkInterventions(wanted, this.config, "trace");
     return this.#one(
       (event) => ("rows" in event ? event.rows : undefined),
-      (id) => ({ type: "trace", id, ids, columns }),
+      (id) => ({ type: "trace", id, ids, columns, interventions }),
       signal,
     );
   }
@@ -296,11 +301,16 @@ class EngineHandle implements Engine {
     await this.#leave();
   }
 
-  async #read(kind: ReadingKind, given: ArrayLike<number>, { signal }: ScoreOptions = {}): Promise<Float32Array> {
+  async #read(
+    kind: ReadingKind,
+    given: ArrayLike<number>,
+    { interventions: wanted, signal }: ScoreOptions = {},
+  ): Promise<Float32Array> {
     const ids = checkIds(given, "sequence", this.config, this.config.maxPositionEmbeddings);
+    const interventions = wanted && checkInterventions(wanted, this.config, "score");
     return this.#one(
       (event) => ("values" in event ? event.values : undefined),
-      (id) => ({ type: "read", id, kind, ids }),
+      (id) => ({ type: "read", id, kind, ids, interventions }),
       signal,
     );
   }

@@ -97,13 +97,13 @@ function handle(engine: LocalEngine, message: ToWorker): void {
       startGenerating(engine, message);
       return;
     case "read": {
-      const { id, kind, ids } = message;
-      startReading(id, async (options) => ({ id, values: await engine[kind](ids, options) }));
+      const { id, kind, ids, interventions } = message;
+      startReading(id, async (options) => ({ id, values: await engine[kind](ids, { ...options, interventions }) }));
       return;
     }
     case "trace": {
-      const { id, ids, columns } = message;
-      startReading(id, async (options) => ({ id, rows: await engine.trace(ids, { ...options, columns }) }));
+      const { id, ids, ...wanted } = message;
+      startReading(id, async (options) => ({ id, rows: await engine.trace(ids, { ...options, ...wanted }) }));
       return;
     }
     case "stats":

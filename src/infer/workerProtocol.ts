@@ -7,6 +7,7 @@ import type {
   GeneratedToken,
   Generation,
   GenerationRequest,
+  ScoreOptions,
   TokenLogprobs,
   TraceOptions,
 } from "./engine.ts";
@@ -36,8 +37,14 @@ export type ReadingKind = "logprobs" | "logits" | "embed";
 
 export type ToWorker =
   | { readonly type: "generate"; readonly id: number; readonly request: Omit<GenerationRequest, "signal"> }
-  | { readonly type: "read"; readonly id: number; readonly kind: ReadingKind; readonly ids: Int32Array }
-  | { readonly type: "trace"; readonly id: number; readonly ids: Int32Array; readonly columns: TraceOptions["columns"] }
+  | ({ readonly type: "read"; readonly id: number; readonly kind: ReadingKind; readonly ids: Int32Array } & Pick<
+      ScoreOptions,
+      "interventions"
+    >)
+  | ({ readonly type: "trace"; readonly id: number; readonly ids: Int32Array } & Pick<
+      TraceOptions,
+      "columns" | "interventions"
+    >)
   | { readonly type: "stats"; readonly id: number }
   /** The caller wants no more of a request. */
   | { readonly type: "drop"; readonly id: number }

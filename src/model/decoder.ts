@@ -12,6 +12,7 @@ import type { Backend } from "../backend/backend.ts";
 import { headDim, type ModelConfig } from "../config/model.ts";
 import { ShapeError } from "../errors.ts";
 import { type SequenceLayout, selfAttention } from "../nn/attention.ts";
+import { type IntervenedToken, type InterventionPlan, intervenedTokens } from "../nn/intervention.ts";
 import { mlp } from "../nn/mlp.ts";
 import { normalise } from "../nn/norm.ts";
 import { type Block, type DType, Tensor } from "../tensor/tensor.ts";
@@ -60,6 +61,8 @@ export interface ForwardOptions {
   /** Apply the config's `expertCapacityFactor`, as training does; default: dropless. */
   readonly dropTokens?: boolean | undefined;
   readonly observe?: Observer | undefined;
+  /** What changes the routing of each sequence, undefined for nothing. Not with a recording graph or `dropTokens`. */
+  readonly interventions?: readonly (InterventionPlan | undefined)[] | undefined;
   /** Layers whose activations are computed again on the way back instead of being kept. Of a recording graph only. */
   readonly recompute?: ReadonlySet<number> | undefined;
 }
@@ -72,10 +75,13 @@ export interface ForwardResult {
 }
 
 /** What a layer needs of a pass's options, and of its own earlier run where it is run again. */
-type LayerOptions = ForwardOptions & Pick<RouterOptions, "lossGradient">;
+type LayerOptions = ForwardOptions &
+  Pick<RouterOptions, "lossGradient"> & { readonly intervened?: readonly IntervenedToken[] | undefined };
 
 /** Where the tokens of a pass stand, and the pages that it reads and writes. */
 interface PassLayout extends SequenceLayout {
+  /** `positions` as they were given. */
+  readonly places: ArrayLike<number>;
   readonly pool?: PagePool | undefined;
 }
 
@@ -124,13 +130,17 @@ export class Decoder<S extends WeightSource = Parameters> {
       sequences === undefined
         ? this.#layout(graph, ids.length, options)
         : this.#cachedLayout(graph, ids.length, sequences, options);
+    const layerOptions: LayerOptions =
+      options.interventions === undefined
+        ? options
+        : { ...options, intervened: this.#intervened(graph, layout, options) };
     const routings: Routing[] = [];
     let stream = embedding(graph, this.#parts.embedding, graph.ids(ids));
     observe?.hidden?.(0, stream.value);
     for (const index of this.#parts.layers.keys()) {
       stream = options.recompute?.has(index)
-        ? this.#recomputedLayer(graph, index, stream, layout, options, routings)
-        : this.#layer(graph, index, stream, layout, options, routings);
+        ? this.#recomputedLayer(graph, index, stream, layout, layerOptions, routings)
+        : this.#layer(graph, index, stream, layout, layerOptions, routings);
       observe?.hidden?.(index + 1, stream.value);
     }
     for (const { tokens, cache } of sequences ?? []) cache.commit(tokens);
@@ -164,6 +174,7 @@ export class Decoder<S extends WeightSource = Parameters> {
     this.#checkPositions(places);
     return {
       batch,
+      places,
       positions: graph.ids(places),
       kvStart: kvStart === undefined ? undefined : graph.ids(kvStart),
       rotary: this.#rotary,
@@ -184,7 +195,22 @@ export class Decoder<S extends WeightSource = Parameters> {
     const pool = sequences[0]?.cache.pool;
     if (!pool?.fits(this.config)) throw new ShapeError("forward: the cache is for a model of another shape");
     const cached = layOutPass(graph, sequences);
-    return { batch: 1, positions: graph.ids(places), rotary: this.#rotary, cached, pool };
+    return { batch: 1, places, positions: graph.ids(places), rotary: this.#rotary, cached, pool };
+  }
+
+  /** @throws ShapeError for interventions that are not one for each sequence, or where gradients or full experts are asked for. */
+  #intervened(
+    graph: Graph,
+    { batch, places }: PassLayout,
+    { interventions = [], sequences, dropTokens }: ForwardOptions,
+  ): IntervenedToken[] {
+    if (graph.recording) throw new ShapeError("forward: no gradients flow through interventions");
+    if (dropTokens) throw new ShapeError("forward: dropTokens can not be given with interventions");
+    const lengths = sequences?.map(({ tokens }) => tokens) ?? new Array<number>(batch).fill(places.length / batch);
+    if (interventions.length !== lengths.length) {
+      throw new ShapeError(`forward: interventions for ${interventions.length} sequences, there are ${lengths.length}`);
+    }
+    return intervenedTokens(interventions, lengths, places);
   }
 
   /** Kernels look positions up in the rotary table without asking. */
@@ -205,7 +231,7 @@ export class Decoder<S extends WeightSource = Parameters> {
     index: number,
     stream: Variable,
     layout: PassLayout,
-    options: ForwardOptions,
+    options: LayerOptions,
     routings: Routing[],
   ): Variable {
     if (!graph.recording) return this.#layer(graph, index, stream, layout, options, routings);
@@ -228,7 +254,7 @@ export class Decoder<S extends WeightSource = Parameters> {
     index: number,
     stream: Variable,
     layout: PassLayout,
-    { observe, tokenMask, dropTokens, lossGradient }: LayerOptions,
+    { observe, tokenMask, dropTokens, lossGradient, intervened: changed }: LayerOptions,
     routings: Routing[],
   ): Variable {
     const { config } = this;
@@ -240,7 +266,8 @@ export class Decoder<S extends WeightSource = Parameters> {
     graph.discard(normed, attended, stream);
 
     const mlpInput = normalise(graph, middle, mlpNorm);
-    const pass = { sequences: layout.batch, tokenMask, dropTokens, lossGradient };
+    const intervened = changed && { layer: index, tokens: changed };
+    const pass = { sequences: layout.batch, tokenMask, dropTokens, lossGradient, intervened };
     const { out: output, routing } = mlp(graph, mlpInput, mlpParts, config, pass);
     if (routing !== undefined) {
       routings.push(routing);

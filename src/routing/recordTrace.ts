@@ -1,7 +1,7 @@
 /** Runs a model over texts and writes down where their tokens go. */
 import { cutRows, type TraceHeader, type TraceRows } from "../formats/trace.ts";
 import type { TraceRowsOf } from "../formats/traceEncoder.ts";
-import type { Engine } from "../infer/engine.ts";
+import type { Engine, TraceOptions } from "../infer/engine.ts";
 
 /** Tokens to read from an empty context. */
 export interface Sequence {
@@ -16,10 +16,9 @@ export interface TraceSink {
   add(of: TraceRowsOf, rows: TraceRows): Promise<void>;
 }
 
-export interface RecordOptions {
+export interface RecordOptions extends Omit<TraceOptions, "columns"> {
   /** Tokens that the sink has already: the first sequences, the last of them perhaps in part. */
   readonly done?: number | undefined;
-  readonly signal?: AbortSignal | undefined;
   /** Told after each sequence of all tokens so far. */
   readonly onProgress?: ((tokens: number) => void) | undefined;
 }
@@ -36,7 +35,7 @@ export async function recordTrace(
   engine: Pick<Engine, "trace">,
   sequences: AsyncIterable<Sequence> | Iterable<Sequence>,
   sink: TraceSink,
-  { done = 0, signal, onProgress }: RecordOptions = {},
+  { done = 0, onProgress, ...options }: RecordOptions = {},
 ): Promise<number> {
   const { columns } = sink.header;
   const running: { readonly of: TraceRowsOf; readonly rows: Promise<TraceRows> }[] = [];
@@ -53,11 +52,11 @@ export async function recordTrace(
   try {
     let sequence = 0;
     for await (const { source, ids } of sequences) {
-      signal?.throwIfAborted();
+      options.signal?.throwIfAborted();
       const position = Math.max(0, Math.min(done - begun, ids.length));
       begun += ids.length;
       if (position < ids.length) {
-        running.push({ of: { sequence, source, position }, rows: engine.trace(ids, { columns, signal }) });
+        running.push({ of: { sequence, source, position }, rows: engine.trace(ids, { ...options, columns }) });
       }
       sequence += 1;
       if (running.length >= AT_ONCE) await writeFirst();

@@ -8,6 +8,7 @@ import { moeLayers } from "../config/architecture.ts";
 import type { Recipe, TrainRecipe } from "../config/recipe.ts";
 import { type HeldOutText, heldOutWindows } from "../data/heldOut.ts";
 import { parametersDigest, tokenizerDigest } from "../formats/modelDigest.io.ts";
+import { namesIn } from "../formats/runFolder.io.ts";
 import { TraceWriter } from "../formats/trace.io.ts";
 import { cutRows, type TraceHeader, type TraceRows } from "../formats/trace.ts";
 import type { TraceRowsOf } from "../formats/traceEncoder.ts";
@@ -18,6 +19,15 @@ import { passSequences } from "./evaluate.ts";
 
 /** Where a run's traces are. */
 export const tracesOf = (directory: string) => join(directory, "traces");
+
+/** The traces of a run's held-out text, by step. */
+export async function heldOutTraces(directory: string): Promise<string[]> {
+  const steps = (await namesIn(tracesOf(directory))).flatMap((name) => {
+    const [, step] = /^step(\d+)-heldout[.]trace$/.exec(name) ?? [];
+    return step === undefined ? [] : [Number(step)];
+  });
+  return steps.sort((a, b) => a - b).map((step) => join(tracesOf(directory), `step${step}-heldout.trace`));
+}
 
 export interface TrainingTracesOptions {
   /** The run's folder. */

@@ -23,6 +23,7 @@ Commands:
   chat            talk with a model
   score           say how likely a model finds each line of a text
   perplexity      say how well a model predicts a file
+  explore         show routing, texts and training runs in a page
   info            describe a model without loading it
   convert         convert a model between GGUF, Hugging Face and OLMo
   quantize        store a model in fewer bits
@@ -53,6 +54,7 @@ describe("olmoe", () => {
     "chat",
     "score",
     "perplexity",
+    "explore",
     "info",
     "forward",
     "doctor",

@@ -35,6 +35,7 @@ it("the package holds the compiled code, kernels as source and wasm, recipes and
   const pages = ["CHANGELOG.md", "LICENSE", "README.md"].filter((file) => existsSync(path.join(ROOT, file)));
   const expected = [
     ...filesIn("src").flatMap(compiled),
+    "dist/explorer.html",
     "dist/kernels.wasm",
     "dist/kernels-threads.wasm",
     ...filesIn("kernels"),

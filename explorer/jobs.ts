@@ -1,0 +1,146 @@
+/**
+ * Counting over whole traces away from the page's own thread. The worker runs the page's script again, which finds no
+ * document there and listens for jobs instead.
+ */
+import type { Trace } from "../src/formats/trace.ts";
+import { type KnownSource, openSource } from "./sources.ts";
+import {
+  type Alignment,
+  type Comparison,
+  compareTraces,
+  type ExpertFacts,
+  type Summary,
+  studyExpert,
+  summarise,
+} from "./statistics.ts";
+
+export type Job =
+  | { readonly kind: "summary"; readonly source: KnownSource }
+  | { readonly kind: "expert"; readonly source: KnownSource; readonly layer: number; readonly expert: number }
+  | { readonly kind: "compare"; readonly a: KnownSource; readonly b: KnownSource; readonly alignment: Alignment };
+
+interface Results {
+  readonly summary: Summary;
+  readonly expert: ExpertFacts;
+  readonly compare: Comparison;
+}
+export type ResultOf<J extends Job> = Results[J["kind"]];
+
+type ToWorker = { readonly number: number; readonly job: Job } | { readonly number: number; readonly job: null };
+
+interface FromWorker {
+  readonly number: number;
+  readonly value?: unknown;
+  readonly done: boolean;
+  readonly fault?: string;
+}
+
+/** Between two messages about what was counted so far. */
+const TELL_MS = 250;
+
+const opened = new Map<number, Promise<Trace>>();
+
+/** Traces stay open between jobs. */
+function traceOf(source: KnownSource): Promise<Trace> {
+  let trace = opened.get(source.key);
+  if (trace === undefined) {
+    trace = openSource(source);
+    opened.set(source.key, trace);
+  }
+  return trace;
+}
+
+async function startJob(job: Job, signal: AbortSignal): Promise<AsyncGenerator<unknown, unknown>> {
+  switch (job.kind) {
+    case "summary":
+      return summarise(await traceOf(job.source), signal);
+    case "expert":
+      return studyExpert(await traceOf(job.source), job.layer, job.expert, signal);
+    case "compare":
+      return compareTraces(await traceOf(job.a), await traceOf(job.b), job.alignment, signal);
+  }
+}
+
+/** Lets messages in, such as one that ends the job. */
+const pause = () => new Promise<void>((resolve) => setTimeout(resolve));
+
+async function runJob(
+  { number, job }: { number: number; job: Job },
+  signal: AbortSignal,
+  tell: (m: FromWorker) => void,
+) {
+  try {
+    const results = await startJob(job, signal);
+    let told = performance.now();
+    for (;;) {
+      const next = await results.next();
+      if (signal.aborted) return;
+      if (next.done === true) {
+        tell({ number, value: plain(next.value), done: true });
+        return;
+      }
+      if (performance.now() - told < TELL_MS) continue;
+      tell({ number, value: plain(next.value), done: false });
+      told = performance.now();
+      await pause();
+    }
+  } catch (error) {
+    if (!signal.aborted) tell({ number, done: true, fault: (error as Error).message });
+  }
+}
+
+/** Without methods and private fields, which messages can not carry. */
+function plain(value: unknown): unknown {
+  const { levels, ...rest } = value as Partial<Summary>;
+  if (levels === undefined) return value;
+  return { ...rest, levels: levels.map(({ bucket, expert, share }) => ({ bucket, expert, share })) };
+}
+
+export function serveJobs(scope: DedicatedWorkerScope): void {
+  const running = new Map<number, AbortController>();
+  scope.onmessage = ({ data }) => {
+    running.get(data.number)?.abort();
+    running.delete(data.number);
+    if (data.job === null) return;
+    const controller = new AbortController();
+    running.set(data.number, controller);
+    void runJob(data, controller.signal, (message) => scope.postMessage(message));
+  };
+}
+
+/** The part of a worker's scope that is used here; the DOM's types do not have it. */
+export interface DedicatedWorkerScope {
+  onmessage: ((event: MessageEvent<ToWorker>) => void) | null;
+  postMessage(message: FromWorker): void;
+}
+
+let worker: Worker | undefined;
+let numbers = 0;
+const listeners = new Map<number, (message: FromWorker) => void>();
+
+function theWorker(): Worker {
+  if (worker !== undefined) return worker;
+  const script = document.getElementById("script")!.textContent!;
+  worker = new Worker(URL.createObjectURL(new Blob([script], { type: "text/javascript" })));
+  worker.onmessage = ({ data }: MessageEvent<FromWorker>) => listeners.get(data.number)?.(data);
+  return worker;
+}
+
+/** Runs a job. `onResult` is called with what is counted so far, at last with `done`. @returns what ends it. */
+export function startCounting<J extends Job>(
+  job: J,
+  onResult: (result: ResultOf<J>, done: boolean) => void,
+  onFault: (message: string) => void,
+): () => void {
+  const number = ++numbers;
+  listeners.set(number, ({ value, done, fault }) => {
+    if (done) listeners.delete(number);
+    if (fault === undefined) onResult(value as ResultOf<J>, done);
+    else onFault(fault);
+  });
+  theWorker().postMessage({ number, job } satisfies ToWorker);
+  return () => {
+    if (!listeners.delete(number)) return;
+    theWorker().postMessage({ number, job: null } satisfies ToWorker);
+  };
+}

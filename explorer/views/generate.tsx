@@ -1,0 +1,344 @@
+/** Text as a model writes it, each token with its route, and dials that change the routing. */
+import { useRef, useState } from "preact/hooks";
+import { activeInterventions, Dials } from "../dials.tsx";
+import { joinTokens, type LiveToken, type LiveTokens, liveHeader, splitTokens } from "../live.ts";
+import { readLines } from "../ndjson.ts";
+import { css, expertColours, inkOn, mix, type Rgb } from "../palette.ts";
+import { Fault, Section, TokenText } from "../parts.tsx";
+import { addTrace, go, linkTo, type Served, Store, traces, useDark, useStore } from "../state.ts";
+import { count, label, visible } from "../text.ts";
+import { Routes } from "../tokenDetail.tsx";
+
+type ServedModel = NonNullable<Served["model"]>;
+
+interface Live {
+  readonly tokens: readonly LiveToken[];
+  readonly busy: boolean;
+  readonly status: string;
+  readonly fault?: string;
+  /** Name of the trace that it became. */
+  readonly trace?: string;
+}
+
+interface Settings {
+  readonly prompt: string;
+  readonly chat: boolean;
+  readonly maxTokens: number;
+  readonly temperature: number;
+  readonly seed: number;
+}
+
+/** Kept while other views are looked at. */
+const live = new Store<Live>({ tokens: [], busy: false, status: "" });
+const settings = new Store<Settings>({ prompt: "", chat: false, maxTokens: 100, temperature: 0.8, seed: 1 });
+let running: AbortController | undefined;
+let texts = 0;
+
+async function generate(model: ServedModel, maxTokens: number): Promise<void> {
+  const { prompt, chat, temperature, seed } = settings.value;
+  const controller = new AbortController();
+  running = controller;
+  const parts: LiveTokens[] = [];
+  live.set({ tokens: [], busy: true, status: "reading the prompt" });
+  try {
+    const interventions = activeInterventions();
+    const response = await fetch("api/generate", {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ prompt, chat, maxTokens, temperature, seed, interventions }),
+      signal: controller.signal,
+    });
+    await readLines(response, ({ tokens, end }) => {
+      if (tokens !== undefined) {
+        const part = tokens as LiveTokens;
+        parts.push(part);
+        // The prompt comes in one part, or without its last token and then that.
+        const isPrompt = maxTokens === 0 || part.position === 0 || (parts.length === 2 && part.ids.length === 1);
+        const added = splitTokens(part, model, isPrompt);
+        live.set({ ...live.value, tokens: [...live.value.tokens, ...added], status: "" });
+      }
+      if (end !== undefined) finish(end as End);
+    });
+    await keep(model, parts, interventions);
+  } catch (error) {
+    if (controller.signal.aborted) {
+      live.set({ ...live.value, status: "stopped" });
+      await keep(model, parts, []);
+    } else live.set({ ...live.value, fault: (error as Error).message, status: "" });
+  } finally {
+    live.set({ ...live.value, busy: false });
+    running = undefined;
+  }
+}
+
+interface End {
+  readonly finishReason: string;
+  readonly tokensPerSec: number | null;
+  readonly newTokens?: number;
+  readonly last?: { readonly id: number; readonly text: string | undefined } | null;
+}
+
+function finish({ tokensPerSec, newTokens, last }: End): void {
+  const rate = tokensPerSec === null ? "" : `, ${tokensPerSec.toPrecision(3)} tokens/s`;
+  const { tokens } = live.value;
+  const unread = last
+    ? splitTokens(
+        { position: 0, ids: [last.id], texts: [last.text ?? ""], experts: [], weights: [] },
+        { layers: [], topK: 0 },
+        false,
+      )
+    : [];
+  live.set({
+    ...live.value,
+    tokens: [...tokens, ...unread],
+    status: newTokens === undefined ? `${count(tokens.length)} tokens read` : `${count(newTokens)} new tokens${rate}`,
+  });
+}
+
+/** Makes a trace of it, for the other views. */
+async function keep(
+  model: ServedModel,
+  parts: readonly LiveTokens[],
+  interventions: readonly unknown[],
+): Promise<void> {
+  const chunk = joinTokens(parts, model);
+  if (chunk.tokens === 0) return;
+  texts += 1;
+  const vocabulary = new Map(
+    parts.flatMap(({ ids, texts: entries }) => ids.map((id, t) => [id, entries[t]!] as const)),
+  );
+  const start = label(
+    live.value.tokens
+      .slice(0, 6)
+      .map(({ text }) => text)
+      .join("")
+      .trim(),
+    24,
+  );
+  const changed = interventions.length === 0 ? "" : ", intervened";
+  const header = liveHeader(model, interventions);
+  const name = `text ${texts}${changed}: ${start}`;
+  const open = await addTrace({ kind: "memory", name, header, chunks: [chunk], sources: ["text"], vocabulary });
+  if (open !== undefined) live.set({ ...live.value, trace: open.name });
+}
+
+export function GenerateView({ model }: { readonly model: ServedModel }) {
+  const { busy, status, fault, tokens, trace } = useStore(live);
+  const form = useStore(settings);
+  const [chosen, setChosen] = useState<number>();
+  const [layer, setLayer] = useState(Math.floor(model.layers.length / 2));
+  const area = useRef<HTMLTextAreaElement>(null);
+  const colours = useRef(expertColours(model.numExperts)).current;
+  const set = (changes: Partial<Settings>) => settings.set({ ...form, ...changes });
+  const start = (maxTokens: number) => {
+    setChosen(undefined);
+    void generate(model, maxTokens);
+  };
+  const shown = chosen ?? tokens.findLastIndex(({ experts }) => experts.length > 0);
+  const token = tokens[shown];
+  return (
+    <div class="split">
+      <div class="split-main">
+        <form
+          class="card prompt"
+          onSubmit={(event) => {
+            event.preventDefault();
+            if (!busy) start(form.maxTokens);
+          }}
+        >
+          <label class="unseen" for="prompt">
+            Prompt
+          </label>
+          <textarea
+            id="prompt"
+            ref={area}
+            rows={3}
+            placeholder="Call me"
+            value={form.prompt}
+            onInput={({ currentTarget }) => set({ prompt: currentTarget.value })}
+            onKeyDown={(event) => {
+              if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+              event.preventDefault();
+              if (!busy) start(form.maxTokens);
+            }}
+          />
+          <div class="toolbar">
+            {busy ? (
+              <button type="button" class="primary" onClick={() => running?.abort()}>
+                Stop
+              </button>
+            ) : (
+              <button type="submit" class="primary" title="Ctrl+Enter">
+                Generate
+              </button>
+            )}
+            <button type="button" disabled={busy} onClick={() => start(0)}>
+              Route only
+            </button>
+            <NumberField
+              name="tokens"
+              value={form.maxTokens}
+              least={1}
+              most={10_000}
+              step={1}
+              onChange={(maxTokens) => set({ maxTokens })}
+            />
+            <NumberField
+              name="temperature"
+              value={form.temperature}
+              least={0}
+              most={5}
+              step={0.1}
+              onChange={(temperature) => set({ temperature })}
+            />
+            <NumberField
+              name="seed"
+              value={form.seed}
+              least={0}
+              most={2 ** 31}
+              step={1}
+              onChange={(seed) => set({ seed })}
+            />
+            {model.chat ? (
+              <label class="field">
+                <input
+                  type="checkbox"
+                  checked={form.chat}
+                  onChange={({ currentTarget }) => set({ chat: currentTarget.checked })}
+                />
+                as a conversation
+              </label>
+            ) : null}
+          </div>
+        </form>
+        {fault === undefined ? null : <Fault message={fault} />}
+        {tokens.length === 0 ? (
+          <p class="soft">Each token of the text gets the colour of its first expert in one layer.</p>
+        ) : (
+          <>
+            <div class="toolbar">
+              <label class="field">
+                <span>Layer</span>
+                <input
+                  type="range"
+                  min={0}
+                  max={model.layers.length - 1}
+                  value={layer}
+                  onInput={({ currentTarget }) => setLayer(Number(currentTarget.value))}
+                />
+                <output>{model.layers[layer]}</output>
+              </label>
+              <span class="soft" role="status">
+                {status}
+              </span>
+              {trace === undefined || busy ? null : <After trace={trace} />}
+            </div>
+            <LiveText {...{ tokens, colours, layer, chosen: shown, topK: model.topK }} onChoose={setChosen} />
+          </>
+        )}
+      </div>
+      <aside class="split-side" aria-label="Token and interventions">
+        <Section title="Interventions">
+          <Dials />
+        </Section>
+        {token === undefined || token.experts.length === 0 ? null : (
+          <div class="card">
+            <h2 class="token-title">
+              <TokenText text={token.text} most={80} />
+            </h2>
+            <Routes routes={routesOf(token, model)} colours={colours} chosen={layer} />
+          </div>
+        )}
+      </aside>
+    </div>
+  );
+}
+
+function routesOf({ experts, weights }: LiveToken, { layers, topK }: ServedModel) {
+  return layers.map((layer, index) => {
+    const own = experts.slice(index * topK, (index + 1) * topK);
+    return {
+      layer,
+      experts: own.filter((expert) => expert >= 0),
+      weights: weights.slice(index * topK, (index + 1) * topK).filter((_, slot) => own[slot]! >= 0),
+    };
+  });
+}
+
+/** Where to go on with what was generated. */
+function After({ trace }: { readonly trace: string }) {
+  const before = traces.value.findLast(({ name, source }) => name !== trace && source.kind === "memory")?.name;
+  return (
+    <>
+      <a href={linkTo({ view: "map", trace, token: undefined })}>Open as a map</a>
+      {before === undefined ? null : (
+        <button type="button" onClick={() => go({ view: "compare", trace: before, other: trace })}>
+          Compare with the text before
+        </button>
+      )}
+    </>
+  );
+}
+
+function NumberField(props: {
+  readonly name: string;
+  readonly value: number;
+  readonly least: number;
+  readonly most: number;
+  readonly step: number;
+  readonly onChange: (value: number) => void;
+}) {
+  const { name, value, least, most, step, onChange } = props;
+  return (
+    <label class="field">
+      <span>{name}</span>
+      <input
+        type="number"
+        min={least}
+        max={most}
+        step={step}
+        value={value}
+        onChange={({ currentTarget }) => {
+          const number = Number(currentTarget.value);
+          if (currentTarget.value !== "" && number >= least && number <= most) onChange(number);
+        }}
+      />
+    </label>
+  );
+}
+
+function LiveText(props: {
+  readonly tokens: readonly LiveToken[];
+  readonly colours: readonly Rgb[];
+  readonly layer: number;
+  readonly topK: number;
+  readonly chosen: number;
+  readonly onChoose: (token: number) => void;
+}) {
+  const { tokens, colours, layer, topK, chosen, onChoose } = props;
+  const dark = useDark();
+  const ground: Rgb = dark ? [20, 24, 29] : [255, 255, 255];
+  return (
+    <div class="running-text">
+      {tokens.map(({ text, prompt, experts }, index) => {
+        const expert = experts[layer * topK] ?? -1;
+        const colour = mix(ground, colours[expert] ?? ground, dark ? 0.75 : 0.62);
+        const style = expert < 0 ? {} : { background: css(colour), color: css(inkOn(colour)) };
+        return (
+          <button
+            key={index}
+            type="button"
+            class={prompt ? "text-token prompt-token" : "text-token"}
+            aria-pressed={index === chosen}
+            title={expert < 0 ? "not read by the model" : `expert ${expert}`}
+            style={style}
+            onClick={() => onChoose(index)}
+          >
+            <bdi>{visible(text)}</bdi>
+            {text.endsWith("\n") ? <br /> : null}
+          </button>
+        );
+      })}
+    </div>
+  );
+}

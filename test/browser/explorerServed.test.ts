@@ -1,0 +1,167 @@
+/** The explorer as `olmoe explore` serves it: traces by parts, texts of a small model as they come, a training run. */
+import { appendFile, mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { Browser, Page } from "playwright-core";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { label, visible, writtenText } from "../../explorer/text.ts";
+import { openBackend } from "../../src/backend/io.ts";
+import { OlmoeModel } from "../../src/infer/model.io.ts";
+import { type Explorer, serveExplorer } from "../../src/server/explorer.ts";
+import { temporaryFolder, writeTinyModel } from "../cli/harness.ts";
+import { ROOT, setup } from "../policy/repository.ts";
+import { traceBytes } from "../textTraces.ts";
+import { trainTiny, writeTexts } from "../tinyRun.ts";
+import { EXECUTABLE, launch, PLACE } from "./chromium.ts";
+
+const WORDS = "the cat sat on the mat".split(" ");
+const SCREENSHOTS = join(ROOT, "build/screenshots");
+
+describe.skipIf(EXECUTABLE === undefined)(`olmoe explore in ${PLACE}`, () => {
+  let folder: string;
+  let model: OlmoeModel;
+  let explorer: Explorer;
+  let browser: Browser;
+  let page: Page;
+  const faults: string[] = [];
+  const foreign: string[] = [];
+
+  beforeAll(async () => {
+    setup();
+    await mkdir(SCREENSHOTS, { recursive: true });
+    folder = await temporaryFolder();
+    await writeTinyModel(folder);
+    await writeFile(join(folder, "words.trace"), traceBytes({ texts: WORDS }));
+    writeTexts(folder);
+    await trainTiny(folder, "run", await openBackend());
+    model = await OlmoeModel.open(folder, { backend: "native", inProcess: true });
+    explorer = await serveExplorer({ traces: [join(folder, "words.trace")], model, run: join(folder, "run") });
+    browser = await launch();
+    page = await browser.newPage({ viewport: { width: 1280, height: 800 } });
+    page.setDefaultTimeout(10_000);
+    page.on("pageerror", (error) => faults.push(error.message));
+    page.on("request", (request) => {
+      if (!request.url().startsWith(explorer.url) && !/^(blob|data):/.test(request.url())) foreign.push(request.url());
+    });
+  });
+
+  afterAll(async () => {
+    await browser?.close();
+    await explorer?.close();
+    await model?.close();
+  });
+
+  const textOf = (id: number) => writtenText(model.tokenizer.entry(id)!);
+
+  it("shows the trace that it serves", async () => {
+    await page.goto(explorer.url);
+    await page.locator(".map-label", { hasText: "mat" }).waitFor();
+    expect(await page.locator(".map-label").allInnerTexts()).toEqual(WORDS);
+    expect(await page.getByRole("navigation", { name: "Views" }).getByRole("link").allInnerTexts()).toEqual([
+      "Map",
+      "Experts",
+      "Compare",
+      "Generate",
+      "Training",
+    ]);
+  });
+
+  it("streams a text with the routes that the engine gives, and keeps it as a trace", async () => {
+    const { ids: written } = await model.generate("the cat", { maxTokens: 30, temperature: 0.8, seed: 5 }).result;
+    await page.goto(`${explorer.url}#generate`);
+    await page.getByLabel("Prompt").fill("the cat");
+    await page.getByLabel("tokens", { exact: true }).fill("30");
+    await page.getByLabel("seed").fill("5");
+    await page.getByRole("button", { name: "Generate" }).click();
+    await page.locator('[role="status"]', { hasText: "30 new tokens" }).waitFor();
+    const shown = await page.locator(".text-token:not(.prompt-token)").allTextContents();
+    expect(shown).toEqual(written.map((id) => visible(textOf(id))));
+    await page.locator(".text-token").nth(1).click();
+    const ids = await model.tokenize("the cat");
+    const { experts, weights } = await model.trace(ids);
+    const layers = model.info.config.numHiddenLayers;
+    const { numExpertsPerTok: topK } = model.info.config;
+    const titles = Array.from({ length: layers * topK }, (_, place) => {
+      const at = (Math.floor(place / topK) * ids.length + 1) * topK + (place % topK);
+      return `expert ${experts![at]}, weight ${weights![at]!.toFixed(3)}`;
+    });
+    expect(
+      await page.locator(".routes .slot").evaluateAll((slots) => slots.map((slot) => slot.getAttribute("title"))),
+    ).toEqual(titles);
+    await page.screenshot({ path: join(SCREENSHOTS, "generate.png") });
+    await page.getByRole("link", { name: "Open as a map" }).click();
+    await page
+      .locator(".map-label", { hasText: label(textOf(ids[0]!)) })
+      .first()
+      .waitFor();
+    expect((await page.locator(".map-label").allInnerTexts()).slice(0, ids.length)).toEqual(
+      Array.from(ids, (id) => label(textOf(id))),
+    );
+  });
+
+  it("reads a prompt without going on", async () => {
+    await page.getByRole("link", { name: "Generate" }).click();
+    await page.getByRole("button", { name: "Route only" }).click();
+    await page.locator('[role="status"]', { hasText: "tokens read" }).waitFor();
+    const ids = Array.from(await model.tokenize("the cat"));
+    expect(await page.locator(".text-token").allTextContents()).toEqual(ids.map(textOf));
+    await page.getByRole("button", { name: "Compare with the text before" }).click();
+    await page.getByText("same experts").waitFor();
+  });
+
+  it("sends its dials as interventions", async () => {
+    await page.goto(`${explorer.url}#generate`);
+    const bodies: unknown[] = [];
+    await page.route("**/api/generate", async (route) => {
+      bodies.push(route.request().postDataJSON());
+      await route.fulfill({ status: 500, json: { error: "generate: not now", hint: "try later" } });
+    });
+    await page.getByLabel("Prompt").fill("the");
+    await page.getByRole("button", { name: "Add" }).click();
+    await page.getByLabel("Mask experts: experts").fill("3, 5-6");
+    await page.getByLabel("Kind of intervention").selectOption("temperature");
+    await page.getByRole("button", { name: "Add" }).click();
+    await page.getByLabel("Router temperature: layers").fill("1");
+    await page.getByRole("button", { name: "Generate" }).click();
+    await page.getByRole("alert").waitFor();
+    expect(await page.getByRole("alert").textContent()).toBe("generate: not now\ntry later");
+    expect(bodies).toEqual([
+      {
+        prompt: "the",
+        chat: false,
+        maxTokens: 30,
+        temperature: 0.8,
+        seed: 5,
+        interventions: [
+          { kind: "mask", layers: "all", experts: [3, 5, 6] },
+          { kind: "temperature", layers: [1], value: 2 },
+        ],
+      },
+    ]);
+    await page.getByLabel("Mask experts: experts").fill("all of them");
+    await page.getByRole("button", { name: "Generate" }).click();
+    await page.getByText('Mask experts: experts "all of them", expected numbers such as 3, 12').waitFor();
+    await page.screenshot({ path: join(SCREENSHOTS, "dials.png") });
+    await page.unroute("**/api/generate");
+  });
+
+  it("shows a training run, and its next step as it comes", async () => {
+    await page.goto(`${explorer.url}#training`);
+    await page.locator(".numbers dd", { hasText: "24" }).first().waitFor();
+    await page.locator(".chart svg").nth(4).waitFor();
+    await page.waitForTimeout(300);
+    await page.screenshot({ path: join(SCREENSHOTS, "training.png"), fullPage: true });
+    const path = join(folder, "run", "metrics.jsonl");
+    const last = { ...(await lastStep(path)), step: 25 };
+    await appendFile(path, `${JSON.stringify(last)}\n`);
+    await page.locator(".numbers dd", { hasText: "25" }).first().waitFor();
+  });
+
+  it("asks no other server for anything, and has no faults", () => {
+    expect({ foreign, faults }).toEqual({ foreign: [], faults: [] });
+  });
+});
+
+async function lastStep(path: string): Promise<object> {
+  const { readMetrics } = await import("../../src/train/metrics.io.ts");
+  return (await readMetrics(path)).findLast(({ type }) => type === "train")!;
+}
