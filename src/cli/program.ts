@@ -34,6 +34,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
   convert: { summary: "convert a model between GGUF, Hugging Face and OLMo", load: () => import("./convert.ts") },
   quantize: { summary: "store a model in fewer bits", load: () => import("./quantize.ts") },
   trace: { summary: "write down which experts every token is sent to", load: () => import("./trace.ts") },
+  analyze: {
+    summary: "say what routing traces show: statistics, figures, a report",
+    load: () => import("./analyze.ts"),
+  },
   forward: { summary: "write logits, routing, losses and gradients of one pass", load: () => import("./forward.ts") },
   tokenizer: { summary: "train a tokenizer, encode and decode text", load: () => import("./tokenizer.ts") },
 };

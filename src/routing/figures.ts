@@ -14,6 +14,7 @@ import type { LoadChangeResult, LoadResult } from "./load.ts";
 import type { MassResult } from "./mass.ts";
 import type { RoutingResult } from "./results.ts";
 import type { ChurnResult, SaturationResult } from "./saturation.ts";
+import { resultName } from "./tables.ts";
 import type { TokenIdResult } from "./tokenIds.ts";
 import { ID_KINDS, type VocabularyResult } from "./vocabulary.ts";
 
@@ -152,7 +153,7 @@ function loadChangeFigure(result: LoadChangeResult): Figure {
     rowHeight: 110,
     percent: true,
   });
-  return { name: `load-change-${plain(result.before)}-${plain(result.after)}`, title, spec };
+  return { name: resultName(result), title, spec };
 }
 
 function domainFigure(result: DomainResult): Figure {
@@ -394,9 +395,4 @@ function massFigure(result: MassResult): Figure {
 function chosenLayers<T extends { readonly layer: number }>(entries: readonly T[], layers: readonly number[]): T[] {
   const shown = figureLayers(layers);
   return entries.filter(({ layer }) => shown.includes(layer));
-}
-
-/** A name that fits a file's. */
-function plain(name: string): string {
-  return name.replace(/[^\w.-]+/g, "-").slice(0, 40);
 }

@@ -108,6 +108,25 @@ export function tableOf(result: RoutingResult): ResultTable {
   }
 }
 
+/** A name for the result's files, without their endings. */
+export function resultName(result: RoutingResult): string {
+  switch (result.analysis) {
+    case "vocabulary":
+      return `vocabulary-${result.kind}-k${result.k}`;
+    case "load-change":
+      return `load-change-${[result.before, result.after].map(plainName).join("-")}`;
+    case "mass":
+      return `mass-${result.of}`;
+    default:
+      return `${result.analysis}-k${result.k}`;
+  }
+}
+
+/** A name that fits a file's. */
+export function plainName(name: string): string {
+  return name.replace(/[^\w.-]+/g, "-").slice(0, 40);
+}
+
 /** As CSV (RFC 4180); a number that is not finite is an empty field. */
 export function csvOf({ columns, rows }: ResultTable): string {
   const field = (cell: Cell): string => {
