@@ -65,16 +65,16 @@ function factsTable(results: readonly RoutingResult[]): Block {
   return {
     kind: "table",
     columns: [
+      { name: "what stands out" },
       { name: "k", align: "right" },
       { name: "layers" },
       { name: "tokens", align: "right" },
-      { name: "what stands out" },
     ],
     rows: results.map((result) => [
+      headlineOf(result),
       String(result.k),
       layersText(result.layers),
       formatCount(result.tokens),
-      headlineOf(result),
     ]),
   };
 }
@@ -111,7 +111,7 @@ function wordTable(
       top
         .slice(0, MOST_IDS)
         .map(({ id, share }) => `${tokenText(id, vocabulary)} ${Math.round(100 * share)} %`)
-        .join("   "),
+        .join(", "),
     ]),
   };
 }
