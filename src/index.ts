@@ -194,6 +194,8 @@ export { type ExpertCounts, expertCounting } from "./routing/expertCounts.ts";
 export { type LoadChangeResult, type LoadResult, loadBalance, loadChange, loadShares } from "./routing/load.ts";
 export { lossesUnder } from "./routing/losses.ts";
 export { type MassResult, massShares, weightMass } from "./routing/mass.ts";
+// Texts as sequences, and their traces.
+export { type RecordOptions, recordTrace, type Sequence, type TraceSink } from "./routing/recordTrace.ts";
 export type { ResampleOptions } from "./routing/resample.ts";
 export {
   type ChurnResult,
@@ -202,6 +204,13 @@ export {
   type SaturationResult,
 } from "./routing/saturation.ts";
 export {
+  heldOutSequences,
+  type SequenceOptions,
+  type Sequences,
+  sourceOf,
+  sourceSequences,
+} from "./routing/sequences.io.ts";
+export {
   type ExpertUse,
   expertUse,
   steeringInterventions,
@@ -209,6 +218,7 @@ export {
   useDifferences,
 } from "./routing/steering.ts";
 export { type TokenIdResult, tokenIdHistograms, tokenIdRouting } from "./routing/tokenIds.ts";
+export { type TraceHeaderOptions, traceHeader } from "./routing/traceHeader.io.ts";
 export { type VocabularyResult, vocabularyShares, vocabularySpecialisation } from "./routing/vocabulary.ts";
 export { Arena } from "./tensor/arena.ts";
 export { type DType, Tensor } from "./tensor/tensor.ts";
