@@ -124,6 +124,12 @@ describe("olmoe ablate", () => {
       /^olmoe: \/whole\/measured\.jsonl: it is of another text \(/,
     );
     expect((await fault("--max-tokens", "9", "--force", "--experts", "1")).code).toBe(0);
+    const file = await ablate("cats.txt", "--layers", "0");
+    expect([file.code, file.stdout, file.stderr.replaceAll(root, "")]).toEqual([
+      1,
+      "",
+      "olmoe: write /cats.txt: EEXIST: file already exists, mkdir '/cats.txt'\nhint: check the path and the disk\n",
+    ]);
     const { stderr } = await olmoe(["ablate", model, "--out", at("none"), ...reference]);
     expect(stderr.replaceAll(root, "")).toBe(
       "olmoe: ablate: no inputs, and /model is not from a training run with held-out text\n" +
