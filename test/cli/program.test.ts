@@ -29,8 +29,6 @@ Commands:
   ablate          measure what a model loses without each expert
   steer           find the experts that tell two kinds of text apart, and use them
   info            describe a model without loading it
-  ablate          measure what a model loses without each expert
-  steer           find the experts that tell two kinds of text apart, and use them
   convert         convert a model between GGUF, Hugging Face and OLMo
   quantize        store a model in fewer bits
   forward         write logits, routing, losses and gradients of one pass
