@@ -46,7 +46,7 @@ async function askServer(): Promise<void> {
   const session: Served = await response.json();
   served.set(session);
   for (const { name, url, bytes } of session.traces) {
-    // A worker made of a blob has no address that others could be relative to.
+    // A worker made from a blob has no address of its own that others could be relative to.
     await addTrace({ kind: "address", name, url: new URL(url, location.href).href, bytes });
   }
   if (traces.value.length > 0 || location.hash !== "") return;

@@ -24,16 +24,20 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
   chat: { summary: "talk with a model", load: () => import("./chat.ts") },
   score: { summary: "say how likely a model finds each line of a text", load: () => import("./score.ts") },
   perplexity: { summary: "say how well a model predicts a file", load: () => import("./perplexity.ts") },
+  trace: { summary: "write down which experts every token is sent to", load: () => import("./trace.ts") },
+  analyze: {
+    summary: "say what routing traces show: statistics, figures, a report",
+    load: () => import("./analyze.ts"),
+  },
   explore: { summary: "show routing, texts and training runs in a page", load: () => import("./explore.ts") },
-  info: { summary: "describe a model without loading it", load: () => import("./info.ts") },
   ablate: { summary: "measure what a model loses without each expert", load: () => import("./ablate.ts") },
   steer: {
     summary: "find the experts that tell two kinds of text apart, and use them",
     load: () => import("./steer.ts"),
   },
+  info: { summary: "describe a model without loading it", load: () => import("./info.ts") },
   convert: { summary: "convert a model between GGUF, Hugging Face and OLMo", load: () => import("./convert.ts") },
   quantize: { summary: "store a model in fewer bits", load: () => import("./quantize.ts") },
-  trace: { summary: "write down which experts every token is sent to", load: () => import("./trace.ts") },
   forward: { summary: "write logits, routing, losses and gradients of one pass", load: () => import("./forward.ts") },
   tokenizer: { summary: "train a tokenizer, encode and decode text", load: () => import("./tokenizer.ts") },
 };

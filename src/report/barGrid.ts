@@ -8,7 +8,6 @@ export interface BarGridOptions {
   readonly title: string;
   readonly subtitle?: string;
   readonly xTitle: string;
-  readonly yTitle: string;
   readonly rows: readonly string[];
   readonly columns: readonly string[];
   /** [rows][columns] of bars; those of a column have one length. */
@@ -25,6 +24,8 @@ export interface BarGridOptions {
   readonly xRange?: readonly [from: number, to: number];
   /** Height of each chart; default 74. */
   readonly rowHeight?: number;
+  /** Square-root y, which shows small bars beside large ones. */
+  readonly squareRoot?: boolean;
   /** Writes y as percentages. */
   readonly percent?: boolean;
 }
@@ -33,7 +34,7 @@ const WIDTH = 900;
 
 /** @throws ShapeError where values are not [rows][columns]; ConfigError for a name that is used twice. */
 export function barGrid(options: BarGridOptions): TopLevelSpec {
-  const { rows, columns, values, marks, reference, percent = false, rowHeight = 74 } = options;
+  const { rows, columns, values, marks, reference, percent = false, squareRoot = false, rowHeight = 74 } = options;
   refuseRepeats("barGrid: rows", rows);
   refuseRepeats("barGrid: columns", columns);
   for (const table of marks === undefined ? [values] : [values, marks]) checkGrid(rows, columns, table);
@@ -46,17 +47,23 @@ export function barGrid(options: BarGridOptions): TopLevelSpec {
     ...head({ title: options.title, ...(subtitle === "" ? {} : { subtitle }) }),
     spacing: 10,
     vconcat: rows.map((row, r) => ({
-      spacing: 24,
+      spacing: 4,
       hconcat: columns.map((column, c) => {
         const y = {
           type: "quantitative" as const,
           title: c === 0 ? row : null,
-          scale: { domain: [0, mostOf(options) || 1], nice: false },
+          scale: {
+            type: squareRoot ? ("sqrt" as const) : ("linear" as const),
+            domain: [0, mostOf(options) || 1],
+            nice: false,
+          },
           axis: {
             domain: false,
             ticks: false,
             tickCount: 3,
-            labels: c === 0,
+            // Labels that are not seen keep the columns' titles at one height.
+            ...(c === 0 ? {} : { labelColor: "#ffffff" }),
+            ...(squareRoot ? { values: [0, 0.05, 0.25, 0.5, 1] } : {}),
             titleColor: INK,
             titleFontSize: 12,
             titleFontWeight: "bold" as const,
@@ -68,18 +75,20 @@ export function barGrid(options: BarGridOptions): TopLevelSpec {
             ...(percent ? { format: ".0%" } : {}),
           },
         };
+        const x = axisX(options, bars, r === rows.length - 1);
         return {
           ...(r === 0 ? { title: { text: column, fontSize: 12, fontWeight: "bold" as const, offset: 8 } } : {}),
           width,
           height: rowHeight,
           data: { values: barsOf(values[r]![c]!, marks?.[r]?.[c]) },
-          encoding: { x: axisX(options, bars, r === rows.length - 1) },
           layer: [
             {
-              mark: { type: "bar" as const, clip: true },
+              mark: { type: "rect" as const, clip: true },
               encoding: {
+                x,
                 x2: { field: "end" },
                 y: { ...y, field: "value" },
+                y2: { datum: 0 },
                 color: {
                   datum: marks === undefined ? row : "",
                   type: "nominal" as const,
@@ -93,7 +102,7 @@ export function barGrid(options: BarGridOptions): TopLevelSpec {
               : [
                   {
                     mark: { type: "rule" as const, strokeWidth: 1.6, color: "#b8431c" },
-                    encoding: { x2: { field: "end" }, y: { ...y, field: "mark" } },
+                    encoding: { x, x2: { field: "end" }, y: { ...y, field: "mark" } },
                   },
                 ]),
             ...(reference === undefined ? [] : [ruleAcross(reference.value)]),
@@ -124,7 +133,7 @@ function mostOf({ values, marks = [], reference }: BarGridOptions): number {
   for (const bars of [...values, ...marks].flat()) {
     for (let index = 0; index < bars.length; index++) if (bars[index]! > most) most = bars[index]!;
   }
-  return most * 1.04;
+  return most * 1.1;
 }
 
 /** Bars with a little room between them; numbers are cut where no eye can tell. */
@@ -167,7 +176,7 @@ function ruleAcross(value: number) {
   return {
     data: { values: [{}] },
     mark: DASHED,
-    encoding: { x: {}, y: { datum: value, type: "quantitative" as const } },
+    encoding: { y: { datum: value, type: "quantitative" as const } },
   };
 }
 

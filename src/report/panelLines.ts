@@ -70,6 +70,7 @@ export function panelLines(options: PanelLinesOptions): TopLevelSpec {
             orient: "right" as const,
             symbolType: "stroke",
             symbolSize: 160,
+            symbolOpacity: 1,
             rowPadding: 1,
             labelFontSize: 11,
           },
@@ -110,12 +111,11 @@ export function panelLines(options: PanelLinesOptions): TopLevelSpec {
         data: { values },
         encoding: { x, color: colour },
         layer: [
-          ...(reference === undefined ? [] : referenceLayers(reference, xs.at(-1) ?? 0)),
           ...(values.some(({ low }) => low !== null)
             ? [
                 {
                   mark: { type: "area" as const, opacity: 0.16 },
-                  encoding: { y: { ...y, field: "low" }, y2: { field: "high" }, color: { ...colour, legend: null } },
+                  encoding: { y: { ...y, field: "low" }, y2: { field: "high" } },
                 },
               ]
             : []),
@@ -127,6 +127,7 @@ export function panelLines(options: PanelLinesOptions): TopLevelSpec {
             },
             encoding: { y: { ...y, field: "y" } },
           },
+          ...(reference === undefined ? [] : referenceLayers(reference, xs.at(-1) ?? 0)),
         ],
       };
     }),

@@ -14,6 +14,7 @@ import type { LoadChangeResult, LoadResult } from "./load.ts";
 import type { MassResult } from "./mass.ts";
 import type { RoutingResult } from "./results.ts";
 import type { ChurnResult, SaturationResult } from "./saturation.ts";
+import { resultName } from "./tables.ts";
 import type { TokenIdResult } from "./tokenIds.ts";
 import { ID_KINDS, type VocabularyResult } from "./vocabulary.ts";
 
@@ -51,7 +52,7 @@ export function figuresOf(results: readonly RoutingResult[]): Figure[] {
 
 const topOf = ({ k }: { readonly k: number }) => (k === 1 ? "first expert" : `first ${k} experts`);
 const tokensOf = ({ tokens }: { readonly tokens: number }) => `${formatCount(tokens)} tokens`;
-const percentOf = (share: number) => `${Number((100 * share).toPrecision(4))} %`;
+const percentOf = (share: number) => `${Number((100 * share).toPrecision(3))} %`;
 
 function saturationFigures(results: readonly SaturationResult[]): Figure[] {
   const [first] = results;
@@ -143,7 +144,6 @@ function loadChangeFigure(result: LoadChangeResult): Figure {
     title,
     subtitle: `share of slots, ${topOf(result)}, ${tokensOf(result)}`,
     xTitle: "expert",
-    yTitle: "share of slots",
     rows: perLayer.map(({ layer }) => `layer ${layer}`),
     columns: [""],
     values: perLayer.map(({ before }) => [before]),
@@ -153,7 +153,7 @@ function loadChangeFigure(result: LoadChangeResult): Figure {
     rowHeight: 110,
     percent: true,
   });
-  return { name: `load-change-${plain(result.before)}-${plain(result.after)}`, title, spec };
+  return { name: resultName(result), title, spec };
 }
 
 function domainFigure(result: DomainResult): Figure {
@@ -163,7 +163,6 @@ function domainFigure(result: DomainResult): Figure {
     title,
     subtitle: "share of a domain's tokens that go to each expert",
     xTitle: "expert",
-    yTitle: "share of tokens",
     rows: result.domains.map(({ name }) => name),
     columns: layers.map((layer) => `layer ${layer}`),
     values: result.domains.map((domain) => chosenLayers(domain.layers, result.layers).map(({ shares }) => shares)),
@@ -321,7 +320,6 @@ function vocabularyFigures(results: readonly VocabularyResult[]): Figure[] {
       title: barTitle,
       subtitle: `mean share of the ids whose busiest expert it is, ${which}`,
       xTitle: "expert",
-      yTitle: "specialisation",
       rows: kinds.map((kind) => KIND_NAMES[kind]),
       columns: figureLayers(first.layers).map((layer) => `layer ${layer}`),
       values: kinds.map((kind) => {
@@ -349,9 +347,8 @@ function tokenIdFigures(result: TokenIdResult): Figure[] {
       result.histograms.find((one) => one.layer === layer && one.domain === domain && one.expert === expert)!;
     const spec = barGrid({
       title,
-      subtitle: `ids that occur at least ${result.leastOccurrences} times in a domain`,
+      subtitle: `share of the ids that occur at least ${result.leastOccurrences} times in a domain, on a square-root scale`,
       xTitle: "share of the id's tokens that go to the expert",
-      yTitle: "share of ids",
       rows: domains,
       columns: experts.map((expert) => `expert ${expert}`),
       values: domains.map((domain) =>
@@ -363,6 +360,7 @@ function tokenIdFigures(result: TokenIdResult): Figure[] {
       upright: { value: result.uniform * bins, label: `uniform, ${percentOf(result.uniform)}` },
       xRange: [0, 1],
       rowHeight: 96,
+      squareRoot: true,
       percent: true,
     });
     return { name: `token-ids-layer${layer}-k${result.k}`, title, spec };
@@ -397,9 +395,4 @@ function massFigure(result: MassResult): Figure {
 function chosenLayers<T extends { readonly layer: number }>(entries: readonly T[], layers: readonly number[]): T[] {
   const shown = figureLayers(layers);
   return entries.filter(({ layer }) => shown.includes(layer));
-}
-
-/** A name that fits a file's. */
-function plain(name: string): string {
-  return name.replace(/[^\w.-]+/g, "-").slice(0, 40);
 }

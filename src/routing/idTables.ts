@@ -88,3 +88,24 @@ export function forEachId(
     visit(id, occurrences[index]!, tables[table]!.subarray(start, start + width));
   }
 }
+
+/** Counts of several texts as of one. All have as many tables of one width. */
+export function mergeIds(parts: readonly IdCounts[]): IdCounts {
+  const { width = 0, tables = [] } = parts[0] ?? {};
+  const ids = Int32Array.from(new Set(parts.flatMap((part) => [...part.ids]))).sort();
+  const rows = ids.map((_, row) => row);
+  const rowOf = new Map(Array.from(ids, (id, row) => [id, row]));
+  const occurrences = new Float64Array(ids.length);
+  const merged = tables.map((_, table) => {
+    const sums = new Float64Array(ids.length * width);
+    for (const part of parts) {
+      forEachId(part, table, (id, times, counts) => {
+        const row = rowOf.get(id)!;
+        if (table === 0) occurrences[row]! += times;
+        for (let place = 0; place < width; place++) sums[row * width + place]! += counts[place]!;
+      });
+    }
+    return sums;
+  });
+  return { ids, occurrences, rows, tables: merged, width };
+}

@@ -5,25 +5,9 @@ import { gunzipSync } from "node:zlib";
 import { fileError, readWholeFile } from "../data/readFile.io.ts";
 import { DataError } from "../errors.ts";
 import { parseJson } from "../formats/json.ts";
-import {
-  parseExpertFile,
-  parseIdFile,
-  parsePathFile,
-  type ReleasedExpertFile,
-  type ReleasedPathFile,
-  releasedIds,
-} from "./released.ts";
+import { ID_MODEL, parseExpertFile, parseIdFile, parsePathFile, type ReleasedCounts, releasedIds } from "./released.ts";
 import type { VocabularyCounts } from "./vocabulary.ts";
 
-export interface ReleasedCounts {
-  readonly experts: ReleasedExpertFile;
-  readonly paths?: ReleasedPathFile;
-  /** By domain, of the model "olmoe" and its first 8 experts. */
-  readonly ids: ReadonlyMap<string, VocabularyCounts>;
-}
-
-/** The model and k of eid2token_*.json.gz. */
-export const ID_MODEL = "olmoe";
 const MOST_BYTES = 256 * 2 ** 20;
 
 /**

@@ -11,6 +11,17 @@ import type { IdCounts } from "./idTables.ts";
 import type { TokenIdCounts } from "./tokenIds.ts";
 import type { VocabularyCounts } from "./vocabulary.ts";
 
+/** A folder of these files. */
+export interface ReleasedCounts {
+  readonly experts: ReleasedExpertFile;
+  readonly paths?: ReleasedPathFile;
+  /** By domain, of the first k experts of `ID_MODEL`. */
+  readonly ids: ReadonlyMap<string, VocabularyCounts>;
+}
+
+/** The model of eid2token_*.json.gz. */
+export const ID_MODEL = "olmoe";
+
 /** Which of the released countings: the first k experts of each token, or the first alone. */
 export type ReleasedRanks = "topk" | "top1";
 
@@ -99,7 +110,8 @@ export function releasedPaths(
   return {
     k,
     numExperts,
-    paths: "equal-ranks",
+    // A token has one path between its first experts, however paths are counted.
+    paths: k === 1 ? "pairs" : "equal-ranks",
     steps,
     sources: Object.entries(countings[ranks]).map(([name, tables]) => {
       const counts = tables.map((table) => flat(table, numExperts, numExperts, `${model}, ${name}`));

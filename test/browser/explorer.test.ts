@@ -265,7 +265,7 @@ describe.skipIf(EXECUTABLE === undefined)(`the explorer in ${PLACE}`, () => {
       "<script>document.title=…",
       "⟨RLO⟩right to left",
       "⟨LRI⟩isolate",
-      "␀␇␛[31m",
+      "⟨00⟩⟨07⟩⟨1B⟩[31m",
       "<0xED><0xA0><0x80>",
       `a${"\u0301".repeat(4)}…`,
       `${"x".repeat(23)}…`,

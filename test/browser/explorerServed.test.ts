@@ -68,6 +68,12 @@ describe.skipIf(EXECUTABLE === undefined)(`olmoe explore in ${PLACE}`, () => {
     await page.getByText("Busiest experts").waitFor();
   });
 
+  it("counts the trace that it serves", async () => {
+    await page.getByRole("link", { name: "Experts", exact: true }).click();
+    await page.getByRole("heading", { name: "Domains" }).waitFor();
+    expect(await page.getByRole("alert").count()).toBe(0);
+  });
+
   it("streams a text with the routes that the engine gives, and keeps it as a trace", async () => {
     const { ids: written } = await model.generate("the cat", { maxTokens: 30, temperature: 0.8, seed: 5 }).result;
     await page.goto(`${explorer.url}#generate`);

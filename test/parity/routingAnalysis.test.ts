@@ -6,8 +6,8 @@ import { beforeAll, describe, expect, it } from "vitest";
 import { pathShares } from "../../src/routing/crossLayer.ts";
 import { domainShares } from "../../src/routing/domains.ts";
 import { loadChange, loadShares } from "../../src/routing/load.ts";
-import { type ReleasedCounts, readReleasedCounts } from "../../src/routing/released.io.ts";
-import { releasedExperts, releasedPaths, releasedTokenIds } from "../../src/routing/released.ts";
+import { readReleasedCounts } from "../../src/routing/released.io.ts";
+import { type ReleasedCounts, releasedExperts, releasedPaths, releasedTokenIds } from "../../src/routing/released.ts";
 import { tokenIdHistograms } from "../../src/routing/tokenIds.ts";
 import { vocabularyShares } from "../../src/routing/vocabulary.ts";
 
