@@ -13,9 +13,12 @@ import { writtenText } from "./text.ts";
 export class Store<T> {
   #value: T;
   readonly #listeners = new Set<() => void>();
+  #start: (() => void) | undefined;
 
-  constructor(value: T) {
+  /** @param start called when somebody is interested for the first time. */
+  constructor(value: T, start?: () => void) {
     this.#value = value;
+    this.#start = start;
   }
 
   get value(): T {
@@ -30,14 +33,21 @@ export class Store<T> {
 
   subscribe(listener: () => void): () => void {
     this.#listeners.add(listener);
+    this.#start?.();
+    this.#start = undefined;
     return () => this.#listeners.delete(listener);
   }
 }
 
 export function useStore<T>(store: Store<T>): T {
   const [, redraw] = useState({});
-  useEffect(() => store.subscribe(() => redraw({})), [store]);
-  return store.value;
+  const { value } = store;
+  useEffect(() => {
+    // It may have changed after this was drawn.
+    if (store.value !== value) redraw({});
+    return store.subscribe(() => redraw({}));
+  }, [store]);
+  return value;
 }
 
 /** A trace with what is kept beside it while it is open. */
@@ -50,6 +60,7 @@ export interface OpenTrace {
   readonly colours: readonly Rgb[];
   /** The text of a token. */
   readonly text: (id: number) => string;
+  /** Counted when it is looked at. */
   readonly summary: Store<Counted>;
   /** Ends the counting. */
   readonly stop: () => void;
@@ -149,7 +160,14 @@ export async function addTrace(given: TraceSource): Promise<OpenTrace | undefine
 }
 
 function openTrace(source: KnownSource, trace: Trace): OpenTrace {
-  const summary = new Store<Counted>({ done: false });
+  let stop: (() => void) | undefined;
+  const summary: Store<Counted> = new Store<Counted>({ done: false }, () => {
+    stop = startCounting(
+      { kind: "summary", source },
+      (result, done) => summary.set({ summary: result, done }),
+      (message) => summary.set({ ...summary.value, done: true, fault: message }),
+    );
+  });
   const texts = new Map<number, string>();
   const text = (id: number) => {
     let known = texts.get(id);
@@ -160,11 +178,6 @@ function openTrace(source: KnownSource, trace: Trace): OpenTrace {
     }
     return known;
   };
-  const stop = startCounting(
-    { kind: "summary", source },
-    (result, done) => summary.set({ summary: result, done }),
-    (message) => summary.set({ ...summary.value, done: true, fault: message }),
-  );
   const colours = expertColours(trace.header.numExperts);
   return {
     name: source.name,
@@ -174,6 +187,7 @@ function openTrace(source: KnownSource, trace: Trace): OpenTrace {
     colours,
     text,
     summary,
+    stop: () => stop?.(),
   };
 }
 

@@ -39,7 +39,10 @@ function symbolOf(character: string): string {
   const code = character.codePointAt(0)!;
   if (NAMED[code] !== undefined) return NAMED[code];
   // There are pictures of control characters in Unicode, but few fonts have them.
-  return `⟨${code.toString(16).toUpperCase().padStart(code < 256 ? 2 : 4, "0")}⟩`;
+  return `⟨${code
+    .toString(16)
+    .toUpperCase()
+    .padStart(code < 256 ? 2 : 4, "0")}⟩`;
 }
 
 /** The text with everything invisible made visible. */

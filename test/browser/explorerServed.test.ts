@@ -55,6 +55,8 @@ describe.skipIf(EXECUTABLE === undefined)(`olmoe explore in ${PLACE}`, () => {
 
   it("shows the trace that it serves", async () => {
     await page.goto(explorer.url);
+    await page.getByRole("heading", { name: join(folder, "run") }).waitFor();
+    await page.getByRole("link", { name: "Map" }).click();
     await page.locator(".map-label", { hasText: "mat" }).waitFor();
     expect(await page.locator(".map-label").allInnerTexts()).toEqual(WORDS);
     expect(await page.getByRole("navigation", { name: "Views" }).getByRole("link").allInnerTexts()).toEqual([
