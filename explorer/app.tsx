@@ -1,16 +1,18 @@
 /** The page around the views: what is open, where one is, how it looks. */
 import { useEffect, useRef, useState } from "preact/hooks";
 import { Fault } from "./parts.tsx";
-import { parseRoute, type View } from "./route.ts";
+import type { View } from "./route.ts";
 import {
   addExample,
   addFiles,
   addTrace,
   chooseTheme,
   fault,
+  followLink,
   go,
   linkTo,
   opening,
+  readAddress,
   report,
   route,
   type Served,
@@ -62,14 +64,15 @@ export function App() {
     document.documentElement.dataset.theme = dark ? "dark" : "light";
   }, [dark]);
   useEffect(() => {
-    const read = () => route.set(parseRoute(location.hash));
-    addEventListener("hashchange", read);
-    addEventListener("popstate", read);
+    addEventListener("click", followLink);
+    addEventListener("hashchange", readAddress);
+    addEventListener("popstate", readAddress);
     const { example } = route.value;
     (example === undefined ? askServer() : addExample(example)).catch(report);
     return () => {
-      removeEventListener("hashchange", read);
-      removeEventListener("popstate", read);
+      removeEventListener("click", followLink);
+      removeEventListener("hashchange", readAddress);
+      removeEventListener("popstate", readAddress);
     };
   }, []);
   useEffect(() => {
@@ -145,15 +148,7 @@ function Navigation() {
   return (
     <nav aria-label="Views">
       {shown.map((name) => (
-        <a
-          key={name}
-          href={linkTo({ view: name })}
-          aria-current={name === view ? "page" : undefined}
-          onClick={(event) => {
-            event.preventDefault();
-            go({ view: name });
-          }}
-        >
+        <a key={name} href={linkTo({ view: name })} aria-current={name === view ? "page" : undefined}>
           {NAMES[name]}
         </a>
       ))}

@@ -15,8 +15,8 @@ const next = { position: 2, ids: [3], texts: ["c"], experts: [1, 2, 3, 4, 5, 6],
 
 it("takes tokens apart that came together", () => {
   expect(splitTokens(prompt, [0, 1], true)).toEqual([
-    { id: 1, text: "a", prompt: true, experts: [0, 1, 4, 5], weights: [0.1, 0.2, 0.5, 0.6] },
-    { id: 2, text: " b", prompt: true, experts: [2, 3, 6, 7], weights: [0.3, 0.4, 0.7, 0.8] },
+    { id: 1, text: "a", entry: "a", prompt: true, experts: [0, 1, 4, 5], weights: [0.1, 0.2, 0.5, 0.6] },
+    { id: 2, text: " b", entry: "Ġb", prompt: true, experts: [2, 3, 6, 7], weights: [0.3, 0.4, 0.7, 0.8] },
   ]);
 });
 

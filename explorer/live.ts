@@ -19,6 +19,8 @@ export interface LiveTokens {
 export interface LiveToken {
   readonly id: number;
   readonly text: string;
+  /** As the vocabulary writes it. */
+  readonly entry: string;
   readonly prompt: boolean;
   /** [L * S]; empty for the last token, which the model has not read. */
   readonly experts: readonly number[];
@@ -37,7 +39,7 @@ export function splitTokens(part: LiveTokens, layers: readonly number[], prompt:
   return ids.map((id, t) => {
     const own = (values: readonly number[]) =>
       layers.flatMap((_, layer) => values.slice((layer * tokens + t) * slots, (layer * tokens + t + 1) * slots));
-    return { id, text: writtenText(texts[t]!), prompt, experts: own(experts), weights: own(weights) };
+    return { id, text: writtenText(texts[t]!), entry: texts[t]!, prompt, experts: own(experts), weights: own(weights) };
   });
 }
 

@@ -116,6 +116,22 @@ function writeAddress(hash: string, newView: boolean): void {
   else pending = setTimeout(() => history.replaceState(null, "", hash), 150) as unknown as number;
 }
 
+/** Shows what the address says: it was changed by a link, by hand, or by the way back. */
+export function readAddress(): void {
+  clearTimeout(pending);
+  route.set(parseRoute(location.hash));
+}
+
+/** Follows links within the page at once: the address may be behind what is shown, and a link to it would lead nowhere. */
+export function followLink(event: MouseEvent): void {
+  const href = (event.target as Element | null)?.closest?.("a")?.getAttribute("href");
+  const plainClick = event.button === 0 && !(event.ctrlKey || event.metaKey || event.shiftKey || event.altKey);
+  if (!href?.startsWith("#") || !plainClick || event.defaultPrevented) return;
+  event.preventDefault();
+  route.set(parseRoute(href));
+  writeAddress(href, true);
+}
+
 /** A link to the same page with other details. */
 export const linkTo = (changes: Partial<Record<keyof Route, unknown>>) =>
   formatRoute({ ...route.value, ...changes } as Route);

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { expect, it } from "vitest";
 import { byteCharacters } from "../src/tokenizer/byteLevel.ts";
-import { label, percent, visible, writtenText } from "./text.ts";
+import { CONTINUED, flowTexts, label, percent, visible, writtenText } from "./text.ts";
 
 const entryOf = (bytes: Iterable<number>) => Array.from(bytes, (byte) => byteCharacters[byte]).join("");
 
@@ -45,6 +45,24 @@ it("reads vocabulary entries back as the text they were written from", () => {
     }),
   );
   expect(writtenText(entryOf([0xe4, 0x41, 0x0a]))).toBe("<0xE4>A<0x0A>");
+});
+
+it("shows a character that several tokens make up in the first of them", () => {
+  const [bear] = [[...new TextEncoder().encode("🐻")]];
+  const entries = [[0x61], [...bear.slice(0, 2)], [bear[2]!], [bear[3]!, 0x62], [0xe4], [0x63], [0xc3]].map(entryOf);
+  expect(flowTexts(entries)).toEqual(["a", "🐻", CONTINUED, "b", "<0xE4>", "c", "<0xC3>"]);
+});
+
+it("loses no text, however it is cut into tokens", () => {
+  fc.assert(
+    fc.property(fc.string({ unit: "grapheme" }), fc.array(fc.integer({ min: 1, max: 5 })), (text, lengths) => {
+      const bytes = [...new TextEncoder().encode(text)];
+      const entries: string[] = [];
+      for (const length of [...lengths, bytes.length]) entries.push(entryOf(bytes.splice(0, length)));
+      const shown = flowTexts(entries.filter((entry) => entry !== ""));
+      expect(shown.filter((part) => part !== CONTINUED).join("")).toBe(text.replaceAll(CONTINUED, ""));
+    }),
+  );
 });
 
 it("writes shares with as many digits as say something", () => {

@@ -6,7 +6,7 @@ import { readLines } from "../ndjson.ts";
 import { css, expertColours, inkOn, mix, type Rgb } from "../palette.ts";
 import { Fault, Section, TokenText } from "../parts.tsx";
 import { addTrace, go, linkTo, type Served, Store, traces, useDark, useStore } from "../state.ts";
-import { count, label, visible, writtenText } from "../text.ts";
+import { count, flowTexts, label, visible, writtenText } from "../text.ts";
 import { Routes } from "../tokenDetail.tsx";
 
 type ServedModel = NonNullable<Served["model"]>;
@@ -83,7 +83,16 @@ function finish({ tokensPerSec, newTokens, last }: End): void {
   const rate = tokensPerSec === null ? "" : `, ${tokensPerSec.toPrecision(3)} tokens/s`;
   const { tokens } = live.value;
   const unread = last
-    ? [{ id: last.id, text: writtenText(last.text ?? ""), prompt: false, experts: [], weights: [] }]
+    ? [
+        {
+          id: last.id,
+          text: writtenText(last.text ?? ""),
+          entry: last.text ?? "",
+          prompt: false,
+          experts: [],
+          weights: [],
+        },
+      ]
     : [];
   live.set({
     ...live.value,
@@ -321,9 +330,11 @@ function LiveText(props: {
   const { tokens, colours, layer, layers, chosen, onChoose } = props;
   const dark = useDark();
   const ground: Rgb = dark ? [20, 24, 29] : [255, 255, 255];
+  const texts = flowTexts(tokens.map(({ entry }) => entry));
   return (
     <div class="running-text">
-      {tokens.map(({ text, prompt, experts }, index) => {
+      {tokens.map(({ prompt, experts }, index) => {
+        const text = texts[index]!;
         const expert = experts[(layer * experts.length) / layers] ?? -1;
         const strength = (dark ? 0.75 : 0.62) * (prompt ? 0.5 : 1);
         const colour = mix(ground, colours[expert] ?? ground, strength);

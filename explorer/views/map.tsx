@@ -5,7 +5,7 @@ import { css, inkOn, mix } from "../palette.ts";
 import { ExpertChip, Progress, Section, Segmented, Select, TokenText, traceOptions, useSize } from "../parts.tsx";
 import { go, linkTo, type OpenTrace, route, traces, useDark, useStore } from "../state.ts";
 import type { Summary } from "../statistics.ts";
-import { count, label, visible } from "../text.ts";
+import { count, flowTexts, label, visible } from "../text.ts";
 import { TokenDetail } from "../tokenDetail.tsx";
 import { TokenMap, ZoomButtons } from "../tokenMap.tsx";
 
@@ -145,6 +145,15 @@ function Highlight({ open }: { readonly open: OpenTrace }) {
 
 const TEXT_TOKENS = 400;
 
+/** How tokens are written in the vocabulary; "" where they are not read yet. */
+function entriesOf(open: OpenTrace, start: number, end: number): string[] {
+  return Array.from({ length: end - start }, (_, index) => {
+    const block = open.blocks.at(start + index);
+    const id = block?.ids[start + index - block.start];
+    return id === undefined ? "" : (open.trace.vocabulary.get(id) ?? `#${id}`);
+  });
+}
+
 /** Tokens as text that reads on, each on the colour of its first expert in one layer. */
 function RunningText({
   open,
@@ -164,6 +173,7 @@ function RunningText({
   const { header, tokens } = open.trace;
   const first = Math.max(0, Math.min(start, tokens - 1));
   const end = Math.min(tokens, first + TEXT_TOKENS);
+  const texts = flowTexts(entriesOf(open, first, end));
   const spans = [];
   for (let number = first; number < end; number++) {
     const block = open.blocks.at(number);
@@ -179,7 +189,7 @@ function RunningText({
       dark ? 0.75 : 0.62,
     );
     const style = shown < 0 ? {} : { background: css(colour), color: css(inkOn(colour)) };
-    const text = open.text(block.ids[row]!);
+    const text = texts[number - first]!;
     spans.push(
       <button
         key={number}
