@@ -30,11 +30,21 @@ export async function readReleasedCounts(folder: string, signal?: AbortSignal): 
     return parse(result.value, path);
   };
   const experts = await read("expert_counts.json", parseExpertFile);
-  const k = experts.models[ID_MODEL]?.top_k;
+  const model = experts.models[ID_MODEL];
   const ids = new Map<string, VocabularyCounts>();
   for (const name of names.sort()) {
     const domain = /^eid2token_(\w+)\.json\.gz$/.exec(name)?.[1];
-    if (domain !== undefined && k !== undefined) ids.set(domain, releasedIds(await read(name, parseIdFile), k));
+    if (domain === undefined || model === undefined) continue;
+    const file = await read(name, parseIdFile);
+    const widths = [...new Set(file.experts.map(({ length }) => length))].join(" and ");
+    const [found, expected] = [
+      `${file.layers.join(", ")} of ${widths}`,
+      `${experts.layers.join(", ")} of ${model.num_experts}`,
+    ];
+    if (found !== expected || file.experts.length !== file.layers.length) {
+      throw new DataError(`${join(folder, name)}: layers ${found} experts, expected ${expected}`);
+    }
+    ids.set(domain, releasedIds(file, model.top_k));
   }
   return {
     experts,

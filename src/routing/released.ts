@@ -46,7 +46,15 @@ export type ReleasedPathFile = z.output<typeof pathFile>;
 
 const idFile = z.object({
   layers: z.array(count).min(1),
-  experts: z.array(z.array(z.tuple([z.array(count), z.array(count)]))).min(1),
+  experts: z
+    .array(
+      z.array(
+        z
+          .tuple([z.array(count), z.array(count)])
+          .refine(([ids, counts]) => ids.length === counts.length, { error: "expected as many ids as counts" }),
+      ),
+    )
+    .min(1),
 });
 export type ReleasedIdFile = z.output<typeof idFile>;
 
@@ -114,6 +122,11 @@ export function releasedPaths(
     paths: k === 1 ? "pairs" : "equal-ranks",
     steps,
     sources: Object.entries(countings[ranks]).map(([name, tables]) => {
+      if (tables.length !== steps.length) {
+        throw new ConfigError(
+          `counts: ${model}, ${name} has ${tables.length} tables, there are ${steps.length} pairs of layers`,
+        );
+      }
       const counts = tables.map((table) => flat(table, numExperts, numExperts, `${model}, ${name}`));
       return { name, tokens: (counts[0]?.reduce((sum, value) => sum + value, 0) ?? 0) / k, counts };
     }),
@@ -125,14 +138,14 @@ export function releasedPaths(
  * occurrences are what its experts have together, over k.
  */
 export function releasedIds({ layers, experts }: ReleasedIdFile, k: number): VocabularyCounts {
-  const numExperts = experts[0]?.length ?? 0;
+  const numExperts = experts[0]!.length;
   const found = new Set(experts.flat().flatMap(([ids]) => ids));
   const ids = Int32Array.from(found).sort();
   const rowOf = new Map(Array.from(ids, (id, row) => [id, row]));
   const tables = layers.map((_, layer) => {
     const table = new Float64Array(ids.length * numExperts);
-    for (const [expert, [own, counts]] of (experts[layer] ?? []).entries()) {
-      for (const [index, id] of own.entries()) table[rowOf.get(id)! * numExperts + expert] = counts[index] ?? 0;
+    for (const [expert, [own, counts]] of experts[layer]!.entries()) {
+      for (const [index, id] of own.entries()) table[rowOf.get(id)! * numExperts + expert] = counts[index]!;
     }
     return table;
   });

@@ -71,10 +71,13 @@ export function tokenIdCounting({ k, layers, experts }: TokenIdOptions = {}): Co
   };
 }
 
-const FIGURE_EXPERTS = [0, 4, 7];
+/** The experts of the paper's figure, as far as the model has them. */
+export function figureExperts(numExperts: number): number[] {
+  return [0, 4, 7].filter((expert) => expert < numExperts);
+}
 
 function chooseExperts(numExperts: number, experts?: readonly number[]): readonly number[] {
-  if (experts === undefined) return FIGURE_EXPERTS.filter((expert) => expert < numExperts);
+  if (experts === undefined) return figureExperts(numExperts);
   const fault = experts.find((expert) => !(Number.isInteger(expert) && expert >= 0 && expert < numExperts));
   if (fault === undefined) return experts;
   throw new ConfigError(`experts: ${fault}, the model has 0 to ${numExperts - 1}`);
