@@ -3,11 +3,10 @@
  * pipeline encodes every text anyway. The limit is a loop that only adds up the characters.
  */
 import { existsSync } from "node:fs";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
-import { glob } from "tinyglobby";
 import { filtersSchema } from "../src/config/dataFilters.ts";
 import { cutText, type Document, utf8Bytes } from "../src/data/document.ts";
 import { createFilters, type NamedFilter } from "../src/data/filters/create.io.ts";
@@ -36,19 +35,26 @@ async function readTexts(files: readonly string[]): Promise<string[]> {
   return texts.flatMap((text) => cutText(text, MAX_DOCUMENT_CHARS));
 }
 
+/** Files below a folder, in order. */
+async function filesIn(folder: string, ending: string): Promise<string[]> {
+  const names = await readdir(folder, { recursive: true });
+  return names
+    .filter((name) => name.endsWith(ending))
+    .sort()
+    .map((name) => path.join(folder, name));
+}
+
 /** Web pages and books where they are on this machine, else the pages that come with the installed packages. */
 async function corpora(): Promise<Corpus[]> {
   const web = `${SHARED}pretrain/c4-sample.00000-of-00001.json.gz`;
   if (!existsSync(web)) {
-    const files = await glob(["**/*.md"], { cwd: PACKAGES, absolute: true });
-    return [{ name: "packages' pages", texts: await readTexts(files.toSorted()) }];
+    return [{ name: "packages' pages", texts: await readTexts(await filesIn(PACKAGES, ".md")) }];
   }
   const pages: string[] = [];
   for await (const line of readLines(web)) pages.push(JSON.parse(new TextDecoder().decode(line)).text);
-  const books = await glob(["*.txt"], { cwd: `${SHARED}pretrain/books`, absolute: true });
   return [
     { name: "web pages", texts: pages },
-    { name: "books", texts: await readTexts(books.toSorted()) },
+    { name: "books", texts: await readTexts(await filesIn(`${SHARED}pretrain/books`, ".txt")) },
   ];
 }
 

@@ -21,6 +21,7 @@ import {
   useStore,
   useTrace,
 } from "./state.ts";
+import { AnalysesView } from "./views/analyses.tsx";
 import { CompareView } from "./views/compare.tsx";
 import { ExpertsView } from "./views/experts.tsx";
 import { GenerateView } from "./views/generate.tsx";
@@ -32,6 +33,7 @@ const EXAMPLE = "20000x16x64x8x4";
 const NAMES: Readonly<Record<View, string>> = {
   map: "Map",
   experts: "Experts",
+  analyses: "Analyses",
   compare: "Compare",
   generate: "Generate",
   training: "Training",
@@ -43,7 +45,10 @@ async function askServer(): Promise<void> {
   if (!response.ok) throw new Error(`the server answered ${response.status}`);
   const session: Served = await response.json();
   served.set(session);
-  for (const { name, url, bytes } of session.traces) await addTrace({ kind: "address", name, url, bytes });
+  for (const { name, url, bytes } of session.traces) {
+    // A worker made from a blob has no address of its own that others could be relative to.
+    await addTrace({ kind: "address", name, url: new URL(url, location.href).href, bytes });
+  }
   if (traces.value.length > 0 || location.hash !== "") return;
   if (session.model !== null) go({ view: "generate" });
   else if (session.run !== null) go({ view: "training" });
@@ -132,6 +137,7 @@ function Navigation() {
   const shown: readonly View[] = [
     "map",
     "experts",
+    "analyses",
     "compare",
     ...(offered?.model ? (["generate"] as const) : []),
     ...(offered?.run ? (["training"] as const) : []),
@@ -209,6 +215,7 @@ function CurrentView() {
   if (view === "training" && offered?.run) return <TrainingView run={offered.run} />;
   if (open === undefined) return busy > 0 ? null : <Welcome />;
   if (view === "experts") return <ExpertsView key={open.name} open={open} />;
+  if (view === "analyses") return <AnalysesView key={open.name} open={open} />;
   if (view === "compare") return <CompareView />;
   return <MapView key={open.name} open={open} />;
 }

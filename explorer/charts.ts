@@ -9,7 +9,7 @@ export interface DrawnChart {
 
 /** Draws a chart into an element. Expressions are interpreted, so that the page needs no right to evaluate text. */
 export async function drawChart(spec: TopLevelSpec, target: HTMLElement): Promise<DrawnChart> {
-  const runtime = vega.parse(compile(spec).spec, undefined, { ast: true });
+  const runtime = vega.parse(compile(spec, { logger: vega.logger(vega.Error) }).spec, undefined, { ast: true });
   const view = new vega.View(runtime, { expr: expressionInterpreter, renderer: "svg", container: target, hover: true });
   await view.runAsync();
   return { remove: () => view.finalize() };

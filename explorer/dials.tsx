@@ -121,17 +121,19 @@ function DialLine(props: {
   const number = NUMBERS[dial.kind];
   return (
     <li class={dial.on ? "dial" : "dial off"}>
-      <label class="dial-name">
-        <input
-          type="checkbox"
-          checked={dial.on}
-          onChange={({ currentTarget }) => onChange({ on: currentTarget.checked })}
-        />
-        {name}
-      </label>
-      <button type="button" class="quiet" aria-label={`Remove: ${name}`} onClick={onRemove}>
-        ✕
-      </button>
+      <div class="dial-head">
+        <label class="dial-name">
+          <input
+            type="checkbox"
+            checked={dial.on}
+            onChange={({ currentTarget }) => onChange({ on: currentTarget.checked })}
+          />
+          {name}
+        </label>
+        <button type="button" class="quiet" aria-label={`Remove: ${name}`} onClick={onRemove}>
+          ✕
+        </button>
+      </div>
       {HAS_EXPERTS.includes(dial.kind) ? (
         <label class="field">
           <span>experts</span>

@@ -2,7 +2,18 @@
  * Counting over whole traces away from the page's own thread. The worker runs the page's script again, which finds no
  * document there and listens for jobs instead.
  */
+
 import type { Trace } from "../src/formats/trace.ts";
+import { type AnalysisProgress, analyse } from "../src/routing/analysis.ts";
+import { coactivation } from "../src/routing/coactivation.ts";
+import { crossLayerRouting } from "../src/routing/crossLayer.ts";
+import { domainSpecialisation } from "../src/routing/domains.ts";
+import { figureLayers } from "../src/routing/figures.ts";
+import { loadBalance } from "../src/routing/load.ts";
+import { weightMass } from "../src/routing/mass.ts";
+import type { RoutingResult } from "../src/routing/results.ts";
+import { routerSaturation } from "../src/routing/saturation.ts";
+import { vocabularySpecialisation } from "../src/routing/vocabulary.ts";
 import { type KnownSource, openSource } from "./sources.ts";
 import {
   type Alignment,
@@ -14,12 +25,25 @@ import {
   summarise,
 } from "./statistics.ts";
 
+/** Of analyses, which have results at their end only. */
+export interface Analysed {
+  /** Tokens that are read. */
+  readonly tokens: number;
+  readonly results?: readonly RoutingResult[];
+}
+
 export type Job =
+  /** All that can be said of one trace. */
+  | { readonly kind: "analyses"; readonly source: KnownSource }
+  /** Of checkpoints, the last of which is the final one. */
+  | { readonly kind: "saturation"; readonly sources: readonly KnownSource[] }
   | { readonly kind: "summary"; readonly source: KnownSource }
   | { readonly kind: "expert"; readonly source: KnownSource; readonly layer: number; readonly expert: number }
   | { readonly kind: "compare"; readonly a: KnownSource; readonly b: KnownSource; readonly alignment: Alignment };
 
 interface Results {
+  readonly analyses: Analysed;
+  readonly saturation: Analysed;
   readonly summary: Summary;
   readonly expert: ExpertFacts;
   readonly compare: Comparison;
@@ -50,8 +74,44 @@ function traceOf(source: KnownSource): Promise<Trace> {
   return trace;
 }
 
+/** All layers at once would be too many for a picture of the ways between them. */
+const analysesOf = ({ header }: Trace) =>
+  [
+    loadBalance(),
+    domainSpecialisation(),
+    coactivation(),
+    crossLayerRouting({ layers: figureLayers(header.layers) }),
+    vocabularySpecialisation(),
+    weightMass(),
+  ] as const;
+
+/** How far an analysis is now and then, at last its results. */
+async function* withProgress(
+  run: (onProgress: (progress: AnalysisProgress) => void) => Promise<readonly RoutingResult[]>,
+): AsyncGenerator<Analysed, Analysed> {
+  let tokens = 0;
+  const running = run((progress) => {
+    tokens = progress.tokens;
+  });
+  for (;;) {
+    const results = await Promise.race([running, pause(TELL_MS)]);
+    if (results !== undefined) return { tokens, results };
+    yield { tokens };
+  }
+}
+
 async function startJob(job: Job, signal: AbortSignal): Promise<AsyncGenerator<unknown, unknown>> {
   switch (job.kind) {
+    case "analyses": {
+      const trace = await traceOf(job.source);
+      return withProgress((onProgress) => analyse(trace, analysesOf(trace), { signal, onProgress }));
+    }
+    case "saturation": {
+      const named = await Promise.all(
+        job.sources.map(async (source) => ({ name: source.name, trace: await traceOf(source) })),
+      );
+      return withProgress(async (onProgress) => [await routerSaturation(named, { signal, onProgress })]);
+    }
     case "summary":
       return summarise(await traceOf(job.source), signal);
     case "expert":
@@ -62,7 +122,7 @@ async function startJob(job: Job, signal: AbortSignal): Promise<AsyncGenerator<u
 }
 
 /** Lets messages in, such as one that ends the job. */
-const pause = () => new Promise<void>((resolve) => setTimeout(resolve));
+const pause = (ms = 0) => new Promise<undefined>((resolve) => setTimeout(() => resolve(undefined), ms));
 
 async function runJob(
   { number, job }: { number: number; job: Job },

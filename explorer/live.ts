@@ -1,5 +1,5 @@
 /** A text that is being generated, as the trace that it becomes. */
-import type { TraceChunk, TraceHeader } from "../src/formats/trace.ts";
+import { NO_EXPERT, type TraceChunk, type TraceHeader } from "../src/formats/trace.ts";
 import type { Served } from "./state.ts";
 import { writtenText } from "./text.ts";
 
@@ -10,7 +10,7 @@ export interface LiveTokens {
   readonly position: number;
   readonly ids: readonly number[];
   readonly texts: readonly string[];
-  /** [L, T, K] */
+  /** [L, T, S]: S is K, or more where interventions give a token more. */
   readonly experts: readonly number[];
   readonly weights: readonly number[];
 }
@@ -20,46 +20,50 @@ export interface LiveToken {
   readonly id: number;
   readonly text: string;
   readonly prompt: boolean;
-  /** [L * K]; empty for the last token, which the model has not read. */
+  /** [L * S]; empty for the last token, which the model has not read. */
   readonly experts: readonly number[];
   readonly weights: readonly number[];
 }
 
+/** S. */
+const slotsOf = ({ ids, experts }: LiveTokens, layers: readonly number[]) =>
+  experts.length / Math.max(1, layers.length * ids.length);
+
 /** Tokens one by one. */
-export function splitTokens(
-  { ids, texts, experts, weights }: LiveTokens,
-  { layers, topK }: Pick<ServedModel, "layers" | "topK">,
-  prompt: boolean,
-): LiveToken[] {
+export function splitTokens(part: LiveTokens, layers: readonly number[], prompt: boolean): LiveToken[] {
+  const { ids, texts, experts, weights } = part;
   const tokens = ids.length;
+  const slots = slotsOf(part, layers);
   return ids.map((id, t) => {
     const own = (values: readonly number[]) =>
-      layers.flatMap((_, layer) => values.slice((layer * tokens + t) * topK, (layer * tokens + t + 1) * topK));
+      layers.flatMap((_, layer) => values.slice((layer * tokens + t) * slots, (layer * tokens + t + 1) * slots));
     return { id, text: writtenText(texts[t]!), prompt, experts: own(experts), weights: own(weights) };
   });
 }
 
 /** All that came, as one chunk of a trace. */
-export function joinTokens(
-  parts: readonly LiveTokens[],
-  { layers, topK }: Pick<ServedModel, "layers" | "topK">,
-): TraceChunk {
+export function joinTokens(parts: readonly LiveTokens[], layers: readonly number[]): TraceChunk & { slots: number } {
   const tokens = parts.reduce((sum, { ids }) => sum + ids.length, 0);
-  const experts = new Int16Array(layers.length * tokens * topK);
+  const slots = Math.max(1, ...parts.map((part) => slotsOf(part, layers)));
+  const experts = new Int16Array(layers.length * tokens * slots).fill(NO_EXPERT);
   const weights = new Float32Array(experts.length);
   let first = 0;
   for (const part of parts) {
-    const width = part.ids.length * topK;
+    const own = slotsOf(part, layers);
     for (let layer = 0; layer < layers.length; layer++) {
-      const at = (layer * tokens + first) * topK;
-      experts.set(part.experts.slice(layer * width, (layer + 1) * width), at);
-      weights.set(part.weights.slice(layer * width, (layer + 1) * width), at);
+      for (let t = 0; t < part.ids.length; t++) {
+        const from = (layer * part.ids.length + t) * own;
+        const to = (layer * tokens + first + t) * slots;
+        experts.set(part.experts.slice(from, from + own), to);
+        weights.set(part.weights.slice(from, from + own), to);
+      }
     }
     first += part.ids.length;
   }
   return {
     start: 0,
     tokens,
+    slots,
     runs: [{ sequence: 0, source: 0, position: 0, tokens }],
     ids: Int32Array.from(parts.flatMap(({ ids }) => ids)),
     experts,
@@ -67,12 +71,12 @@ export function joinTokens(
   };
 }
 
-export function liveHeader(model: ServedModel, interventions: readonly unknown[]): TraceHeader {
+export function liveHeader(model: ServedModel, slots: number, interventions: readonly unknown[]): TraceHeader {
   return {
     model: { name: model.name, digest: "served", vocabSize: model.vocabSize },
     numExperts: model.numExperts,
     topK: model.topK,
-    slots: model.topK,
+    slots,
     layers: model.layers,
     columns: ["ids", "experts", "weights"],
     origin: "generate",

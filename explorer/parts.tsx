@@ -139,21 +139,31 @@ export function useSize<E extends HTMLElement>() {
   return { element, ...size };
 }
 
-/** A vega-lite chart, in the page's colours. */
-export function Chart({ spec, title }: { readonly spec: TopLevelSpec; readonly title: string }) {
+/** A vega-lite chart, in the page's colours and as wide as its place, or as reports have it: on white, in its own size. */
+export function Chart({
+  spec,
+  title,
+  asPrinted = false,
+}: {
+  readonly spec: TopLevelSpec;
+  readonly title: string;
+  readonly asPrinted?: boolean;
+}) {
   const { element, width } = useSize<HTMLDivElement>();
   const dark = useDark();
   const [fault, setFault] = useState<string>();
   const key = JSON.stringify(spec);
   useEffect(() => {
     const target = element.current;
-    if (target === null || width === 0) return;
+    if (target === null || target.clientWidth === 0) return;
     let drawn: { remove(): void } | undefined;
     let gone = false;
     loadCharts()
       .then((draw) => {
         const inner = document.createElement("div");
-        return draw(fitted(spec, width, dark), inner).then((chart) => {
+        // The figure has a name; thousands of unnamed marks would only be in a screen reader's way.
+        inner.setAttribute("aria-hidden", "true");
+        return draw(asPrinted ? spec : fitted(spec, width, dark), inner).then((chart) => {
           if (gone) chart.remove();
           else {
             target.replaceChildren(inner);
@@ -166,9 +176,9 @@ export function Chart({ spec, title }: { readonly spec: TopLevelSpec; readonly t
       gone = true;
       drawn?.remove();
     };
-  }, [key, width, dark]);
+  }, [key, asPrinted || [width, dark].join()]);
   return (
-    <figure class="chart">
+    <figure class={asPrinted ? "chart printed" : "chart"} tabIndex={asPrinted ? 0 : undefined} aria-label={title}>
       <div ref={element} role="img" aria-label={title} />
       {fault === undefined ? null : <Fault message={`chart: ${fault}`} />}
     </figure>

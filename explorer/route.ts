@@ -1,6 +1,6 @@
 /** What is shown, as the part of an address after #, so that a view can be linked to: `#map?token=12&layer=3`. */
 
-export const VIEWS = ["map", "experts", "compare", "generate", "training"] as const;
+export const VIEWS = ["map", "experts", "analyses", "compare", "generate", "training"] as const;
 export type View = (typeof VIEWS)[number];
 
 export interface Route {

@@ -159,6 +159,16 @@ export {
 } from "./report/charts.ts";
 export { htmlReport, type Report, type ReportSection } from "./report/html.ts";
 export { renderPng, renderSvg } from "./report/render.io.ts";
+// Interventions: what each expert is worth, and what tells texts apart.
+export {
+  type AblatedExpert,
+  type Ablation,
+  type AblationResult,
+  ablationResult,
+  type ExpertPlace,
+  type LossChange,
+  withoutExpert,
+} from "./routing/ablation.ts";
 // Routing analyses: statistics of traces, each with its definition.
 export {
   type AnalyseOptions,
@@ -182,7 +192,10 @@ export {
 } from "./routing/domains.ts";
 export { type ExpertCounts, expertCounting } from "./routing/expertCounts.ts";
 export { type LoadChangeResult, type LoadResult, loadBalance, loadChange, loadShares } from "./routing/load.ts";
+export { lossesUnder } from "./routing/losses.ts";
 export { type MassResult, massShares, weightMass } from "./routing/mass.ts";
+// Texts as sequences, and their traces.
+export { type RecordOptions, recordTrace, type Sequence, type TraceSink } from "./routing/recordTrace.ts";
 export type { ResampleOptions } from "./routing/resample.ts";
 export {
   type ChurnResult,
@@ -190,7 +203,22 @@ export {
   routingChurn,
   type SaturationResult,
 } from "./routing/saturation.ts";
+export {
+  heldOutSequences,
+  type SequenceOptions,
+  type Sequences,
+  sourceOf,
+  sourceSequences,
+} from "./routing/sequences.io.ts";
+export {
+  type ExpertUse,
+  expertUse,
+  steeringInterventions,
+  type UseDifference,
+  useDifferences,
+} from "./routing/steering.ts";
 export { type TokenIdResult, tokenIdHistograms, tokenIdRouting } from "./routing/tokenIds.ts";
+export { type TraceHeaderOptions, traceHeader } from "./routing/traceHeader.io.ts";
 export { type VocabularyResult, vocabularyShares, vocabularySpecialisation } from "./routing/vocabulary.ts";
 export { Arena } from "./tensor/arena.ts";
 export { type DType, Tensor } from "./tensor/tensor.ts";

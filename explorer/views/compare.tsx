@@ -1,15 +1,15 @@
 /** Two traces side by side: what differs keeps its colour, what is the same pales. With checkpoints, how routing settled. */
-import { useEffect, useMemo, useState } from "preact/hooks";
-import { lineChart } from "../../src/report/charts.ts";
-import { startCounting } from "../jobs.ts";
+import { useMemo } from "preact/hooks";
+import { type Analysed, startCounting } from "../jobs.ts";
 import type { Window } from "../layout.ts";
-import { Chart, Fault, OpenTraces, Progress, Section, Select, ShareBar, traceOptions, useSize } from "../parts.tsx";
+import { Fault, OpenTraces, Progress, Section, Select, ShareBar, traceOptions, useSize } from "../parts.tsx";
 import { sliceOpen } from "../slice.ts";
 import { go, type OpenTrace, route, traces, useCounting, useStore } from "../state.ts";
 import type { Comparison, SequenceFacts } from "../statistics.ts";
 import { count, label, percent } from "../text.ts";
 import { TokenDetail } from "../tokenDetail.tsx";
 import { TokenMap, ZoomButtons } from "../tokenMap.tsx";
+import { Figures } from "./analyses.tsx";
 
 /** A trace or one of its sequences. */
 interface Side {
@@ -228,49 +228,18 @@ function Agreement({ result, a, b }: { readonly result: Comparison; readonly a: 
   );
 }
 
-const LINES = 6;
-
-/** Agreement of every checkpoint with the last one: router saturation, equation 5 of the paper. */
+/** Router saturation: how much of the last checkpoint's routing each checkpoint has already. */
 function Settling({ checkpoints }: { readonly checkpoints: readonly OpenTrace[] }) {
-  const [shares, setShares] = useState<ReadonlyMap<string, Float64Array>>(new Map());
-  const names = checkpoints.map(({ name }) => name).join("|");
-  const last = checkpoints.at(-1)!;
-  useEffect(() => {
-    setShares(new Map());
-    const ends = checkpoints.map((open) => {
-      const alignment = { startA: 0, startB: 0, tokens: Math.min(open.trace.tokens, last.trace.tokens) };
-      return startCounting(
-        { kind: "compare", a: open.source, b: last.source, alignment },
-        ({ agreement }, done) => done && setShares((before) => new Map(before).set(open.name, agreement)),
-        () => undefined,
-      );
-    });
-    return () => {
-      for (const end of ends) end();
-    };
-  }, [names]);
-  const { layers } = last.trace.header;
-  const every = Math.max(1, Math.ceil(layers.length / LINES));
-  const known = checkpoints.filter(({ name }) => shares.has(name));
-  if (known.length < 2) return null;
-  const series = layers.flatMap((layer, index) => {
-    if (index % every !== 0) return [];
-    const points = known.map((open): [number, number] => [open.trace.header.step!, shares.get(open.name)![index]!]);
-    return [{ name: `layer ${layer}`, points }];
-  });
-  const { title: _, ...spec } = lineChart({
-    title: "",
-    xTitle: "training step",
-    yTitle: "share of final experts",
-    series,
-  }) as ReturnType<typeof lineChart> & { title?: unknown };
-  return (
-    <Section title="Router saturation">
-      <p class="soft">The share of the last checkpoint's experts that each checkpoint has chosen already.</p>
-      <Chart
-        title="Router saturation over checkpoints"
-        spec={{ ...spec, height: 220 } as ReturnType<typeof lineChart>}
-      />
-    </Section>
+  const sources = checkpoints.map(({ source }) => source);
+  const { result, done, fault } = useCounting<Analysed>(
+    (onResult, onFault) => startCounting({ kind: "saturation", sources }, onResult, onFault),
+    [sources.map(({ key }) => key).join()],
   );
+  if (fault !== undefined) return <Fault message={fault} />;
+  if (result?.results === undefined) {
+    return done ? null : (
+      <Progress done={result?.tokens ?? 0} of={checkpoints[0]!.trace.tokens} what="router saturation" />
+    );
+  }
+  return <Figures results={result.results} />;
 }

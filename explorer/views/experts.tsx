@@ -6,7 +6,7 @@ import { ExpertChip, Fault, Progress, Section, Select, ShareBar, TokenText, trac
 import { go, linkTo, type OpenTrace, route, traces, useCounting, usePromise, useStore } from "../state.ts";
 import type { ExpertFacts, Summary, TokenShare } from "../statistics.ts";
 import { count, label, percent } from "../text.ts";
-import { ImportanceFile, useImportance } from "./importance.tsx";
+import { Importance, ImportanceFile } from "./importance.tsx";
 
 export function ExpertsView({ open }: { readonly open: OpenTrace }) {
   const list = useStore(traces);
@@ -96,7 +96,6 @@ function ExpertPage(props: {
   );
   const even = 1 / trace.header.numExperts;
   const number = trace.header.layers[layer]!;
-  const importance = useImportance(number, expert);
   return (
     <article aria-label={`Expert ${expert} of layer ${number}`}>
       <header class="expert-head">
@@ -136,9 +135,6 @@ function ExpertPage(props: {
               value={Number.isNaN(result.weight) ? "–" : result.weight.toFixed(3)}
               name="mean weight where it serves"
             />
-            {importance === undefined ? null : (
-              <Figure value={signed(importance)} name="change of loss without it, nats a token" />
-            )}
           </dl>
           <div class="columns">
             <Section title="Tokens it serves most">
@@ -149,6 +145,7 @@ function ExpertPage(props: {
             </Section>
             <Domains {...{ open, layer, expert, summary, even }} />
             <Partners {...{ open, layer, result }} />
+            <Importance layer={number} expert={expert} />
           </div>
           <Section title="Where it weighs most">
             <Contexts {...{ open, layer, expert }} list={result.strongest} />
@@ -158,8 +155,6 @@ function ExpertPage(props: {
     </article>
   );
 }
-
-const signed = (value: number) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(4)}`;
 
 function Figure({ value, name }: { readonly value: string; readonly name: string }) {
   return (

@@ -6,7 +6,7 @@ import { readLines } from "../ndjson.ts";
 import { css, expertColours, inkOn, mix, type Rgb } from "../palette.ts";
 import { Fault, Section, TokenText } from "../parts.tsx";
 import { addTrace, go, linkTo, type Served, Store, traces, useDark, useStore } from "../state.ts";
-import { count, label, visible } from "../text.ts";
+import { count, label, visible, writtenText } from "../text.ts";
 import { Routes } from "../tokenDetail.tsx";
 
 type ServedModel = NonNullable<Served["model"]>;
@@ -40,8 +40,9 @@ async function generate(model: ServedModel, maxTokens: number): Promise<void> {
   running = controller;
   const parts: LiveTokens[] = [];
   live.set({ tokens: [], busy: true, status: "reading the prompt" });
+  let interventions: readonly unknown[] = [];
   try {
-    const interventions = activeInterventions();
+    interventions = activeInterventions();
     const response = await fetch("api/generate", {
       method: "POST",
       headers: { "content-type": "application/json" },
@@ -54,7 +55,7 @@ async function generate(model: ServedModel, maxTokens: number): Promise<void> {
         parts.push(part);
         // The prompt comes in one part, or without its last token and then that.
         const isPrompt = maxTokens === 0 || part.position === 0 || (parts.length === 2 && part.ids.length === 1);
-        const added = splitTokens(part, model, isPrompt);
+        const added = splitTokens(part, model.layers, isPrompt);
         live.set({ ...live.value, tokens: [...live.value.tokens, ...added], status: "" });
       }
       if (end !== undefined) finish(end as End);
@@ -63,7 +64,7 @@ async function generate(model: ServedModel, maxTokens: number): Promise<void> {
   } catch (error) {
     if (controller.signal.aborted) {
       live.set({ ...live.value, status: "stopped" });
-      await keep(model, parts, []);
+      await keep(model, parts, interventions);
     } else live.set({ ...live.value, fault: (error as Error).message, status: "" });
   } finally {
     live.set({ ...live.value, busy: false });
@@ -82,11 +83,7 @@ function finish({ tokensPerSec, newTokens, last }: End): void {
   const rate = tokensPerSec === null ? "" : `, ${tokensPerSec.toPrecision(3)} tokens/s`;
   const { tokens } = live.value;
   const unread = last
-    ? splitTokens(
-        { position: 0, ids: [last.id], texts: [last.text ?? ""], experts: [], weights: [] },
-        { layers: [], topK: 0 },
-        false,
-      )
+    ? [{ id: last.id, text: writtenText(last.text ?? ""), prompt: false, experts: [], weights: [] }]
     : [];
   live.set({
     ...live.value,
@@ -101,7 +98,7 @@ async function keep(
   parts: readonly LiveTokens[],
   interventions: readonly unknown[],
 ): Promise<void> {
-  const chunk = joinTokens(parts, model);
+  const { slots, ...chunk } = joinTokens(parts, model.layers);
   if (chunk.tokens === 0) return;
   texts += 1;
   const vocabulary = new Map(
@@ -116,7 +113,7 @@ async function keep(
     24,
   );
   const changed = interventions.length === 0 ? "" : ", intervened";
-  const header = liveHeader(model, interventions);
+  const header = liveHeader(model, slots, interventions);
   const name = `text ${texts}${changed}: ${start}`;
   const open = await addTrace({ kind: "memory", name, header, chunks: [chunk], sources: ["text"], vocabulary });
   if (open !== undefined) live.set({ ...live.value, trace: open.name });
@@ -233,7 +230,10 @@ export function GenerateView({ model }: { readonly model: ServedModel }) {
               </span>
               {trace === undefined || busy ? null : <After trace={trace} />}
             </div>
-            <LiveText {...{ tokens, colours, layer, chosen: shown, topK: model.topK }} onChoose={setChosen} />
+            <LiveText
+              {...{ tokens, colours, layer, chosen: shown, layers: model.layers.length }}
+              onChoose={setChosen}
+            />
           </>
         )}
       </div>
@@ -254,13 +254,14 @@ export function GenerateView({ model }: { readonly model: ServedModel }) {
   );
 }
 
-function routesOf({ experts, weights }: LiveToken, { layers, topK }: ServedModel) {
+function routesOf({ experts, weights }: LiveToken, { layers }: ServedModel) {
+  const slots = experts.length / layers.length;
   return layers.map((layer, index) => {
-    const own = experts.slice(index * topK, (index + 1) * topK);
+    const own = experts.slice(index * slots, (index + 1) * slots);
     return {
       layer,
       experts: own.filter((expert) => expert >= 0),
-      weights: weights.slice(index * topK, (index + 1) * topK).filter((_, slot) => own[slot]! >= 0),
+      weights: weights.slice(index * slots, (index + 1) * slots).filter((_, slot) => own[slot]! >= 0),
     };
   });
 }
@@ -311,18 +312,19 @@ function LiveText(props: {
   readonly tokens: readonly LiveToken[];
   readonly colours: readonly Rgb[];
   readonly layer: number;
-  readonly topK: number;
+  readonly layers: number;
   readonly chosen: number;
   readonly onChoose: (token: number) => void;
 }) {
-  const { tokens, colours, layer, topK, chosen, onChoose } = props;
+  const { tokens, colours, layer, layers, chosen, onChoose } = props;
   const dark = useDark();
   const ground: Rgb = dark ? [20, 24, 29] : [255, 255, 255];
   return (
     <div class="running-text">
       {tokens.map(({ text, prompt, experts }, index) => {
-        const expert = experts[layer * topK] ?? -1;
-        const colour = mix(ground, colours[expert] ?? ground, dark ? 0.75 : 0.62);
+        const expert = experts[(layer * experts.length) / layers] ?? -1;
+        const strength = (dark ? 0.75 : 0.62) * (prompt ? 0.5 : 1);
+        const colour = mix(ground, colours[expert] ?? ground, strength);
         const style = expert < 0 ? {} : { background: css(colour), color: css(inkOn(colour)) };
         return (
           <button

@@ -1,50 +1,66 @@
-/** How much worse the model is without an expert, where a file of `olmoe ablate` was opened. */
+/** What the model loses without an expert, where the ablation.json of `olmoe ablate` was opened. */
 import { useRef } from "preact/hooks";
+import type { AblatedExpert, AblationResult, LossChange } from "../../src/routing/ablation.ts";
+import { Section, TokenText } from "../parts.tsx";
 import { fault, report, Store, useStore } from "../state.ts";
+import { count } from "../text.ts";
 
-/** By "layer/expert", nats a token. */
-const importance = new Store<ReadonlyMap<string, number>>(new Map());
+const ablation = new Store<AblationResult | undefined>(undefined);
+
+const isChange = (value: unknown): value is LossChange => typeof (value as LossChange | null)?.change === "number";
+
+/** @throws an Error that says what is missing. */
+export function readAblation(text: string): AblationResult {
+  const { experts, domains } = JSON.parse(text) as Partial<AblationResult>;
+  const whole = (expert: AblatedExpert) =>
+    Number.isInteger(expert?.layer) &&
+    Number.isInteger(expert.expert) &&
+    isChange(expert.all) &&
+    Array.isArray(expert.domains) &&
+    expert.domains.every(isChange);
+  if (!Array.isArray(domains) || !Array.isArray(experts) || !experts.every(whole)) {
+    throw new Error("no ablation of experts, expected the ablation.json that olmoe ablate writes");
+  }
+  return JSON.parse(text) as AblationResult;
+}
+
+const signed = (value: number) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(4)}`;
 
 /** @param layer as the model numbers it. */
-export function useImportance(layer: number, expert: number): number | undefined {
-  return useStore(importance).get(`${layer}/${expert}`);
-}
-
-/**
- * Finds lines with a layer, an expert and a change of loss anywhere in a JSON file.
- * @throws an error that says what is missing.
- */
-export function readImportance(text: string): Map<string, number> {
-  const found = new Map<string, number>();
-  const visit = (value: unknown): void => {
-    if (typeof value !== "object" || value === null) return;
-    const { layer, expert, change, lossChange, delta, importance: rated } = value as Record<string, unknown>;
-    const number = [lossChange, change, delta, rated].map(numberOf).find((candidate) => candidate !== undefined);
-    if (typeof layer === "number" && typeof expert === "number" && number !== undefined) {
-      if (!found.has(`${layer}/${expert}`)) found.set(`${layer}/${expert}`, number);
-      return;
-    }
-    for (const inner of Object.values(value)) visit(inner);
-  };
-  visit(JSON.parse(text));
-  if (found.size > 0) return found;
-  throw new Error("no list of layers, experts and changes of loss in this file: write one with olmoe ablate --json");
-}
-
-/** A number, or the mean of an interval. */
-function numberOf(value: unknown): number | undefined {
-  if (typeof value === "number") return value;
-  const { mean } = (value ?? {}) as { mean?: unknown };
-  return typeof mean === "number" ? mean : undefined;
+export function Importance({ layer, expert }: { readonly layer: number; readonly expert: number }) {
+  const result = useStore(ablation);
+  const found = result?.experts.find((one) => one.layer === layer && one.expert === expert);
+  if (result === undefined) return null;
+  const rows = found?.domains.map((change, index) => ({ name: result.domains[index]?.domain ?? "", change })) ?? [];
+  const all = found === undefined || rows.length < 2 ? [] : [{ name: "all", change: found.all }];
+  return (
+    <Section title="Loss without it">
+      {found === undefined ? <p class="soft">The ablation has not measured it.</p> : null}
+      <table>
+        <tbody>
+          {[...rows, ...all].map(({ name, change: { change, interval } }) => (
+            <tr key={name}>
+              <th scope="row">
+                <TokenText text={name} most={28} />
+              </th>
+              <td class="number">{signed(change)}</td>
+              <td class="number soft">{interval === null ? "" : `${signed(interval[0])} to ${signed(interval[1])}`}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+      <p class="soft">Nats a token, with 95 % intervals; above zero the model needs the expert.</p>
+    </Section>
+  );
 }
 
 export function ImportanceFile() {
   const input = useRef<HTMLInputElement>(null);
-  const known = useStore(importance);
+  const known = useStore(ablation);
   const read = async (file: File | undefined) => {
     if (file === undefined) return;
     try {
-      importance.set(readImportance(await file.text()));
+      ablation.set(readAblation(await file.text()));
       fault.set(undefined);
     } catch (error) {
       report(new Error(`${file.name}: ${(error as Error).message}`));
@@ -65,7 +81,7 @@ export function ImportanceFile() {
         }}
       />
       <button type="button" class="quiet" onClick={() => input.current?.click()}>
-        {known.size === 0 ? "Add importance (olmoe ablate)" : `Importance of ${known.size} experts`}
+        {known === undefined ? "Add importance (olmoe ablate)" : `Importance of ${count(known.experts.length)} experts`}
       </button>
     </>
   );

@@ -7,6 +7,7 @@ import { CheckpointError, UsageError } from "../errors.ts";
 import { checkpointsOf, listCheckpoints } from "../formats/runFolder.io.ts";
 import { MAGIC } from "../formats/traceFile.ts";
 import { serveExplorer } from "../server/explorer.ts";
+import { heldOutTraces } from "../train/traces.io.ts";
 import { type Session, wholeNumber } from "./common.ts";
 import { addModelOptions, type ModelFlags, openModel } from "./modelOptions.ts";
 
@@ -19,7 +20,8 @@ const HELP = `
 The page is served on this machine only, until Ctrl-C. What it shows:
   a .trace file     the map of tokens and layers, pages of experts; several can be compared
   a model           texts as they are generated, with the route of each token
-  a training run    its loss and the experts' load, as they come; and its newest checkpoint as a model
+  a training run    its loss and the experts' load, as they come; its newest checkpoint as a model; its
+                    traces of held-out text (train.trace), and how routing settled from one to the next
 
 Trace files can be opened without a server, too: by dropping them on the page, which is one file,
 dist/explorer.html of this package.
@@ -71,6 +73,8 @@ async function sortTargets(paths: readonly string[]): Promise<Targets> {
     }
     if (facts.isDirectory() && !(await isThere(join(path, "config.json"))) && (await isRun(path))) {
       runs.push(path);
+      // The newest is shown first.
+      traces.push(...(await heldOutTraces(path)).reverse());
       if ((await listCheckpoints(checkpointsOf(path))).length > 0) models.push(path);
     } else if (path.endsWith(".trace") || (facts.isFile() && (await isTrace(path)))) traces.push(path);
     else models.push(path);

@@ -1,4 +1,5 @@
 /** The option of commands that run a model under interventions. */
+import { createHash } from "node:crypto";
 import type { Command } from "commander";
 import type { Intervention } from "../config/intervention.ts";
 import type { ModelConfig } from "../config/model.ts";
@@ -29,7 +30,7 @@ export async function interventionsOf(
   return readInterventions(intervene, model, signal);
 }
 
-/** What the header of a trace under interventions says of them: of a replay its shape, and not what it replays. */
+/** What the header of a trace under interventions says of them: of a replay its shape and a digest of what it replays. */
 export function intervenedHeader(
   interventions: readonly Intervention[],
   config: ModelConfig,
@@ -37,8 +38,11 @@ export function intervenedHeader(
   const { slots } = new InterventionPlan(interventions, config);
   const described = interventions.map((one) => {
     if (one.kind !== "replay") return one;
-    const { experts: _, weights: __, ...shape } = one.trace;
-    return { ...one, trace: shape };
+    const { experts, weights, ...shape } = one.trace;
+    const hash = createHash("sha256")
+      .update(experts)
+      .update(weights ?? new Float32Array());
+    return { ...one, trace: { ...shape, digest: `sha256:${hash.digest("hex")}` } };
   });
   return { slots, interventions: described };
 }

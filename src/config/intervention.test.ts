@@ -1,3 +1,4 @@
+import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { ConfigError } from "../errors.ts";
 import { checkInterventions, type InterventionInput, parseInterventionFile } from "./intervention.ts";
@@ -127,11 +128,13 @@ describe("refuses, with every fault listed,", () => {
         { kind: "bias", experts: [0], value: Number.NaN },
         { kind: "scale", experts: [0], factor: Number.POSITIVE_INFINITY },
         { kind: "temperature", value: 0 },
+        { kind: "force", experts: [0], weight: -1e300 },
       ],
       [
         "0.value: NaN, expected number, received NaN",
         "1.factor: Infinity, expected number, received Infinity",
-        "2.value: 0, expected number to be >0",
+        "2.value: 0, expected number to be >=0.000001",
+        "3.weight: -1e+300, expected number to be >=-1000000",
       ],
     ],
     [
@@ -216,4 +219,57 @@ describe("refuses, with every fault listed,", () => {
   ])("what is no file of interventions: %j", (value, line) => {
     expect(() => parseInterventionFile(value, "f.json")).toThrow(new ConfigError(`f.json: ${line}`));
   });
+});
+
+it("refuses more interventions than can be checked together, and takes long lists of experts in its stride", () => {
+  expect(() => check(new Array(257).fill({ kind: "uniform" }))).toThrow(
+    /^f.json: interventions: .*, expected array to have <=256 items$/,
+  );
+  const experts = Array.from({ length: 200_000 }, (_, expert) => expert);
+  expect(() => check([{ kind: "mask", experts: [...experts, 0] }])).toThrow(
+    /experts.200000: 0, is in the list already/,
+  );
+});
+
+it("answers anything with interventions or with a ConfigError", () => {
+  const kinds = [
+    "mask",
+    "force",
+    "bias",
+    "scale",
+    "top_k",
+    "temperature",
+    "swap",
+    "random",
+    "uniform",
+    "replay",
+    "none",
+  ];
+  const value = fc.oneof(
+    fc.jsonValue({ maxDepth: 2 }),
+    fc.constantFrom(-1, 0, 1, 3, 99, 0.5, 1e300, Number.NaN, "all"),
+    fc.array(fc.integer({ min: -1, max: 5 }), { maxLength: 5 }),
+    fc.record({ from: fc.integer({ min: -1, max: 3 }), to: fc.integer({ min: -1, max: 3 }) }, { requiredKeys: [] }),
+  );
+  const keys = ["layers", "tokens", "experts", "value", "factor", "k", "weight", "seed", "trace", "x"];
+  const one = fc
+    .tuple(fc.constantFrom(...kinds), fc.dictionary(fc.constantFrom(...keys), value, { maxKeys: 4 }))
+    .map(([kind, rest]) => ({ kind, ...rest }));
+  const attempt = (read: () => readonly { readonly kind: string }[]) => {
+    try {
+      return read().every(({ kind }) => kinds.includes(kind));
+    } catch (error) {
+      return error instanceof ConfigError;
+    }
+  };
+  fc.assert(
+    fc.property(
+      fc.array(fc.oneof({ weight: 9, arbitrary: one }, { weight: 1, arbitrary: value }), { maxLength: 4 }),
+      (list) => {
+        expect(attempt(() => check(list))).toBe(true);
+        expect(attempt(() => parseInterventionFile({ interventions: list }, "f.json"))).toBe(true);
+      },
+    ),
+    { seed: 7, numRuns: 500 },
+  );
 });

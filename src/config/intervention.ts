@@ -8,6 +8,10 @@ import { parseConfig } from "./check.ts";
 import type { ModelConfig } from "./model.ts";
 
 const count = z.int().min(0);
+/** Larger ones would soon be infinite in f32. */
+const value = z.number().min(-1e6).max(1e6);
+/** In one list: what holds of them together is checked for every range of tokens and layer. */
+const MOST_INTERVENTIONS = 256;
 
 /** Where an intervention holds. */
 const PLACE = {
@@ -23,8 +27,10 @@ const expertList = z
   .array(count)
   .min(1)
   .superRefine((experts, context) => {
+    const seen = new Set<number>();
     for (const [index, expert] of experts.entries()) {
-      if (experts.indexOf(expert) < index) fault(context, [index], `${expert}, is in the list already`);
+      if (seen.has(expert)) fault(context, [index], `${expert}, is in the list already`);
+      seen.add(expert);
     }
   })
   .readonly();
@@ -37,21 +43,21 @@ const force = z.strictObject({
   kind: z.literal("force"),
   experts: expertList,
   /** What multiplies the output of each; default: what its probability comes to. */
-  weight: z.number().optional(),
+  weight: value.optional(),
   ...PLACE,
 });
 
 /** Added to the experts' logits. */
-const bias = z.strictObject({ kind: z.literal("bias"), experts: expertList, value: z.number(), ...PLACE });
+const bias = z.strictObject({ kind: z.literal("bias"), experts: expertList, value, ...PLACE });
 
 /** A factor on what multiplies the experts' outputs. */
-const scale = z.strictObject({ kind: z.literal("scale"), experts: expertList, factor: z.number(), ...PLACE });
+const scale = z.strictObject({ kind: z.literal("scale"), experts: expertList, factor: value, ...PLACE });
 
 /** Another number of experts for each token. */
 const topK = z.strictObject({ kind: z.literal("top_k"), k: z.int().min(1), ...PLACE });
 
 /** What all logits are divided by. */
-const temperature = z.strictObject({ kind: z.literal("temperature"), value: z.number().positive(), ...PLACE });
+const temperature = z.strictObject({ kind: z.literal("temperature"), value: z.number().min(1e-6).max(1e6), ...PLACE });
 
 /** Whoever was sent to one of the two goes to the other, with the same weight. */
 const swap = z.strictObject({
@@ -131,7 +137,7 @@ function checkAlone(interventions: readonly (Intervention | FileIntervention)[],
  * @throws ConfigError listing every fault.
  */
 export function parseInterventionFile(value: unknown, place: string): readonly FileIntervention[] {
-  const schema = z.strictObject({ interventions: z.array(inFile).superRefine(checkAlone) });
+  const schema = z.strictObject({ interventions: z.array(inFile).max(MOST_INTERVENTIONS).superRefine(checkAlone) });
   return parseConfig(schema, value, place).interventions;
 }
 
@@ -146,10 +152,13 @@ export function checkInterventions(
   config: ModelConfig,
   place: string,
 ): readonly Intervention[] {
-  const list = z.array(inMemory).superRefine((parsed, context) => {
-    checkAlone(parsed, context);
-    checkForModel(parsed, config, context);
-  });
+  const list = z
+    .array(inMemory)
+    .max(MOST_INTERVENTIONS)
+    .superRefine((parsed, context) => {
+      checkAlone(parsed, context);
+      checkForModel(parsed, config, context);
+    });
   return parseConfig(z.strictObject({ interventions: list }), { interventions }, place).interventions;
 }
 

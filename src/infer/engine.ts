@@ -70,7 +70,7 @@ export interface Generation {
 }
 
 export interface ScoreOptions {
-  /** Changes of the routing of this sequence, and of no other. */
+  /** Changes of the routing of this sequence, and of no other. A text that is read in windows has positions in each. */
   readonly interventions?: readonly InterventionInput[] | undefined;
   readonly signal?: AbortSignal | undefined;
 }

@@ -17,6 +17,8 @@ export interface GenerateOptions {
   readonly seed?: number | undefined;
   /** Ids that end the generation and are not part of it; default: the model's end of text. */
   readonly stopIds?: readonly number[] | undefined;
+  /** Changes of the routing. */
+  readonly interventions?: GenerationRequest["interventions"];
   readonly signal?: AbortSignal | undefined;
   /** Sees every pass from inside: the first is over the prompt, each other over one token. */
   readonly observe?: Observer | undefined;
@@ -45,12 +47,12 @@ export async function* generate(
   backend: Backend,
   decoder: Decoder<WeightSource>,
   prompt: ArrayLike<number>,
-  { maxTokens, sampling, seed = 0, stopIds, signal, observe }: GenerateOptions,
+  { maxTokens, sampling, seed = 0, stopIds, interventions, signal, observe }: GenerateOptions,
 ): AsyncGenerator<number, FinishReason> {
   const { maxPositionEmbeddings: context, eosTokenId } = decoder.config;
   const start = startOf(prompt, decoder);
   const ends = stopIds ?? (eosTokenId === null ? [] : [eosTokenId]);
-  const request: GenerationRequest = { prompt: start, maxTokens, sampling, seed, stopIds: ends, signal };
+  const request: GenerationRequest = { prompt: start, maxTokens, sampling, seed, stopIds: ends, interventions, signal };
   checkRequest(request, decoder.config, context);
   const cacheTokens = Math.min(context, start.length + maxTokens);
   // The whole prompt is one pass, and keys and values are as exact as in a pass without a cache.

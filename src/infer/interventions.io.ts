@@ -16,7 +16,7 @@ import { openTrace } from "../formats/trace.io.ts";
 import { NO_EXPERT, type Trace } from "../formats/trace.ts";
 import { readSmallFile } from "../util/files.io.ts";
 
-const MOST_BYTES = 16 * 2 ** 20;
+const MOST_BYTES = 2 ** 20;
 /** Levels of a valid file are five. */
 const MAX_DEPTH = 16;
 

@@ -12,6 +12,7 @@ import { PagePool } from "../model/cache.ts";
 import type { Decoder, Observer } from "../model/decoder.ts";
 import type { WeightSource } from "../model/weights.ts";
 import { InterventionPlan } from "../nn/intervention.ts";
+import { AbortWatch } from "../util/abortWatch.ts";
 import { turn } from "../util/turn.ts";
 import type {
   Engine,
@@ -82,6 +83,7 @@ export class LocalEngine implements Engine {
   readonly #runner: PassRunner;
   readonly #counts = { promptTokens: 0, cachedTokens: 0, generatedTokens: 0 };
   readonly #speculation: Speculation = { proposed: 0, accepted: 0 };
+  readonly #aborts = new AbortWatch();
   #loop: Promise<void> | undefined;
   #closed = false;
 
@@ -149,7 +151,7 @@ export class LocalEngine implements Engine {
     const shape = routing ? routeShape(this.config, columns, plan?.slots) : undefined;
     const work = new GenerationWork(checked, context, counting, this.#speculation, shape, plan);
     this.#start(work, work.mostTokens);
-    forget = failOnAbort(signal, work);
+    forget = this.#aborts.add(signal, (reason) => work.fail(reason));
     return (reason) => work.fail(reason);
   }
 
@@ -227,7 +229,7 @@ export class LocalEngine implements Engine {
     return new Promise<Result>((resolve, reject) => {
       const work = new ReadingWork(reading, { end: resolve, fail: reject }, plan);
       this.#start(work, work.ids.length);
-      forget = failOnAbort(signal, work);
+      forget = this.#aborts.add(signal, (reason) => work.fail(reason));
     }).finally(() => forget());
   }
 
@@ -261,11 +263,4 @@ export class LocalEngine implements Engine {
       for (const { sequence } of slices) sequence.work.fail(error);
     }
   }
-}
-
-/** @returns ends the watch: a signal may live longer than many requests. */
-function failOnAbort(signal: AbortSignal | undefined, work: Work): () => void {
-  const abort = () => work.fail(signal?.reason);
-  signal?.addEventListener("abort", abort);
-  return () => signal?.removeEventListener("abort", abort);
 }

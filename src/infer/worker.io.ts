@@ -9,6 +9,7 @@ import { checkInterventions } from "../config/intervention.ts";
 import type { ModelConfig } from "../config/model.ts";
 import { ConfigError, OlmoeError } from "../errors.ts";
 import type { TraceRows } from "../formats/trace.ts";
+import { AbortWatch } from "../util/abortWatch.ts";
 import { PACKAGE_ROOT } from "../util/packageRoot.io.ts";
 import { unpackError } from "../util/packedError.ts";
 import type {
@@ -222,6 +223,7 @@ class EngineHandle implements Engine {
   readonly config: ModelConfig;
   readonly #shared: SharedWorker;
   readonly #leave: () => Promise<void>;
+  readonly #aborts = new AbortWatch();
   /** Requests of this handle, by what ends each. */
   readonly #running = new Set<(error: unknown) => void>();
   #closed: Promise<void> | undefined;
@@ -345,11 +347,10 @@ class EngineHandle implements Engine {
 
   /** Ends a request when its signal is aborted or the handle is closed. @returns ends the watch. */
   #watch(signal: AbortSignal | undefined, end: (error: unknown) => void): () => void {
-    const abort = () => end(signal?.reason);
-    signal?.addEventListener("abort", abort);
+    const forget = this.#aborts.add(signal, end);
     this.#running.add(end);
     return () => {
-      signal?.removeEventListener("abort", abort);
+      forget();
       this.#running.delete(end);
     };
   }

@@ -145,6 +145,7 @@ export function routeIntervened(
   const rows: Row[] = tokens
     .map(({ token, position, plan }) => ({ token, position, steps: plan.at(layer, position) }))
     .filter(({ steps }) => steps.length > 0);
+  if (rows.length === 0) return route(graph, logits, options);
   const experts = logits.value.dim(1);
   const values = logits.value.data;
   for (const { token, steps } of rows) changeLogits(values.subarray(token * experts, (token + 1) * experts), steps);

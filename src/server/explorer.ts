@@ -9,12 +9,14 @@ import { basename, join } from "node:path";
 import { createAdaptorServer } from "@hono/node-server";
 import { type Context, Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
+import { HTTPException } from "hono/http-exception";
 import { moeLayers } from "../config/architecture.ts";
-import { CheckpointError, OlmoeError, ResourceError } from "../errors.ts";
+import { CheckpointError, ConfigError, OlmoeError, ResourceError } from "../errors.ts";
 import type { LanguageModel } from "../infer/model.ts";
 import { openRegular, readFully } from "../util/files.io.ts";
 import { PACKAGE_ROOT } from "../util/packageRoot.io.ts";
-import { generationLines } from "./generation.ts";
+import { shownPath } from "../util/shownPath.io.ts";
+import { generationLines, parseGeneration } from "./generation.ts";
 import { followMetrics } from "./metricsTail.ts";
 
 const LOOPBACK = "127.0.0.1";
@@ -127,14 +129,14 @@ function createApp(html: string, traces: readonly ServedTrace[], { model, run, s
   if (model !== undefined) {
     app.post("/api/generate", bodyLimit({ maxSize: MOST_BODY_BYTES }), async (context) => {
       const body: unknown = await context.req.json().catch(() => undefined);
-      return lines(generationLines(model, body, bothSignals(context.req.raw.signal, signal)));
+      return lines(generationLines(model, parseGeneration(model, body), bothSignals(context.req.raw.signal, signal)));
     });
   }
   if (run !== undefined) {
     app.get("/api/run", (context) => lines(followMetrics(run, bothSignals(context.req.raw.signal, signal))));
   }
   app.notFound((context) => context.json({ error: `${context.req.path}: there is no such page` }, 404));
-  app.onError((error, context) => context.json(faultOf(error), 500));
+  app.onError((error, context) => context.json(faultOf(error), statusOf(error)));
   return app;
 }
 
@@ -165,7 +167,7 @@ function sessionOf(traces: readonly ServedTrace[], model: LanguageModel | undefi
       config === undefined
         ? null
         : {
-            name: path,
+            name: shownPath(path!),
             numExperts: config.numExperts,
             topK: config.numExpertsPerTok,
             layers: moeLayers(config),
@@ -173,7 +175,7 @@ function sessionOf(traces: readonly ServedTrace[], model: LanguageModel | undefi
             context,
             chat,
           },
-    run: run === undefined ? null : { name: run },
+    run: run === undefined ? null : { name: shownPath(run) },
   };
 }
 
@@ -194,6 +196,11 @@ async function serveRange(context: Context, trace: ServedTrace | undefined): Pro
     "content-range": `bytes ${first}-${last}/${trace.bytes}`,
     "accept-ranges": "bytes",
   });
+}
+
+function statusOf(error: unknown) {
+  if (error instanceof HTTPException) return error.status;
+  return error instanceof ConfigError ? 400 : 500;
 }
 
 const faultOf = (error: unknown) => ({

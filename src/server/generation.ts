@@ -1,8 +1,9 @@
 /** A text of a model with the routing of its tokens, as lines for the page. */
 import { z } from "zod";
 import { parseConfig } from "../config/check.ts";
+import { checkInterventions, type InterventionInput } from "../config/intervention.ts";
 import type { LanguageModel } from "../infer/model.ts";
-import type { RoutedTokens, TextOptions } from "../infer/textGeneration.ts";
+import type { RoutedTokens } from "../infer/textGeneration.ts";
 
 const requestSchema = z.strictObject({
   prompt: z.string(),
@@ -12,9 +13,20 @@ const requestSchema = z.strictObject({
   maxTokens: z.int().min(0).max(100_000),
   temperature: z.number().min(0),
   seed: z.int().min(0),
-  /** As data; the model's own check reads them. */
+  /** As data, which the model's own check reads. */
   interventions: z.array(z.unknown()).default([]),
 });
+
+export type GenerationRequest = Omit<z.output<typeof requestSchema>, "interventions"> & {
+  readonly interventions: readonly InterventionInput[];
+};
+
+/** @throws ConfigError listing every fault of the request, or of its interventions for this model. */
+export function parseGeneration({ info }: LanguageModel, body: unknown): GenerationRequest {
+  const request = parseConfig(requestSchema, body, "generate");
+  const given = request.interventions as readonly InterventionInput[];
+  return { ...request, interventions: checkInterventions(given, info.config, "generate") };
+}
 
 /** Whole numbers and a few digits: a line is read by people, too, and weights are not exact to begin with. */
 const rounded = (values: ArrayLike<number>) => Array.from(values, (value) => Number(value.toPrecision(4)));
@@ -22,17 +34,16 @@ const rounded = (values: ArrayLike<number>) => Array.from(values, (value) => Num
 /**
  * Lines: `{ tokens }` for tokens that the model has read, as columns of a trace, each with its text in the vocabulary's
  * writing; at last `{ end }`.
- * @param body what the page sent. @throws ConfigError for one that is no request; else as `LanguageModel.generate`.
+ * @throws as `LanguageModel.generate`.
  */
 export async function* generationLines(
   model: LanguageModel,
-  body: unknown,
+  request: GenerationRequest,
   signal: AbortSignal,
 ): AsyncGenerator<object, void> {
-  const request = parseConfig(requestSchema, body, "generate");
-  const { maxTokens, temperature, seed } = request;
+  const { maxTokens, temperature, seed, interventions } = request;
   const prompt = request.chat ? model.chatPrompt([{ role: "user", content: request.prompt }]) : request.prompt;
-  const options = withInterventions({ signal }, request.interventions);
+  const options = { interventions, signal };
   if (maxTokens === 0) {
     const ids = await model.tokenize(prompt);
     const known = ids.length > 0 ? ids : Int32Array.of(model.tokenizer.eosTokenId);
@@ -54,11 +65,6 @@ export async function* generationLines(
       last: last === undefined ? null : { id: last, text: model.tokenizer.entry(last) },
     },
   };
-}
-
-/** The one place where interventions go from the page to the engine. */
-function withInterventions(options: TextOptions, interventions: readonly unknown[]): TextOptions {
-  return interventions.length === 0 ? options : ({ ...options, interventions } as TextOptions);
 }
 
 function tokensLine({ tokenizer }: LanguageModel, routed: RoutedTokens): object {

@@ -88,7 +88,9 @@ describe.skipIf(EXECUTABLE === undefined)(`the explorer in ${PLACE}`, () => {
 
   async function seriousFaults(page: Page): Promise<string[]> {
     await page.evaluate(await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8"));
-    const { violations } = await page.evaluate<{ violations: Violation[] }>("axe.run()");
+    const { violations } = await page.evaluate<{ violations: Violation[] }>(
+      "axe.run({ preload: false, resultTypes: ['violations'], runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa'] })",
+    );
     return violations
       .filter(({ impact }) => impact === "serious" || impact === "critical")
       .map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join("; ")}`);
@@ -196,12 +198,38 @@ describe.skipIf(EXECUTABLE === undefined)(`the explorer in ${PLACE}`, () => {
     const page = await openSmall("#experts?layer=1&expert=3");
     await page.getByText("of tokens,").waitFor();
     const file = join(folder, "ablation.json");
-    await writeFile(file, JSON.stringify({ experts: [{ layer: 1, expert: 3, change: 0.25 }] }));
+    const change = { change: 0.25, interval: [0.125, 0.5] };
+    const experts = [{ layer: 1, expert: 3, domains: [change], all: change }];
+    await writeFile(file, JSON.stringify({ domains: [{ domain: "prose" }], experts }));
     await page.getByLabel("Ablation file").setInputFiles(file);
-    await page.getByText("+0.2500").waitFor();
+    const cells = page
+      .locator("section", { hasText: "Loss without it" })
+      .last()
+      .locator("tr")
+      .first()
+      .locator("th, td");
+    await cells.first().waitFor();
+    expect(await cells.allTextContents()).toEqual(["prose", "+0.2500", "+0.1250 to +0.5000"]);
     await writeFile(file, "[1, 2]");
     await page.getByLabel("Ablation file").setInputFiles(file);
-    await page.getByText("ablation.json: no list of layers, experts and changes of loss").waitFor();
+    await page.getByText("ablation.json: no ablation of experts").waitFor();
+    await page.close();
+  });
+
+  it("draws the analyses of a trace", async () => {
+    const page = await openSmall("#analyses");
+    await page.locator(".chart svg").nth(5).waitFor();
+    expect((await page.getByRole("heading", { level: 2 }).allInnerTexts()).map((title) => title.split(",")[0])).toEqual(
+      [
+        "Load of experts",
+        "Domain specialisation",
+        "Expert co-activation",
+        "From layer to layer",
+        "Vocabulary specialisation by layer",
+        "Weight of the first experts",
+      ],
+    );
+    await page.screenshot({ path: join(SCREENSHOTS, "analyses.png"), fullPage: true });
     await page.close();
   });
 
@@ -210,7 +238,7 @@ describe.skipIf(EXECUTABLE === undefined)(`the explorer in ${PLACE}`, () => {
     await choose(page, "late.trace", traceBytes({ ...SMALL, seed: 3, step: 300 }));
     await choose(page, "early.trace", traceBytes({ ...SMALL, seed: 1, step: 100 }));
     await choose(page, "middle.trace", traceBytes({ ...SMALL, seed: 2, step: 200 }));
-    await page.getByText("Router saturation").waitFor();
+    await page.getByRole("heading", { name: "Router saturation" }).waitFor();
     const [early, late] = await Promise.all(
       [1, 3].map(async (seed) => {
         const trace = await openTraceBlob(new Blob([traceBytes({ ...SMALL, seed })]));
@@ -292,7 +320,7 @@ describe.skipIf(EXECUTABLE === undefined)(`the explorer in ${PLACE}`, () => {
     await page.close();
   });
 
-  const VIEWS = ["#map?token=3&layer=1", "#map?text&token=3", "#experts?expert=3", "#compare", ""];
+  const VIEWS = ["#map?token=3&layer=1", "#map?text&token=3", "#experts?expert=3", "#analyses", "#compare", ""];
   const LOOKS = [
     ["light", 1280],
     ["dark", 380],

@@ -59,10 +59,17 @@ describe.skipIf(EXECUTABLE === undefined)(`olmoe explore in ${PLACE}`, () => {
     expect(await page.getByRole("navigation", { name: "Views" }).getByRole("link").allInnerTexts()).toEqual([
       "Map",
       "Experts",
+      "Analyses",
       "Compare",
       "Generate",
       "Training",
     ]);
+  });
+
+  it("counts the trace that it serves", async () => {
+    await page.getByRole("link", { name: "Experts", exact: true }).click();
+    await page.getByRole("heading", { name: "Domains" }).waitFor();
+    expect(await page.getByRole("alert").count()).toBe(0);
   });
 
   it("streams a text with the routes that the engine gives, and keeps it as a trace", async () => {
@@ -106,6 +113,27 @@ describe.skipIf(EXECUTABLE === undefined)(`olmoe explore in ${PLACE}`, () => {
     expect(await page.locator(".text-token").allTextContents()).toEqual(ids.map(textOf));
     await page.getByRole("button", { name: "Compare with the text before" }).click();
     await page.getByText("same experts").waitFor();
+  });
+
+  it("masks an expert with a dial: no token goes there any more", async () => {
+    await page.goto(`${explorer.url}#generate`);
+    await page.getByRole("button", { name: "Add" }).click();
+    await page.getByLabel("Mask experts: experts").fill("2, 4");
+    await page.getByRole("button", { name: "Generate" }).click();
+    await page.locator('[role="status"]', { hasText: "30 new tokens" }).waitFor();
+    await page.getByRole("link", { name: "Open as a map" }).click();
+    await page.locator("h2", { hasText: "text 3, intervened" }).waitFor();
+    await page.getByRole("link", { name: "Experts" }).click();
+    await page.locator('.tile[title="expert 2: 0 %"]').waitFor();
+    expect(
+      await page.locator('.tile[title$=": 0 %"]').evaluateAll((tiles) => tiles.map((tile) => tile.textContent)),
+    ).toEqual(["2", "4"]);
+    await page.getByRole("link", { name: "Generate" }).click();
+    await page.getByLabel("Mask experts: experts").fill("0-7");
+    await page.getByRole("button", { name: "Generate" }).click();
+    await page.getByRole("alert").waitFor();
+    expect(await page.getByRole("alert").textContent()).toMatch(/masks the last of 8 experts of layer 0/);
+    await page.getByRole("button", { name: "Remove: Mask experts" }).click();
   });
 
   it("sends its dials as interventions", async () => {

@@ -2,6 +2,7 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { openTrace } from "../../src/formats/trace.io.ts";
+import type { TraceChunk } from "../../src/formats/trace.ts";
 import { olmoe, temporaryFolder, writeTinyModel } from "./harness.ts";
 
 const root = await temporaryFolder();
@@ -56,6 +57,54 @@ describe("--intervene", () => {
       { kind: "swap", experts: [0, 1] },
     ];
     expect(await scores(shifted)).not.toBe(await scores());
+  });
+
+  it("of trace and run is in the header of the trace, with as many slots as a token can have", async () => {
+    const interventions = [{ kind: "top_k", k: 3, tokens: { from: 2, to: 4 } }];
+    const intervene = ["--intervene", await file(interventions), ...reference];
+    const [read, written] = [join(root, "read.trace"), join(root, "written.trace")];
+    expect((await olmoe(["trace", model, text, "--out", read, ...intervene])).code).toBe(0);
+    expect(
+      (await olmoe(["run", model, "-p", "the cat", "--max-tokens", "4", "--trace", written, ...intervene])).code,
+    ).toBe(0);
+    for (const path of [read, written]) {
+      const trace = await openTrace(path);
+      const chunks: TraceChunk[] = [];
+      for await (const chunk of trace.chunks({ columns: ["experts"], start: 0, end: 6 })) chunks.push(chunk);
+      await trace.close();
+      expect([trace.header.slots, trace.header.interventions]).toEqual([
+        3,
+        [{ kind: "top_k", k: 3, layers: "all", tokens: { from: 2, to: 4 } }],
+      ]);
+      const experts = chunks[0]?.experts ?? new Int16Array();
+      const used = [0, 1, 2, 3, 4, 5].map(
+        (token) => experts.subarray(3 * token, 3 * token + 3).filter((e) => e >= 0).length,
+      );
+      expect(used).toEqual([2, 2, 3, 3, 2, 2]);
+    }
+  });
+
+  it("of a replay is in the header with the digest of what is replayed", async () => {
+    const [own, again] = [join(root, "source.trace"), join(root, "again.trace")];
+    await olmoe(["trace", model, text, "--out", own, ...reference]);
+    const intervene = await file([{ kind: "replay", trace: "source.trace", weights: "recorded" }]);
+    await olmoe(["trace", model, text, "--out", again, "--intervene", intervene, ...reference]);
+    const [first, second] = [await openTrace(own), await openTrace(again)];
+    expect([first.tokens, first.header.interventions]).toEqual([second.tokens, undefined]);
+    expect(second.header.interventions).toEqual([
+      {
+        kind: "replay",
+        layers: "all",
+        tokens: { from: 0 },
+        trace: {
+          layers: [0, 1],
+          positions: first.tokens,
+          slots: 2,
+          digest: expect.stringMatching(/^sha256:[0-9a-f]{64}$/),
+        },
+      },
+    ]);
+    await Promise.all([first.close(), second.close()]);
   });
 
   it("of trace records what was done: the interventions in the header, no masked expert, as many slots as a token has", async () => {

@@ -23,11 +23,14 @@ Commands:
   chat            talk with a model
   score           say how likely a model finds each line of a text
   perplexity      say how well a model predicts a file
+  trace           write down which experts every token is sent to
+  analyze         say what routing traces show: statistics, figures, a report
   explore         show routing, texts and training runs in a page
+  ablate          measure what a model loses without each expert
+  steer           find the experts that tell two kinds of text apart, and use them
   info            describe a model without loading it
   convert         convert a model between GGUF, Hugging Face and OLMo
   quantize        store a model in fewer bits
-  trace           write down which experts every token is sent to
   forward         write logits, routing, losses and gradients of one pass
   tokenizer       train a tokenizer, encode and decode text
   help [command]  show the usage of a command
