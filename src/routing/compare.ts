@@ -55,7 +55,9 @@ export async function countOverlaps(
   { k: asked, layers: wanted, signal, onProgress }: LayerOptions & AnalyseOptions = {},
 ): Promise<OverlapResult> {
   const first = checkAlike(traces);
-  const k = chooseK(first, asked ?? Math.min(...traces.map(({ trace }) => trace.header.slots)));
+  // Of models of different k no more than all of them have.
+  const narrowest = traces.reduce((one, other) => (other.trace.header.slots < one.trace.header.slots ? other : one));
+  const k = chooseK(narrowest.trace, asked);
   const { layers, places } = chooseLayers(first, wanted);
   const counters = pairs.map(([before, now]) => ({ before, now, units: new Map<number, OverlapCounts[]>() }));
   let tokens = 0;
