@@ -14,10 +14,11 @@ import { createRandom, type RandomGenerator, uniform } from "../src/util/random.
 import { type BenchOptions, type Contender, describeMachine, interleave, type Row, toRow } from "./harness.ts";
 
 const TOKENS = 10_000_000;
-const CHUNK_TOKENS = 32_768;
+/** As trace files have them. */
+const CHUNK_TOKENS = 4096;
 const SEQUENCE_TOKENS = 2048;
 /** Different chunks; the trace repeats them. */
-const CHUNKS = 4;
+const CHUNKS = 32;
 const [LAYERS, SLOTS, EXPERTS, VOCABULARY] = [16, 8, 64, 50_304];
 const SOURCES = ["web", "books", "code", "papers", "wiki"];
 
