@@ -96,6 +96,11 @@ async function analyze(paths: readonly string[], flags: AnalyzeFlags, session: S
       flags.counts === undefined
         ? await ofTraces(paths, flags, session, line)
         : await ofCounts(flags.counts, flags, session);
+    if (results.length === 0) {
+      throw new UsageError(`--only: ${flags.only?.join(", ")} of ${layersAndK(flags)} shows nothing`, {
+        hint: "co-activation needs k above 1, cross-layer routing at least two layers",
+      });
+    }
     const written = await writeResults(resolve(flags.out), results, {
       title: "Routing analysis",
       lead,
@@ -110,6 +115,10 @@ async function analyze(paths: readonly string[], flags: AnalyzeFlags, session: S
   } finally {
     line.stop();
   }
+}
+
+function layersAndK({ k, layers }: AnalyzeFlags): string {
+  return `k ${k ?? "as it is"} and layers ${layers?.join(", ") ?? "as they are"}`;
 }
 
 async function ofTraces(

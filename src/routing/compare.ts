@@ -191,8 +191,11 @@ function addOverlap(
   const [{ experts: old, slots: oldSlots }, { experts: now, slots: nowSlots }] = sides;
   let [before, after, shared, changed] = [0, 0, 0, 0];
   for (let row = first; row < first + tokens; row++) {
-    const [oldStart, nowStart] = [row * oldSlots, row * nowSlots];
-    let [oldSize, nowSize, both] = [0, 0, 0];
+    const oldStart = row * oldSlots;
+    const nowStart = row * nowSlots;
+    let oldSize = 0;
+    let nowSize = 0;
+    let both = 0;
     for (let slot = oldStart; slot < oldStart + k; slot++) if (old[slot] !== NO_EXPERT) oldSize++;
     for (let slot = nowStart; slot < nowStart + k; slot++) {
       const expert = now[slot]!;
