@@ -5,6 +5,7 @@
 import { z } from "zod";
 import { parseConfig } from "../config/check.ts";
 import { ConfigError } from "../errors.ts";
+import { byteCharacters } from "../tokenizer/byteLevel.ts";
 import type { PathCounts } from "./crossLayer.ts";
 import type { ExpertCounts } from "./expertCounts.ts";
 import type { IdCounts } from "./idTables.ts";
@@ -17,6 +18,8 @@ export interface ReleasedCounts {
   readonly paths?: ReleasedPathFile;
   /** By domain, of the first k experts of `ID_MODEL`. */
   readonly ids: ReadonlyMap<string, VocabularyCounts>;
+  /** Ids as byte-level vocabularies write them, of those whose text is told. */
+  readonly vocabulary: ReadonlyMap<number, string>;
 }
 
 /** The model of eid2token_*.json.gz. */
@@ -58,12 +61,31 @@ const idFile = z.object({
 });
 export type ReleasedIdFile = z.output<typeof idFile>;
 
+const tokenFile = z.object({
+  domains: z.record(
+    z.string(),
+    z.array(z.array(z.object({ top: z.array(z.tuple([count, z.string()]).rest(z.unknown())) }))),
+  ),
+});
+export type ReleasedTokenFile = z.output<typeof tokenFile>;
+
 /** @throws ConfigError listing what is wrong with the file. */
 export const parseExpertFile = (value: unknown, place: string) => parseConfig(expertFile, value, place);
 /** @throws ConfigError listing what is wrong with the file. */
 export const parsePathFile = (value: unknown, place: string) => parseConfig(pathFile, value, place);
 /** @throws ConfigError listing what is wrong with the file. */
 export const parseIdFile = (value: unknown, place: string) => parseConfig(idFile, value, place);
+
+/** @throws ConfigError listing what is wrong with the file. */
+export const parseTokenFile = (value: unknown, place: string) => parseConfig(tokenFile, value, place);
+
+/** top_tokens_per_expert.json: the texts of the most frequent ids. */
+export function releasedVocabulary({ domains }: ReleasedTokenFile): Map<number, string> {
+  const tops = Object.values(domains).flat(2);
+  const encoder = new TextEncoder();
+  const write = (text: string) => Array.from(encoder.encode(text), (byte) => byteCharacters[byte]).join("");
+  return new Map(tops.flatMap(({ top }) => top.map(([id, text]) => [id, write(text)] as const)));
+}
 
 /** An entry by its name. @throws ConfigError naming those there are. */
 function entryOf<T>(entries: Readonly<Record<string, T>>, name: string, what: string): T {

@@ -118,6 +118,8 @@ beforeAll(async () => {
   await mkdir(counts);
   await writeFile(join(counts, "expert_counts.json"), JSON.stringify(EXPERTS));
   await writeFile(join(counts, "crosslayer_counts.json"), JSON.stringify(PATHS));
+  const tokens = { domains: { web: [[{ top: [[3, " \u00e9t\u00e9\n", 10]] }]] } };
+  await writeFile(join(counts, "top_tokens_per_expert.json"), JSON.stringify(tokens));
   await writeFile(join(counts, "eid2token_web.json.gz"), gzipSync(JSON.stringify(IDS)));
 });
 
@@ -232,7 +234,7 @@ describe("olmoe analyze", () => {
       "token-ids | 2 | 7 | 10 | expert 0 of layer 7 has 100.0 % of an id of web on average, the most of those shown",
       "load-change | 2 | 0, 7 | 4 | olmoe to olmoe-sft: 0.0 % to 10.0 % of the slots moved",
     ]);
-    expect(existsSync(join(out, "report.html"))).toBe(true);
+    expect(await readFile(join(out, "report.html"), "utf8")).toContain("\u201c \u00e9t\u00e9\u00b7\u201d 100 %");
   });
 
   it("refuses traces of different texts, saying where they differ", async () => {
