@@ -21,7 +21,7 @@ import { AblationLog, ablationRecipe } from "../routing/ablationLog.io.ts";
 import { ablationChart, ablationCsv } from "../routing/ablationReport.ts";
 import { lossesUnder, scoredTokens } from "../routing/losses.ts";
 import type { Sequence } from "../routing/recordTrace.ts";
-import { replaceFiles } from "../util/files.io.ts";
+import { fileError, replaceFiles } from "../util/files.io.ts";
 import { shownPath } from "../util/shownPath.io.ts";
 import { describeBackend } from "./backendOptions.ts";
 import { numberList, type Session, wholeNumber, writeJson } from "./common.ts";
@@ -98,7 +98,9 @@ async function ablate(
   const sequences = await collectSequences(await sequencesOf("ablate", path, inputs, model, flags, session));
   if (sequences.length === 0) throw new DataError("ablate: the texts are empty, there is nothing to score");
   const recipe = ablationRecipe(await modelDigest(model.info.path, session.signal), sequences);
-  await mkdir(out, { recursive: true });
+  await mkdir(out, { recursive: true }).catch((error: unknown) => {
+    throw fileError("write", out, error);
+  });
   const logPath = join(out, "measured.jsonl");
   if (force) await rm(logPath, { force: true });
   const log = await AblationLog.open(logPath, recipe);

@@ -28,7 +28,8 @@ read from standard input, without its last line break.
 
 Examples:
   $ olmoe run runs/quickstart -p "Call me"
-  $ olmoe run olmoe-q4_0.gguf --temperature 0 < prompt.txt > continuation.txt`;
+  $ olmoe run olmoe-q4_0.gguf --temperature 0 < prompt.txt > continuation.txt
+  $ olmoe run runs/quickstart -p "Call me" --intervene changes.json`;
 
 const FINISH = {
   stop: "ended by the model",

@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { anyInterventions } from "../../test/interventions.ts";
 import { allBackends, createCache, createDecoder, logitsOf, smallConfig } from "../../test/models.ts";
+import type { Routing } from "../autograd/ops/moe.ts";
 import type { Backend } from "../backend/backend.ts";
 import type { InterventionInput, RecordedRoute } from "../config/intervention.ts";
 import type { ModelConfig } from "../config/model.ts";
@@ -167,6 +168,22 @@ describe.each(allBackends)("on %s", (_, backend) => {
       }),
       { seed: 5, numRuns: 12 },
     );
+  });
+
+  it("what is not a number stays so, and every token has experts all the same", () => {
+    const broken = createDecoder(backend, config);
+    broken.parameters.get("model.layers.0.mlp.gate.weight").value.data.fill(Number.NaN);
+    const interventions: readonly InterventionInput[] = [
+      { kind: "mask", experts: [0] },
+      { kind: "force", experts: [4] },
+      { kind: "top_k", k: 3 },
+      { kind: "uniform" },
+    ];
+    const ids: number[] = [];
+    const observe = { routing: (_layer: number, { expertIds }: Routing) => void ids.push(...expertIds.data) };
+    const logits = under(interventions, { observe }, broken);
+    expect([logits.every(Number.isNaN), ids.length]).toEqual([true, 2 * 3 * TOKENS]);
+    expect(ids.every((expert) => expert >= -1 && expert < 6)).toBe(true);
   });
 
   it("refuses plans that are not one for each sequence, and what it can not do with them", () => {

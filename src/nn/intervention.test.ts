@@ -1,6 +1,8 @@
 /** Each kind of intervention on four experts of which a token has two, computed by hand. */
+import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { gradientBackends, Variables } from "../../test/gradients.ts";
+import { anyInterventions } from "../../test/interventions.ts";
 import { Graph } from "../autograd/graph.ts";
 import type { Backend } from "../backend/backend.ts";
 import type { InterventionInput } from "../config/intervention.ts";
@@ -245,6 +247,40 @@ describe.each(gradientBackends)("on %s", (_, backend) => {
       [0, 1],
       [0, 1],
     ]);
+  });
+
+  it("whatever is done, gives each token different experts, weights where there are experts, and what was asked for", () => {
+    const config = resolveModel({ preset: "tiny", numExperts: 4, numExpertsPerTok: 2 });
+    const probabilities = fc.array(fc.constantFrom(0.01, 0.1, 0.1, 0.4, 1), { minLength: 4, maxLength: 4 });
+    fc.assert(
+      fc.property(
+        fc.array(probabilities, { minLength: 1, maxLength: 5 }),
+        anyInterventions(config, 5),
+        fc.boolean(),
+        (tokens, interventions, normTopkProb) => {
+          const { slots } = new InterventionPlan(interventions, config);
+          const { ids, weights } = routed(backend, tokens, interventions, { normTopkProb });
+          for (const [position, row] of ids.entries()) {
+            const steps = interventions.filter(({ layers = "all", tokens: { from = 0, to = 99 } = {} }) => {
+              return (layers === "all" || layers.includes(1)) && from <= position && position < to;
+            });
+            const has = (...kinds: readonly string[]) => steps.some(({ kind }) => kinds.includes(kind));
+            const named = (kind: "mask" | "force") => steps.flatMap((one) => (one.kind === kind ? one.experts : []));
+            const served = row.filter((expert) => expert !== -1);
+            const total = weights[position]!.reduce((sum, weight) => sum + weight, 0);
+            expect(new Set(served).size).toBe(served.length);
+            expect([served.length > 0, served.length <= slots]).toEqual([true, true]);
+            expect(row.every((expert, slot) => expert !== -1 || weights[position]![slot] === 0)).toBe(true);
+            if (!has("swap", "replay")) expect(named("mask").filter((expert) => row.includes(expert))).toEqual([]);
+            if (!has("swap")) expect(named("force").filter((expert) => !row.includes(expert))).toEqual([]);
+            const given = steps.some((one) => one.kind === "force" && one.weight !== undefined);
+            if (normTopkProb && !given && !has("scale", "replay")) expect(total).toBeCloseTo(1, 5);
+            if (!given && !has("scale")) expect([total >= 0, total < 1.00001]).toEqual([true, true]);
+          }
+        },
+      ),
+      { seed: 3, numRuns: 150 },
+    );
   });
 
   it("draws random experts that differ by seed, layer and position, with the router's weights in rank order", () => {

@@ -124,6 +124,24 @@ describe("lossesUnder", () => {
     expect([most > 8, most <= 16]).toEqual([true, true]);
   });
 
+  it("leaves no failure without a handler while its caller is busy", async () => {
+    const controller = new AbortController();
+    const { signal } = controller;
+    let asked = 0;
+    const engine = {
+      logprobs: (ids: ArrayLike<number>) => {
+        if (asked++ < 10) return Promise.resolve(new Float32Array(ids.length - 1));
+        return new Promise<never>((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
+      },
+    };
+    const losses = lossesUnder(engine, sequences, variants, signal);
+    await losses.next();
+    controller.abort(new Error("stop"));
+    // Longer than Node waits with an unhandled rejection, which would fail the test.
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    await expect(losses.next()).rejects.toThrow("stop");
+  });
+
   it("fails with the first failure, and with the signal's reason", async () => {
     const engine = { logprobs: async () => Promise.reject(new Error("no")) };
     await expect(lossesUnder(engine, sequences, variants).next()).rejects.toThrow("no");
@@ -169,7 +187,7 @@ describe("what has been measured", async () => {
     [`${head}${first}`, "line 2 is not what it should be"],
     [`${head}${baseline}{"layer":0}\n`, "line 3 is not what it should be"],
     [`${head}${baseline}{"layer":0,"expert":1,"nats":[6,6]}\n`, "line 3 is not what it should be"],
-  ])("is refused where it is of something else or damaged: %j", async (content, fault) => {
+  ])("is refused where it is of something else or damaged (%#)", async (content, fault) => {
     const path = await written(content);
     await expect(AblationLog.open(path, recipe)).rejects.toThrow(new DataError(`${path}: ${fault}`, { hint }));
     expect(await readFile(path, "utf8")).toBe(content);

@@ -31,22 +31,20 @@ export async function* lossesUnder(
     nats = [];
     return whole;
   };
-  try {
-    for (const interventions of variants) {
-      for (const { ids } of sequences) {
-        signal?.throwIfAborted();
-        running.push(engine.logprobs(ids, { interventions, signal }).then(sumOfNats));
-        const whole = running.length < AT_ONCE ? undefined : await nextOf();
-        if (whole !== undefined) yield whole;
-      }
-    }
-    while (running.length > 0) {
-      const whole = await nextOf();
+  for (const interventions of variants) {
+    for (const { ids } of sequences) {
+      signal?.throwIfAborted();
+      const one = engine.logprobs(ids, { interventions, signal }).then(sumOfNats);
+      // It may fail while the caller is busy with an earlier one, and where one has failed nobody waits for the others.
+      one.catch(() => undefined);
+      running.push(one);
+      const whole = running.length < AT_ONCE ? undefined : await nextOf();
       if (whole !== undefined) yield whole;
     }
-  } finally {
-    // Where one has failed nobody waits for the others.
-    for (const one of running) one.catch(() => undefined);
+  }
+  while (running.length > 0) {
+    const whole = await nextOf();
+    if (whole !== undefined) yield whole;
   }
 }
 

@@ -49,22 +49,20 @@ export async function recordTrace(
     written += rows.tokens;
     onProgress?.(written);
   };
-  try {
-    let sequence = 0;
-    for await (const { source, ids } of sequences) {
-      options.signal?.throwIfAborted();
-      const position = Math.max(0, Math.min(done - begun, ids.length));
-      begun += ids.length;
-      if (position < ids.length) {
-        running.push({ of: { sequence, source, position }, rows: engine.trace(ids, { ...options, columns }) });
-      }
-      sequence += 1;
-      if (running.length >= AT_ONCE) await writeFirst();
+  let sequence = 0;
+  for await (const { source, ids } of sequences) {
+    options.signal?.throwIfAborted();
+    const position = Math.max(0, Math.min(done - begun, ids.length));
+    begun += ids.length;
+    if (position < ids.length) {
+      const rows = engine.trace(ids, { ...options, columns });
+      // It may fail while an earlier one is written, and where one has failed nobody waits for the others.
+      rows.catch(() => undefined);
+      running.push({ of: { sequence, source, position }, rows });
     }
-    while (running.length > 0) await writeFirst();
-    return written;
-  } finally {
-    // Where one has failed nobody waits for the others.
-    for (const { rows } of running) rows.catch(() => undefined);
+    sequence += 1;
+    if (running.length >= AT_ONCE) await writeFirst();
   }
+  while (running.length > 0) await writeFirst();
+  return written;
 }

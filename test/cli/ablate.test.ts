@@ -2,7 +2,7 @@ import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { printable } from "../../src/cli/generationOptions.ts";
-import { olmoe, temporaryFolder, writeTinyModel } from "./harness.ts";
+import { olmoe, startOlmoe, temporaryFolder, writeTinyModel } from "./harness.ts";
 
 const root = await temporaryFolder();
 const model = join(root, "model");
@@ -88,6 +88,23 @@ describe("olmoe ablate", () => {
     expect(changes).toEqual([...changes].sort((a, b) => b - a));
   });
 
+  it("keeps what it has measured when it is interrupted", async () => {
+    const long = at("long-cats.txt");
+    await writeFile(long, `${TEXT}\n`.repeat(8));
+    const args = (out: string) => ["ablate", model, long, "--layers", "0", "--out", at(out), "--json", ...reference];
+    const child = startOlmoe(args("cut"));
+    const ended = new Promise<number | null>((resolve) => child.once("close", resolve));
+    const measured = async () =>
+      (await readFile(join(at("cut"), "measured.jsonl"), "utf8").catch(() => "")).split("\n").length - 1;
+    while ((await measured()) < 3) await new Promise((resolve) => setTimeout(resolve, 5));
+    child.kill("SIGINT");
+    expect(await ended).toBe(130);
+    expect((await measured()) < 10).toBe(true);
+    const rest = await olmoe(args("cut"));
+    expect(rest.stderr).toMatch(/measured\.jsonl: [1-7] of 8 experts are measured already\n$/);
+    expect(rest.stdout).toBe((await olmoe(args("uncut"))).stdout);
+  });
+
   it("refuses what there is not, and results of something else unless it is forced", async () => {
     const fault = async (...args: readonly string[]) => {
       const { code, stdout, stderr } = await ablate("whole", ...args);
@@ -107,6 +124,12 @@ describe("olmoe ablate", () => {
       /^olmoe: \/whole\/measured\.jsonl: it is of another text \(/,
     );
     expect((await fault("--max-tokens", "9", "--force", "--experts", "1")).code).toBe(0);
+    const file = await ablate("cats.txt", "--layers", "0");
+    expect([file.code, file.stdout, file.stderr.replaceAll(root, "")]).toEqual([
+      1,
+      "",
+      "olmoe: write /cats.txt: EEXIST: file already exists, mkdir '/cats.txt'\nhint: check the path and the disk\n",
+    ]);
     const { stderr } = await olmoe(["ablate", model, "--out", at("none"), ...reference]);
     expect(stderr.replaceAll(root, "")).toBe(
       "olmoe: ablate: no inputs, and /model is not from a training run with held-out text\n" +
