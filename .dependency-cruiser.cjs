@@ -23,6 +23,7 @@ const ROOMS = [
 /** Packages that do not run in a browser. */
 const NODE_PACKAGES = [
   "@duckdb/node-api",
+  "@hono/node-server",
   "@npmcli/config",
   "@resvg/resvg-js",
   "cli-progress",

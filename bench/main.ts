@@ -5,6 +5,7 @@ import { writeExpertsChart } from "./chart.ts";
 import { dataBench } from "./data.ts";
 import { dataMemoryBench } from "./dataMemory.ts";
 import { dedupeBench } from "./dedupe.ts";
+import { explorerBench } from "./explorer.ts";
 import { filtersBench } from "./filters.ts";
 import { gemmBench } from "./gemm.ts";
 import { type BenchOptions, formatMachine, formatTable, loadWarning, type Row } from "./harness.ts";
@@ -36,6 +37,7 @@ const USAGE = `usage: npx tsx bench/main.ts NAME [options]
   filters  filters of the data pipeline on one core, each alone and all together
   trace    what it costs to keep the routing of all tokens, while text is read and written
   routing  statistics of a routing trace of 10^7 tokens x 16 layers, each analysis alone and all in one pass
+  explorer the page of olmoe explore in Chromium with a trace of a million tokens: first paint, time between frames
   peers    builds beforehand what infer would build at its first run: llama.cpp, ten minutes
 
   --json             one line of JSON for each row
@@ -67,6 +69,7 @@ const NAMES = [
   "filters",
   "trace",
   "routing",
+  "explorer",
   "peers",
 ] as const;
 const TYPES = Object.keys(RANDOM_MODELS) as RandomModelType[];
@@ -162,6 +165,9 @@ async function main(signal: AbortSignal): Promise<void> {
       return;
     case "data-memory":
       console.log(await dataMemoryBench(options));
+      return;
+    case "explorer":
+      console.log(await explorerBench(options));
       return;
     case "peers":
       console.log(Object.values(await ensureLlamaCpp(options)).join("\n"));

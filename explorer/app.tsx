@@ -16,7 +16,6 @@ import {
   type Served,
   served,
   themeChoice,
-  traces,
   useDark,
   useStore,
   useTrace,
@@ -44,14 +43,15 @@ async function askServer(): Promise<void> {
   const response = await fetch("api/session");
   if (!response.ok) throw new Error(`the server answered ${response.status}`);
   const session: Served = await response.json();
+  const { hash } = location;
   served.set(session);
   for (const { name, url, bytes } of session.traces) {
     // A worker made from a blob has no address of its own that others could be relative to.
     await addTrace({ kind: "address", name, url: new URL(url, location.href).href, bytes });
   }
-  if (traces.value.length > 0 || location.hash !== "") return;
-  if (session.model !== null) go({ view: "generate" });
-  else if (session.run !== null) go({ view: "training" });
+  if (hash !== "") return;
+  if (session.run !== null) go({ view: "training" });
+  else if (session.traces.length === 0 && session.model !== null) go({ view: "generate" });
 }
 
 export function App() {

@@ -2,7 +2,7 @@
 import { NO_EXPERT, type Trace, type TraceChunk } from "../src/formats/trace.ts";
 
 /** Tokens of a block: those of a chunk of most files, so that none is read twice. */
-export const BLOCK = 4096;
+const BLOCK = 4096;
 /** Blocks that are kept: at 16 layers and 8 experts, 80 MB. */
 const MOST_BLOCKS = 64;
 
@@ -56,14 +56,14 @@ export async function readBlock(trace: Trace, number: number): Promise<Block> {
 }
 
 export class BlockCache {
-  readonly trace: Trace;
+  readonly #readBlock: (number: number) => Promise<Block>;
   readonly #blocks = new Map<number, Block>();
   readonly #asked = new Map<number, Promise<void>>();
   readonly #listeners = new Set<() => void>();
   #fault: Error | undefined;
 
-  constructor(trace: Trace) {
-    this.trace = trace;
+  constructor(read: (number: number) => Promise<Block>) {
+    this.#readBlock = read;
   }
 
   /** What went wrong when a block was read last. */
@@ -103,7 +103,7 @@ export class BlockCache {
     if (this.#blocks.has(number)) return Promise.resolve();
     const asked = this.#asked.get(number);
     if (asked !== undefined) return asked;
-    const reading = readBlock(this.trace, number)
+    const reading = this.#readBlock(number)
       .then((block) => {
         this.#blocks.set(number, block);
         for (const old of this.#blocks.keys()) {

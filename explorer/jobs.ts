@@ -1,5 +1,5 @@
 /**
- * Counting over whole traces away from the page's own thread. The worker runs the page's script again, which finds no
+ * Reading and counting away from the page's own thread. The worker runs the page's script again, which finds no
  * document there and listens for jobs instead.
  */
 
@@ -14,6 +14,7 @@ import { weightMass } from "../src/routing/mass.ts";
 import type { RoutingResult } from "../src/routing/results.ts";
 import { routerSaturation } from "../src/routing/saturation.ts";
 import { vocabularySpecialisation } from "../src/routing/vocabulary.ts";
+import { type Block, readBlock } from "./blocks.ts";
 import { type KnownSource, openSource } from "./sources.ts";
 import {
   type Alignment,
@@ -33,6 +34,7 @@ export interface Analysed {
 }
 
 export type Job =
+  | { readonly kind: "block"; readonly source: KnownSource; readonly number: number }
   /** All that can be said of one trace. */
   | { readonly kind: "analyses"; readonly source: KnownSource }
   /** Of checkpoints, the last of which is the final one. */
@@ -42,6 +44,7 @@ export type Job =
   | { readonly kind: "compare"; readonly a: KnownSource; readonly b: KnownSource; readonly alignment: Alignment };
 
 interface Results {
+  readonly block: Block;
   readonly analyses: Analysed;
   readonly saturation: Analysed;
   readonly summary: Summary;
@@ -100,8 +103,15 @@ async function* withProgress(
   }
 }
 
+// biome-ignore lint/correctness/useYield: what has no parts has only a result.
+async function* only<T>(result: Promise<T>): AsyncGenerator<never, T> {
+  return await result;
+}
+
 async function startJob(job: Job, signal: AbortSignal): Promise<AsyncGenerator<unknown, unknown>> {
   switch (job.kind) {
+    case "block":
+      return only(readBlock(await traceOf(job.source), job.number));
     case "analyses": {
       const trace = await traceOf(job.source);
       return withProgress((onProgress) => analyse(trace, analysesOf(trace), { signal, onProgress }));
@@ -174,15 +184,20 @@ export interface DedicatedWorkerScope {
   postMessage(message: FromWorker): void;
 }
 
-let worker: Worker | undefined;
 let numbers = 0;
 const listeners = new Map<number, (message: FromWorker) => void>();
 
-function theWorker(): Worker {
+const workers = new Map<string, Worker>();
+
+/** One worker reads what the map shows, so that it never waits for another that counts. */
+function workerFor(kind: Job["kind"]): Worker {
+  const name = kind === "block" ? "map" : "counting";
+  let worker = workers.get(name);
   if (worker !== undefined) return worker;
   const script = document.getElementById("script")!.textContent!;
-  worker = new Worker(URL.createObjectURL(new Blob([script], { type: "text/javascript" })));
+  worker = new Worker(URL.createObjectURL(new Blob([script], { type: "text/javascript" })), { name });
   worker.onmessage = ({ data }: MessageEvent<FromWorker>) => listeners.get(data.number)?.(data);
+  workers.set(name, worker);
   return worker;
 }
 
@@ -198,9 +213,16 @@ export function startCounting<J extends Job>(
     if (fault === undefined) onResult(value as ResultOf<J>, done);
     else onFault(fault);
   });
-  theWorker().postMessage({ number, job } satisfies ToWorker);
+  const worker = workerFor(job.kind);
+  worker.postMessage({ number, job } satisfies ToWorker);
   return () => {
-    if (!listeners.delete(number)) return;
-    theWorker().postMessage({ number, job: null } satisfies ToWorker);
+    if (listeners.delete(number)) worker.postMessage({ number, job: null } satisfies ToWorker);
   };
+}
+
+/** A part of a trace, read away from the page's own thread. */
+export function fetchBlock(source: KnownSource, number: number): Promise<Block> {
+  return new Promise((resolve, reject) => {
+    startCounting({ kind: "block", source, number }, resolve, (message) => reject(new Error(message)));
+  });
 }

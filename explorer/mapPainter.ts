@@ -20,7 +20,7 @@ export interface Beside {
   readonly offset: number;
 }
 
-export interface MapPicture {
+interface MapPicture {
   readonly open: OpenTrace;
   readonly window: Window;
   readonly height: number;
@@ -170,7 +170,7 @@ export function paintMap(canvas: HTMLCanvasElement, picture: MapPicture): void {
       (1 / zoom >= BUCKET_FROM && picture.beside === undefined ? bucketRows(picture) : undefined) ?? tokenRows(picture);
     paintCells(context, rows, layers, paint, tokenOf, { y: 0, width, height: rows / ratio });
   }
-  separate(context, picture, width);
+  if (column >= 5) separate(context, picture, width);
   outline(context, picture, width);
 }
 
@@ -214,11 +214,10 @@ function decorate(context: CanvasRenderingContext2D, picture: MapPicture, start:
   }
 }
 
-function separate(context: CanvasRenderingContext2D, { open, column, look, height }: MapPicture, width: number): void {
-  if (column < 5) return;
+/** Lines between layers. */
+function separate(context: CanvasRenderingContext2D, { column, look, height }: MapPicture, width: number): void {
   context.fillStyle = css(look.background);
   for (let x = column; x < width; x += column) context.fillRect(x - 0.5, 0, 1, height);
-  void open;
 }
 
 /** The chosen token, and the cell of the chosen layer. */

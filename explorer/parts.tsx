@@ -2,6 +2,7 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { TopLevelSpec } from "vega-lite";
+import { SERIES_COLOURS } from "../src/report/theme.ts";
 import { css, inkOn, type Rgb } from "./palette.ts";
 import { closeTrace, type OpenTrace, traces, useDark, useStore } from "./state.ts";
 import { count, label, percent } from "./text.ts";
@@ -185,6 +186,14 @@ export function Chart({
   );
 }
 
+/** The colours of series for a dark ground. */
+const LIGHTER: Readonly<Record<string, string>> = Object.fromEntries(
+  SERIES_COLOURS.map((colour, index) => [
+    colour,
+    ["#6aa9e0", "#f08a67", "#58bd84", "#c184c3", "#dcb94a", "#6fcbe3"][index]!,
+  ]),
+);
+
 /** A chart as wide as its place; in the dark, with light letters on no ground. */
 function fitted(spec: TopLevelSpec, width: number, dark: boolean): TopLevelSpec {
   const config = (spec.config ?? {}) as Record<string, object>;
@@ -205,8 +214,8 @@ function fitted(spec: TopLevelSpec, width: number, dark: boolean): TopLevelSpec 
     },
     legend: { ...config.legend, labelColor: ink, titleColor: soft },
   };
-  const sized = { ...spec, width, autosize: { type: "fit-x", contains: "padding" } };
-  return { ...sized, config: { ...config, ...colours } } as unknown as TopLevelSpec;
+  const sized = { ...spec, width, autosize: { type: "fit-x", contains: "padding" }, config: { ...config, ...colours } };
+  return JSON.parse(JSON.stringify(sized), (_, value) => (dark ? (LIGHTER[value] ?? value) : value)) as TopLevelSpec;
 }
 
 /** Names of open traces for a choice. */

@@ -1,7 +1,5 @@
 /** A part of a trace as a trace. */
 import { checkSelection, type Trace } from "../src/formats/trace.ts";
-import { BlockCache } from "./blocks.ts";
-import { type OpenTrace, Store } from "./state.ts";
 
 export function sliceTrace({ header, sources, vocabulary, ...whole }: Trace, start: number, tokens: number): Trace {
   const trace: Trace = {
@@ -17,11 +15,4 @@ export function sliceTrace({ header, sources, vocabulary, ...whole }: Trace, sta
     },
   };
   return trace;
-}
-
-/** For the map: without counts, which are of whole traces. */
-export function sliceOpen(open: OpenTrace, start: number, tokens: number): OpenTrace {
-  if (start === 0 && tokens === open.trace.tokens) return open;
-  const trace = sliceTrace(open.trace, start, tokens);
-  return { ...open, trace, blocks: new BlockCache(trace), summary: new Store({ done: true }) };
 }

@@ -3,7 +3,7 @@ import { useEffect, useMemo, useState } from "preact/hooks";
 import type { Trace } from "../src/formats/trace.ts";
 import { BlockCache } from "./blocks.ts";
 import { parseExample } from "./example.ts";
-import { startCounting } from "./jobs.ts";
+import { fetchBlock, startCounting } from "./jobs.ts";
 import { expertColours, type Rgb } from "./palette.ts";
 import { formatRoute, parseRoute, type Route } from "./route.ts";
 import { type KnownSource, openSource, type TraceSource } from "./sources.ts";
@@ -13,9 +13,12 @@ import { writtenText } from "./text.ts";
 export class Store<T> {
   #value: T;
   readonly #listeners = new Set<() => void>();
+  #start: (() => void) | undefined;
 
-  constructor(value: T) {
+  /** @param start called when somebody is interested for the first time. */
+  constructor(value: T, start?: () => void) {
     this.#value = value;
+    this.#start = start;
   }
 
   get value(): T {
@@ -30,14 +33,21 @@ export class Store<T> {
 
   subscribe(listener: () => void): () => void {
     this.#listeners.add(listener);
+    this.#start?.();
+    this.#start = undefined;
     return () => this.#listeners.delete(listener);
   }
 }
 
 export function useStore<T>(store: Store<T>): T {
   const [, redraw] = useState({});
-  useEffect(() => store.subscribe(() => redraw({})), [store]);
-  return store.value;
+  const { value } = store;
+  useEffect(() => {
+    // It may have changed after this was drawn.
+    if (store.value !== value) redraw({});
+    return store.subscribe(() => redraw({}));
+  }, [store]);
+  return value;
 }
 
 /** A trace with what is kept beside it while it is open. */
@@ -50,7 +60,10 @@ export interface OpenTrace {
   readonly colours: readonly Rgb[];
   /** The text of a token. */
   readonly text: (id: number) => string;
+  /** Counted when it is looked at. */
   readonly summary: Store<Counted>;
+  /** Ends the counting. */
+  readonly stop: () => void;
 }
 
 export interface Counted {
@@ -147,7 +160,14 @@ export async function addTrace(given: TraceSource): Promise<OpenTrace | undefine
 }
 
 function openTrace(source: KnownSource, trace: Trace): OpenTrace {
-  const summary = new Store<Counted>({ done: false });
+  let stop: (() => void) | undefined;
+  const summary: Store<Counted> = new Store<Counted>({ done: false }, () => {
+    stop = startCounting(
+      { kind: "summary", source },
+      (result, done) => summary.set({ summary: result, done }),
+      (message) => summary.set({ ...summary.value, done: true, fault: message }),
+    );
+  });
   const texts = new Map<number, string>();
   const text = (id: number) => {
     let known = texts.get(id);
@@ -158,16 +178,21 @@ function openTrace(source: KnownSource, trace: Trace): OpenTrace {
     }
     return known;
   };
-  startCounting(
-    { kind: "summary", source },
-    (result, done) => summary.set({ summary: result, done }),
-    (message) => summary.set({ ...summary.value, done: true, fault: message }),
-  );
   const colours = expertColours(trace.header.numExperts);
-  return { name: source.name, source, trace, blocks: new BlockCache(trace), colours, text, summary };
+  return {
+    name: source.name,
+    source,
+    trace,
+    blocks: new BlockCache((number) => fetchBlock(source, number)),
+    colours,
+    text,
+    summary,
+    stop: () => stop?.(),
+  };
 }
 
 export function closeTrace(open: OpenTrace): void {
+  open.stop();
   traces.set(traces.value.filter((other) => other !== open));
 }
 

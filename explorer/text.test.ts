@@ -7,7 +7,7 @@ const entryOf = (bytes: Iterable<number>) => Array.from(bytes, (byte) => byteCha
 
 it("shows what has no picture", () => {
   const hostile = "a\u0000\u001b[31m\n\tb\u202ec\u2066d\u200be\ud800f\ufeff\u0085<b>&";
-  expect(visible(hostile)).toBe("a␀␛[31m↵⇥b⟨RLO⟩c⟨LRI⟩d⟨ZWSP⟩e⟨D800⟩f⟨BOM⟩⟨0085⟩<b>&");
+  expect(visible(hostile)).toBe("a⟨00⟩⟨1B⟩[31m↵⇥b⟨RLO⟩c⟨LRI⟩d⟨ZWSP⟩e⟨D800⟩f⟨BOM⟩⟨85⟩<b>&");
 });
 
 it("leaves ordinary text of any script alone", () => {
@@ -31,7 +31,7 @@ it("labels are one short line that shows its spaces", () => {
 
 it("no text leaves anything invisible, and labels keep their length", () => {
   fc.assert(
-    fc.property(fc.string({ unit: "binary", maxLength: 60 }), (text) => {
+    fc.property(fc.string({ unit: "binary", maxLength: 24 }), (text) => {
       expect(/[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Cn}\u2028\u2029]/u.test(visible(text))).toBe(false);
       expect(Array.from(label(text, 12)).length).toBeLessThanOrEqual(12);
     }),

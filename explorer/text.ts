@@ -7,8 +7,7 @@ import { tokenBytes } from "../src/tokenizer/byteLevel.ts";
 const NAMED: Readonly<Record<number, string>> = {
   9: "⇥",
   10: "↵",
-  13: "␍",
-  127: "␡",
+  13: "⟨CR⟩",
   173: "⟨SHY⟩",
   1564: "⟨ALM⟩",
   8203: "⟨ZWSP⟩",
@@ -39,8 +38,11 @@ const MARK_HEAP = /(\p{M}{4})\p{M}+/gu;
 function symbolOf(character: string): string {
   const code = character.codePointAt(0)!;
   if (NAMED[code] !== undefined) return NAMED[code];
-  if (code < 32) return String.fromCharCode(0x2400 + code);
-  return `⟨${code.toString(16).toUpperCase().padStart(4, "0")}⟩`;
+  // There are pictures of control characters in Unicode, but few fonts have them.
+  return `⟨${code
+    .toString(16)
+    .toUpperCase()
+    .padStart(code < 256 ? 2 : 4, "0")}⟩`;
 }
 
 /** The text with everything invisible made visible. */

@@ -1,10 +1,11 @@
 /** Two traces side by side: what differs keeps its colour, what is the same pales. With checkpoints, how routing settled. */
 import { useMemo } from "preact/hooks";
+import { BlockCache, readBlock } from "../blocks.ts";
 import { type Analysed, startCounting } from "../jobs.ts";
 import type { Window } from "../layout.ts";
 import { Fault, OpenTraces, Progress, Section, Select, ShareBar, traceOptions, useSize } from "../parts.tsx";
-import { sliceOpen } from "../slice.ts";
-import { go, type OpenTrace, route, traces, useCounting, useStore } from "../state.ts";
+import { sliceTrace } from "../slice.ts";
+import { go, type OpenTrace, route, Store, traces, useCounting, useStore } from "../state.ts";
 import type { Comparison, SequenceFacts } from "../statistics.ts";
 import { count, label, percent } from "../text.ts";
 import { TokenDetail } from "../tokenDetail.tsx";
@@ -23,6 +24,18 @@ function sideOf(open: OpenTrace, sequences: readonly SequenceFacts[], sequence: 
   return found === undefined
     ? { open, start: 0, tokens: open.trace.tokens }
     : { open, start: found.start, tokens: found.tokens };
+}
+
+/** A part for the map: without counts, which are of whole traces. */
+function sliceOpen(open: OpenTrace, start: number, tokens: number): OpenTrace {
+  if (start === 0 && tokens === open.trace.tokens) return open;
+  const trace = sliceTrace(open.trace, start, tokens);
+  return {
+    ...open,
+    trace,
+    blocks: new BlockCache((number) => readBlock(trace, number)),
+    summary: new Store({ done: true }),
+  };
 }
 
 const NONE: readonly SequenceFacts[] = [];
@@ -85,7 +98,7 @@ function SidePicker(props: {
       />
       {sequences.length > 1 ? (
         <Select
-          label="of it"
+          label="part"
           value={chosen}
           options={[
             { value: -1, name: "all tokens" },

@@ -88,9 +88,11 @@ function finish({ tokensPerSec, newTokens, last }: End): void {
   live.set({
     ...live.value,
     tokens: [...tokens, ...unread],
-    status: newTokens === undefined ? `${count(tokens.length)} tokens read` : `${count(newTokens)} new tokens${rate}`,
+    status: newTokens === undefined ? `${tokensOf(tokens.length)} read` : `${tokensOf(newTokens, "new ")}${rate}`,
   });
 }
+
+const tokensOf = (number: number, kind = "") => `${count(number)} ${kind}${number === 1 ? "token" : "tokens"}`;
 
 /** Makes a trace of it, for the other views. */
 async function keep(

@@ -10,7 +10,7 @@ const ablation = new Store<AblationResult | undefined>(undefined);
 const isChange = (value: unknown): value is LossChange => typeof (value as LossChange | null)?.change === "number";
 
 /** @throws an Error that says what is missing. */
-export function readAblation(text: string): AblationResult {
+function readAblation(text: string): AblationResult {
   const { experts, domains } = JSON.parse(text) as Partial<AblationResult>;
   const whole = (expert: AblatedExpert) =>
     Number.isInteger(expert?.layer) &&

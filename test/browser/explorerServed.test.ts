@@ -11,6 +11,7 @@ import { temporaryFolder, writeTinyModel } from "../cli/harness.ts";
 import { ROOT, setup } from "../policy/repository.ts";
 import { traceBytes } from "../textTraces.ts";
 import { trainTiny, writeTexts } from "../tinyRun.ts";
+import { seriousFaults } from "./axe.ts";
 import { EXECUTABLE, launch, PLACE } from "./chromium.ts";
 
 const WORDS = "the cat sat on the mat".split(" ");
@@ -54,6 +55,8 @@ describe.skipIf(EXECUTABLE === undefined)(`olmoe explore in ${PLACE}`, () => {
 
   it("shows the trace that it serves", async () => {
     await page.goto(explorer.url);
+    await page.getByRole("heading", { name: join(folder, "run") }).waitFor();
+    await page.getByRole("link", { name: "Map" }).click();
     await page.locator(".map-label", { hasText: "mat" }).waitFor();
     expect(await page.locator(".map-label").allInnerTexts()).toEqual(WORDS);
     expect(await page.getByRole("navigation", { name: "Views" }).getByRole("link").allInnerTexts()).toEqual([
@@ -64,6 +67,7 @@ describe.skipIf(EXECUTABLE === undefined)(`olmoe explore in ${PLACE}`, () => {
       "Generate",
       "Training",
     ]);
+    await page.getByText("Busiest experts").waitFor();
   });
 
   it("counts the trace that it serves", async () => {
@@ -182,6 +186,28 @@ describe.skipIf(EXECUTABLE === undefined)(`olmoe explore in ${PLACE}`, () => {
     const last = { ...(await lastStep(path)), step: 25 };
     await appendFile(path, `${JSON.stringify(last)}\n`);
     await page.locator(".numbers dd", { hasText: "25" }).first().waitFor();
+  });
+
+  it("has no serious fault of accessibility where a text is generated and where a run is shown", async () => {
+    const found: Record<string, unknown> = {};
+    for (const scheme of ["light", "dark"] as const) {
+      await page.emulateMedia({ colorScheme: scheme });
+      await page.setViewportSize({ width: scheme === "light" ? 1280 : 380, height: 800 });
+      await page.goto(`${explorer.url}#generate`);
+      await page.reload();
+      await page.getByRole("button", { name: "Add" }).click();
+      await page.getByRole("checkbox").uncheck();
+      await page.getByRole("button", { name: "Route only" }).click();
+      await page.locator('[role="status"]', { hasText: "1 token read" }).waitFor();
+      found[`${scheme} generate`] = await seriousFaults(page);
+      await page.screenshot({ path: join(SCREENSHOTS, `generate-${scheme}.png`), fullPage: true });
+      await page.getByRole("link", { name: "Training" }).click();
+      await page.locator(".chart svg").nth(4).waitFor();
+      found[`${scheme} training`] = await seriousFaults(page);
+      await page.screenshot({ path: join(SCREENSHOTS, `training-${scheme}.png`), fullPage: true });
+    }
+    const cases = ["light generate", "light training", "dark generate", "dark training"];
+    expect(found).toEqual(Object.fromEntries(cases.map((name) => [name, []])));
   });
 
   it("asks no other server for anything, and has no faults", () => {
