@@ -14,10 +14,11 @@ import { createRandom, type RandomGenerator, uniform } from "../src/util/random.
 import { type BenchOptions, type Contender, describeMachine, interleave, type Row, toRow } from "./harness.ts";
 
 const TOKENS = 10_000_000;
-const CHUNK_TOKENS = 32_768;
+/** As trace files have them. */
+const CHUNK_TOKENS = 4096;
 const SEQUENCE_TOKENS = 2048;
 /** Different chunks; the trace repeats them. */
-const CHUNKS = 4;
+const CHUNKS = 32;
 const [LAYERS, SLOTS, EXPERTS, VOCABULARY] = [16, 8, 64, 50_304];
 const SOURCES = ["web", "books", "code", "papers", "wiki"];
 
@@ -81,20 +82,22 @@ const CASES: Readonly<Record<string, readonly AnyAnalysis[]>> = {
   "vocabulary, input": [vocabularySpecialisation()],
 };
 
-/** Most resident memory in MiB while something runs, sampled. */
-async function peakMemory(work: () => Promise<unknown>): Promise<number> {
+/** Most resident memory in MiB while something runs, sampled, and seconds of processor time, which others on the machine change less than the clock's. */
+async function resourcesOf(work: () => Promise<unknown>): Promise<{ mebibytes: number; seconds: number }> {
   let peak = 0;
   const sample = () => {
     peak = Math.max(peak, process.memoryUsage.rss());
   };
   const timer = setInterval(sample, 20);
+  const start = process.cpuUsage();
   try {
     await work();
   } finally {
     clearInterval(timer);
   }
   sample();
-  return peak / 2 ** 20;
+  const { user, system } = process.cpuUsage(start);
+  return { mebibytes: peak / 2 ** 20, seconds: (user + system) / 1e6 };
 }
 
 /** Rows of each analysis and of all; what they take together, and memory. */
@@ -135,6 +138,6 @@ export async function* routingBench({ repetitions, signal }: BenchOptions): Asyn
   const { median, min, max } = measured.summaries.get("all of these")!;
   const seconds = (rate: number) => (trace.tokens / rate).toFixed(1);
   yield `all of these over ${trace.tokens} tokens x ${LAYERS} layers: ${seconds(median)} s (${seconds(max)} .. ${seconds(min)})`;
-  const memory = await peakMemory(() => analyse(trace, all, { signal }));
-  yield `memory of the process at most: ${memory.toFixed(0)} MiB`;
+  const { mebibytes, seconds: busy } = await resourcesOf(() => analyse(trace, all, { signal }));
+  yield `processor time of all of these: ${busy.toFixed(1)} s; memory of the process at most: ${mebibytes.toFixed(0)} MiB`;
 }

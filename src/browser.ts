@@ -101,6 +101,7 @@ export {
 export { type NamedTensor, Parameters } from "./model/parameters.ts";
 export type { RopeScaling } from "./model/ropeScaling.ts";
 // Routing analyses: statistics of traces, each with its definition.
+export { type AnalysisName, analyseTraces } from "./routing/allAnalyses.ts";
 export {
   type AnalyseOptions,
   type Analysis,
@@ -122,9 +123,11 @@ export {
   specialisationTest,
 } from "./routing/domains.ts";
 export { type ExpertCounts, expertCounting } from "./routing/expertCounts.ts";
+export { type Figure, figuresOf } from "./routing/figures.ts";
 export { type LoadChangeResult, type LoadResult, loadBalance, loadChange, loadShares } from "./routing/load.ts";
 export { type MassResult, massShares, weightMass } from "./routing/mass.ts";
 export type { ResampleOptions } from "./routing/resample.ts";
+export type { RoutingResult } from "./routing/results.ts";
 export {
   type ChurnResult,
   routerSaturation,

@@ -170,6 +170,7 @@ export {
   withoutExpert,
 } from "./routing/ablation.ts";
 // Routing analyses: statistics of traces, each with its definition.
+export { type AnalysisName, analyseTraces } from "./routing/allAnalyses.ts";
 export {
   type AnalyseOptions,
   type Analysis,
@@ -191,12 +192,16 @@ export {
   specialisationTest,
 } from "./routing/domains.ts";
 export { type ExpertCounts, expertCounting } from "./routing/expertCounts.ts";
+export { type Figure, figuresOf } from "./routing/figures.ts";
 export { type LoadChangeResult, type LoadResult, loadBalance, loadChange, loadShares } from "./routing/load.ts";
 export { lossesUnder } from "./routing/losses.ts";
 export { type MassResult, massShares, weightMass } from "./routing/mass.ts";
 // Texts as sequences, and their traces.
 export { type RecordOptions, recordTrace, type Sequence, type TraceSink } from "./routing/recordTrace.ts";
+export { readReleasedCounts } from "./routing/released.io.ts";
+export { analyseReleased } from "./routing/releasedResults.ts";
 export type { ResampleOptions } from "./routing/resample.ts";
+export type { RoutingResult } from "./routing/results.ts";
 export {
   type ChurnResult,
   routerSaturation,

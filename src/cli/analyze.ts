@@ -42,6 +42,8 @@ JSON and CSV, the figures as SVG and PNG, and report.html with everything and al
   crosslayer_counts.json       models.NAME.{num_experts, topk, top1}, and in these
                                DOMAIN[pair of layers][expert][expert]; layer_pairs
   eid2token_DOMAIN.json.gz     experts[layer][expert] = [ids, counts], of olmoe's top_k; layers
+  top_tokens_per_expert.json   domains.DOMAIN[layer][expert].top = [[id, text, ...], ...]
+The last three may be missing.
 
 Examples:
   $ olmoe analyze held-out.trace --out routing
@@ -96,6 +98,11 @@ async function analyze(paths: readonly string[], flags: AnalyzeFlags, session: S
       flags.counts === undefined
         ? await ofTraces(paths, flags, session, line)
         : await ofCounts(flags.counts, flags, session);
+    if (results.length === 0) {
+      throw new UsageError(`--only: ${flags.only?.join(", ")} of ${layersAndK(flags)} shows nothing`, {
+        hint: "co-activation needs k above 1, cross-layer routing at least two layers",
+      });
+    }
     const written = await writeResults(resolve(flags.out), results, {
       title: "Routing analysis",
       lead,
@@ -110,6 +117,10 @@ async function analyze(paths: readonly string[], flags: AnalyzeFlags, session: S
   } finally {
     line.stop();
   }
+}
+
+function layersAndK({ k, layers }: AnalyzeFlags): string {
+  return `k ${k ?? "as it is"} and layers ${layers?.join(", ") ?? "as they are"}`;
 }
 
 async function ofTraces(
@@ -160,11 +171,11 @@ function progressOf(line: ProgressLine) {
 async function ofCounts(folder: string, flags: AnalyzeFlags, { signal }: Session): Promise<Analysed> {
   if (flags.layers !== undefined) throw new UsageError("--layers: not for --counts, whose layers are what they are");
   const { model, only, k } = flags;
-  const results = analyseReleased(await readReleasedCounts(folder, signal), model, { only, k });
+  const counts = await readReleasedCounts(folder, signal);
   return {
     lead: `The counts that the paper's authors released for ${model}, through the statistics of this package.`,
-    results,
-    vocabulary: new Map(),
+    results: analyseReleased(counts, model, { only, k }),
+    vocabulary: counts.vocabulary,
   };
 }
 

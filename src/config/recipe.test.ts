@@ -217,6 +217,7 @@ describe("parseRecipe", () => {
         schedule: { kind: "cosine", warmupSteps: 4, warmupStartRatio: 0.1, finalRatio: 0.1 },
         loss: { crossEntropyOver: "tokens", balance: 0.01, balanceScale: "paper", z: 0.001, zScale: "megablocks" },
         monitorEvery: 100,
+        trace: null,
         spikes: { window: 128, threshold: 6, action: "warn", maxRewinds: 3 },
         evalEvery: 6,
         evalTokens: 64,

@@ -84,7 +84,7 @@ export function sankey(options: SankeyOptions): TopLevelSpec {
             encoding: { x, x2: { field: "x2" }, y, y2: { field: "y2" }, color: colour },
           },
           {
-            data: { values: columns.flatMap((nodes, index) => labelsOf(nodes, index, columns.length)) },
+            data: { values: columns.flatMap(labelsOf) },
             mark: {
               type: "text" as const,
               fontSize: 9.5,
@@ -193,15 +193,13 @@ function boxesOf(nodes: readonly Node[], index: number) {
   }));
 }
 
-/** Names beside their nodes, outside of the first and the last column. */
-function labelsOf(nodes: readonly Node[], index: number, columns: number) {
+/** Names beside their nodes: to the left of the first column, to the right of the others. */
+function labelsOf(nodes: readonly Node[], index: number) {
   const left = index === 0;
-  const inside = !left && index < columns - 1;
   return nodes.map(({ name, top, height }) => ({
     x: left ? index - HALF - 0.015 : index + HALF + 0.015,
     y: round(top + height / 2),
     name,
     align: left ? "right" : "left",
-    inside,
   }));
 }

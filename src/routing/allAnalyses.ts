@@ -91,8 +91,8 @@ async function comparisonsOf(
   only: readonly AnalysisName[],
   options: AllOptions,
 ): Promise<RoutingResult[]> {
-  const least = traces.reduce((one, other) => (other.trace.header.slots < one.trace.header.slots ? other : one));
-  const ks = OF_ONE_TEXT.some((name) => only.includes(name)) ? ksOf(least, options.k) : [];
+  const narrowest = traces.reduce((one, other) => (other.trace.header.slots < one.trace.header.slots ? other : one));
+  const ks = OF_ONE_TEXT.some((name) => only.includes(name)) ? ksOf(narrowest, options.k) : [];
   const results: RoutingResult[] = [];
   for (const k of ks) {
     if (only.includes("saturation")) results.push(await routerSaturation(traces, { ...options, k }));

@@ -46,7 +46,8 @@ describe("domain specialisation", () => {
       k: 2,
       layers: [0],
       tokens: 6,
-      uniform: 0.5,
+      // Of the 12 slots one is empty.
+      uniform: 11 / 24,
       domains: [
         { name: "a", tokens: 4, layers: [{ layer: 0, shares: [0.75, 0.75, 0.5, 0] }] },
         { name: "b", tokens: 2, layers: [{ layer: 0, shares: [0, 0.5, 1, 0] }] },

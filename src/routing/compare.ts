@@ -55,7 +55,9 @@ export async function countOverlaps(
   { k: asked, layers: wanted, signal, onProgress }: LayerOptions & AnalyseOptions = {},
 ): Promise<OverlapResult> {
   const first = checkAlike(traces);
-  const k = chooseK(first, asked ?? Math.min(...traces.map(({ trace }) => trace.header.slots)));
+  // Of models of different k no more than all of them have.
+  const narrowest = traces.reduce((one, other) => (other.trace.header.slots < one.trace.header.slots ? other : one));
+  const k = chooseK(narrowest.trace, asked);
   const { layers, places } = chooseLayers(first, wanted);
   const counters = pairs.map(([before, now]) => ({ before, now, units: new Map<number, OverlapCounts[]>() }));
   let tokens = 0;
@@ -189,8 +191,11 @@ function addOverlap(
   const [{ experts: old, slots: oldSlots }, { experts: now, slots: nowSlots }] = sides;
   let [before, after, shared, changed] = [0, 0, 0, 0];
   for (let row = first; row < first + tokens; row++) {
-    const [oldStart, nowStart] = [row * oldSlots, row * nowSlots];
-    let [oldSize, nowSize, both] = [0, 0, 0];
+    const oldStart = row * oldSlots;
+    const nowStart = row * nowSlots;
+    let oldSize = 0;
+    let nowSize = 0;
+    let both = 0;
     for (let slot = oldStart; slot < oldStart + k; slot++) if (old[slot] !== NO_EXPERT) oldSize++;
     for (let slot = nowStart; slot < nowStart + k; slot++) {
       const expert = now[slot]!;

@@ -140,7 +140,8 @@ type CountPaths = (
 
 const countAll: CountPaths = (experts, slots, k, numExperts, { from, to, tokens }, counts) => {
   for (let token = 0; token < tokens; token++) {
-    const [start, next] = [(from + token) * slots, (to + token) * slots];
+    const start = (from + token) * slots;
+    const next = (to + token) * slots;
     for (let slot = start; slot < start + k; slot++) {
       const expert = experts[slot]!;
       if (expert === NO_EXPERT) continue;
@@ -154,9 +155,11 @@ const countAll: CountPaths = (experts, slots, k, numExperts, { from, to, tokens 
 
 const countEqualRanks: CountPaths = (experts, slots, k, numExperts, { from, to, tokens }, counts) => {
   for (let token = 0; token < tokens; token++) {
-    const [start, next] = [(from + token) * slots, (to + token) * slots];
+    const start = (from + token) * slots;
+    const next = (to + token) * slots;
     for (let rank = 0; rank < k; rank++) {
-      const [expert, target] = [experts[start + rank]!, experts[next + rank]!];
+      const expert = experts[start + rank]!;
+      const target = experts[next + rank]!;
       if (expert !== NO_EXPERT && target !== NO_EXPERT) counts[expert * numExperts + target]! += 1;
     }
   }

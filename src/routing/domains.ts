@@ -1,6 +1,6 @@
 /** Domain specialisation, and whether it is more than chance. */
 import { createRandom, shuffledOrder } from "../util/random.ts";
-import { type Analysis, type LayerOptions, type ResultHead, share } from "./analysis.ts";
+import { type Analysis, type LayerOptions, type ResultHead, share, sumOf } from "./analysis.ts";
 import { type CountUnit, type ExpertCounts, expertCounting, type SourceCounts } from "./expertCounts.ts";
 import { bootstrap, checkResamples, type Interval, quantile, type ResampleOptions } from "./resample.ts";
 
@@ -20,7 +20,7 @@ export interface Domain {
 
 export interface DomainResult extends ResultHead {
   readonly analysis: "domains";
-  /** k / E: what every share would be without specialisation and with even load. */
+  /** What every share would be with even load and without specialisation: k / E, or less where slots are empty. */
   readonly uniform: number;
   readonly domains: readonly Domain[];
 }
@@ -45,10 +45,10 @@ function headOf<N extends string>(analysis: N, definition: string, { k, layers, 
 
 /** Equation 7 of counts, wherever they are from. */
 export function domainShares(counts: ExpertCounts, options: ResampleOptions = {}): DomainResult {
-  const { k, numExperts, layers, sources } = counts;
+  const { numExperts, layers, sources } = counts;
   return {
     ...headOf("domains", DEFINITION, counts),
-    uniform: k / numExperts,
+    uniform: evenShare(counts),
     domains: sources.map((source) => {
       const intervals = shareIntervals(source, options);
       return {
@@ -65,6 +65,12 @@ export function domainShares(counts: ExpertCounts, options: ResampleOptions = {}
       };
     }),
   };
+}
+
+function evenShare({ k, layers, numExperts, sources }: ExpertCounts): number {
+  const slots = sumOf(sources.map((source) => sumOf(source.counts)));
+  const places = sumOf(sources.map(({ tokens }) => tokens)) * layers.length * numExperts;
+  return places === 0 ? k / numExperts : slots / places;
 }
 
 function shareIntervals({ name, counts, units }: SourceCounts, options: ResampleOptions): Interval[] | undefined {

@@ -40,16 +40,18 @@ export function figuresOf(results: readonly RoutingResult[]): Figure[] {
     ...churnFigures(of("churn")),
     ...of("load").map(loadFigure),
     ...of("load-change").map(loadChangeFigure),
-    ...of("domains").map(domainFigure),
+    ...of("domains").filter(hasDomains).map(domainFigure),
     ...of("domain-test").map(testFigure),
     ...of("coactivation").map(coactivationFigure),
-    ...of("cross-layer").map(pathFigure),
+    ...of("cross-layer").filter(hasDomains).map(pathFigure),
     ...vocabularyFigures(of("vocabulary")),
     ...of("token-ids").flatMap(tokenIdFigures),
     ...of("mass").map(massFigure),
   ];
 }
 
+/** A trace without tokens has none. */
+const hasDomains = ({ domains }: { readonly domains: readonly unknown[] }) => domains.length > 0;
 const topOf = ({ k }: { readonly k: number }) => (k === 1 ? "first expert" : `first ${k} experts`);
 const tokensOf = ({ tokens }: { readonly tokens: number }) => `${formatCount(tokens)} tokens`;
 const percentOf = (share: number) => `${Number((100 * share).toPrecision(3))} %`;

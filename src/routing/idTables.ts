@@ -8,7 +8,9 @@ export class IdTables {
   readonly #rows: Int32Array;
   #ids: Int32Array;
   #occurrences: Float64Array;
-  #tables: Uint32Array[];
+  /** 16 bits each: what is touched at random should be small. The places that went through zero are in `#carries`. */
+  #tables: Uint16Array[];
+  readonly #carries: Map<number, number>[];
   #used = 0;
 
   constructor(vocabSize: number, tables: number, width: number) {
@@ -17,7 +19,8 @@ export class IdTables {
     const capacity = Math.min(vocabSize, 256);
     this.#ids = new Int32Array(capacity);
     this.#occurrences = new Float64Array(capacity);
-    this.#tables = Array.from({ length: tables }, () => new Uint32Array(capacity * width));
+    this.#tables = Array.from({ length: tables }, () => new Uint16Array(capacity * width));
+    this.#carries = this.#tables.map(() => new Map());
   }
 
   /** @returns the row of an id, made where it is new. @throws DataError for an id outside of the vocabulary. */
@@ -35,9 +38,17 @@ export class IdTables {
     this.#occurrences[row]! += 1;
   }
 
-  /** [rows, width] counts; another array after `rowOf` has made a row. */
-  table(index: number): Uint32Array {
+  /**
+   * [rows, width] counts modulo 2^16; another array after `rowOf` has made a row. Whoever adds to one until it is 0 again
+   * calls `carry`.
+   */
+  table(index: number): Uint16Array {
     return this.#tables[index]!;
+  }
+
+  carry(table: number, place: number): void {
+    const carries = this.#carries[table]!;
+    carries.set(place, (carries.get(place) ?? 0) + 1);
   }
 
   /** All that was counted, in rising order of ids. */
@@ -48,13 +59,14 @@ export class IdTables {
       occurrences: Float64Array.from(rows, (row) => this.#occurrences[row]!),
       rows,
       tables: this.#tables,
+      carries: this.#carries,
       width: this.#width,
     };
   }
 
   #grow(): void {
     const capacity = Math.min(this.#rows.length, 2 * this.#used);
-    const larger = <A extends Int32Array | Float64Array | Uint32Array>(values: A, length: number): A => {
+    const larger = <A extends Int32Array | Float64Array | Uint16Array>(values: A, length: number): A => {
       const result = new (values.constructor as new (length: number) => A)(length);
       result.set(values);
       return result;
@@ -73,19 +85,27 @@ export interface IdCounts {
   /** [X] row of each id in the tables. */
   readonly rows: Int32Array;
   /** [table] of [rows, width] counts. */
-  readonly tables: readonly (Uint32Array | Float64Array)[];
+  readonly tables: readonly (Uint16Array | Float64Array)[];
+  /** [table] by place: how often 2^16 is to be added to a count. */
+  readonly carries?: readonly ReadonlyMap<number, number>[];
   readonly width: number;
 }
 
-/** Calls for each id, in rising order, with its occurrences and its row of a table. */
+/** Calls for each id, in rising order, with its occurrences and its row of a table, which is good until the next call. */
 export function forEachId(
-  { ids, occurrences, rows, tables, width }: IdCounts,
+  { ids, occurrences, rows, tables, carries, width }: IdCounts,
   table: number,
-  visit: (id: number, occurrences: number, counts: Uint32Array | Float64Array) => void,
+  visit: (id: number, occurrences: number, counts: Float64Array) => void,
 ): void {
+  const counts = new Float64Array(width);
+  const carried = carries?.[table] ?? new Map<number, number>();
   for (const [index, id] of ids.entries()) {
     const start = rows[index]! * width;
-    visit(id, occurrences[index]!, tables[table]!.subarray(start, start + width));
+    for (let place = 0; place < width; place++) {
+      counts[place] = tables[table]![start + place]!;
+      if (carried.size > 0) counts[place]! += 2 ** 16 * (carried.get(start + place) ?? 0);
+    }
+    visit(id, occurrences[index]!, counts);
   }
 }
 

@@ -5,13 +5,24 @@ import { gunzipSync } from "node:zlib";
 import { fileError, readWholeFile } from "../data/readFile.io.ts";
 import { DataError } from "../errors.ts";
 import { parseJson } from "../formats/json.ts";
-import { ID_MODEL, parseExpertFile, parseIdFile, parsePathFile, type ReleasedCounts, releasedIds } from "./released.ts";
+import {
+  ID_MODEL,
+  parseExpertFile,
+  parseIdFile,
+  parsePathFile,
+  parseTokenFile,
+  type ReleasedCounts,
+  releasedIds,
+  releasedVocabulary,
+} from "./released.ts";
 import type { VocabularyCounts } from "./vocabulary.ts";
 
+const TOKEN_FILE = "top_tokens_per_expert.json";
 const MOST_BYTES = 256 * 2 ** 20;
 
 /**
- * Reads expert_counts.json and, where they are there, crosslayer_counts.json and eid2token_DOMAIN.json.gz.
+ * Reads expert_counts.json and, where they are there, crosslayer_counts.json, eid2token_DOMAIN.json.gz and
+ * top_tokens_per_expert.json.
  * @throws DataError or ConfigError naming the file that is missing or not what it should be.
  */
 export async function readReleasedCounts(folder: string, signal?: AbortSignal): Promise<ReleasedCounts> {
@@ -30,16 +41,27 @@ export async function readReleasedCounts(folder: string, signal?: AbortSignal): 
     return parse(result.value, path);
   };
   const experts = await read("expert_counts.json", parseExpertFile);
-  const k = experts.models[ID_MODEL]?.top_k;
+  const model = experts.models[ID_MODEL];
   const ids = new Map<string, VocabularyCounts>();
   for (const name of names.sort()) {
     const domain = /^eid2token_(\w+)\.json\.gz$/.exec(name)?.[1];
-    if (domain !== undefined && k !== undefined) ids.set(domain, releasedIds(await read(name, parseIdFile), k));
+    if (domain === undefined || model === undefined) continue;
+    const file = await read(name, parseIdFile);
+    const widths = [...new Set(file.experts.map(({ length }) => length))].join(" and ");
+    const [found, expected] = [
+      `${file.layers.join(", ")} of ${widths}`,
+      `${experts.layers.join(", ")} of ${model.num_experts}`,
+    ];
+    if (found !== expected || file.experts.length !== file.layers.length) {
+      throw new DataError(`${join(folder, name)}: layers ${found} experts, expected ${expected}`);
+    }
+    ids.set(domain, releasedIds(file, model.top_k));
   }
   return {
     experts,
     ...(names.includes("crosslayer_counts.json") ? { paths: await read("crosslayer_counts.json", parsePathFile) } : {}),
     ids,
+    vocabulary: names.includes(TOKEN_FILE) ? releasedVocabulary(await read(TOKEN_FILE, parseTokenFile)) : new Map(),
   };
 }
 

@@ -5,6 +5,7 @@
 import { z } from "zod";
 import { parseConfig } from "../config/check.ts";
 import { ConfigError } from "../errors.ts";
+import { byteCharacters } from "../tokenizer/byteLevel.ts";
 import type { PathCounts } from "./crossLayer.ts";
 import type { ExpertCounts } from "./expertCounts.ts";
 import type { IdCounts } from "./idTables.ts";
@@ -17,6 +18,8 @@ export interface ReleasedCounts {
   readonly paths?: ReleasedPathFile;
   /** By domain, of the first k experts of `ID_MODEL`. */
   readonly ids: ReadonlyMap<string, VocabularyCounts>;
+  /** Ids as byte-level vocabularies write them, of those whose text is told. */
+  readonly vocabulary: ReadonlyMap<number, string>;
 }
 
 /** The model of eid2token_*.json.gz. */
@@ -46,9 +49,25 @@ export type ReleasedPathFile = z.output<typeof pathFile>;
 
 const idFile = z.object({
   layers: z.array(count).min(1),
-  experts: z.array(z.array(z.tuple([z.array(count), z.array(count)]))).min(1),
+  experts: z
+    .array(
+      z.array(
+        z
+          .tuple([z.array(count), z.array(count)])
+          .refine(([ids, counts]) => ids.length === counts.length, { error: "expected as many ids as counts" }),
+      ),
+    )
+    .min(1),
 });
 export type ReleasedIdFile = z.output<typeof idFile>;
+
+const tokenFile = z.object({
+  domains: z.record(
+    z.string(),
+    z.array(z.array(z.object({ top: z.array(z.tuple([count, z.string()]).rest(z.unknown())) }))),
+  ),
+});
+export type ReleasedTokenFile = z.output<typeof tokenFile>;
 
 /** @throws ConfigError listing what is wrong with the file. */
 export const parseExpertFile = (value: unknown, place: string) => parseConfig(expertFile, value, place);
@@ -56,6 +75,17 @@ export const parseExpertFile = (value: unknown, place: string) => parseConfig(ex
 export const parsePathFile = (value: unknown, place: string) => parseConfig(pathFile, value, place);
 /** @throws ConfigError listing what is wrong with the file. */
 export const parseIdFile = (value: unknown, place: string) => parseConfig(idFile, value, place);
+
+/** @throws ConfigError listing what is wrong with the file. */
+export const parseTokenFile = (value: unknown, place: string) => parseConfig(tokenFile, value, place);
+
+/** top_tokens_per_expert.json: the texts of the most frequent ids. */
+export function releasedVocabulary({ domains }: ReleasedTokenFile): Map<number, string> {
+  const tops = Object.values(domains).flat(2);
+  const encoder = new TextEncoder();
+  const write = (text: string) => Array.from(encoder.encode(text), (byte) => byteCharacters[byte]).join("");
+  return new Map(tops.flatMap(({ top }) => top.map(([id, text]) => [id, write(text)] as const)));
+}
 
 /** An entry by its name. @throws ConfigError naming those there are. */
 function entryOf<T>(entries: Readonly<Record<string, T>>, name: string, what: string): T {
@@ -114,6 +144,11 @@ export function releasedPaths(
     paths: k === 1 ? "pairs" : "equal-ranks",
     steps,
     sources: Object.entries(countings[ranks]).map(([name, tables]) => {
+      if (tables.length !== steps.length) {
+        throw new ConfigError(
+          `counts: ${model}, ${name} has ${tables.length} tables, there are ${steps.length} pairs of layers`,
+        );
+      }
       const counts = tables.map((table) => flat(table, numExperts, numExperts, `${model}, ${name}`));
       return { name, tokens: (counts[0]?.reduce((sum, value) => sum + value, 0) ?? 0) / k, counts };
     }),
@@ -125,14 +160,14 @@ export function releasedPaths(
  * occurrences are what its experts have together, over k.
  */
 export function releasedIds({ layers, experts }: ReleasedIdFile, k: number): VocabularyCounts {
-  const numExperts = experts[0]?.length ?? 0;
+  const numExperts = experts[0]!.length;
   const found = new Set(experts.flat().flatMap(([ids]) => ids));
   const ids = Int32Array.from(found).sort();
   const rowOf = new Map(Array.from(ids, (id, row) => [id, row]));
   const tables = layers.map((_, layer) => {
     const table = new Float64Array(ids.length * numExperts);
-    for (const [expert, [own, counts]] of (experts[layer] ?? []).entries()) {
-      for (const [index, id] of own.entries()) table[rowOf.get(id)! * numExperts + expert] = counts[index] ?? 0;
+    for (const [expert, [own, counts]] of experts[layer]!.entries()) {
+      for (const [index, id] of own.entries()) table[rowOf.get(id)! * numExperts + expert] = counts[index]!;
     }
     return table;
   });

@@ -7,7 +7,7 @@ import { mergeIds } from "./idTables.ts";
 import { loadChange, loadShares } from "./load.ts";
 import { ID_MODEL, type ReleasedCounts, releasedExperts, releasedPaths, releasedTokenIds } from "./released.ts";
 import type { RoutingResult } from "./results.ts";
-import { tokenIdHistograms } from "./tokenIds.ts";
+import { figureExperts, tokenIdHistograms } from "./tokenIds.ts";
 import { vocabularyShares } from "./vocabulary.ts";
 
 /** What can be told of counts alone, without sequences. */
@@ -55,7 +55,13 @@ export function analyseReleased(
       return [vocabularyShares({ ...one, ids: mergeIds(Array.from(ids.values(), (each) => each.ids)) })];
     },
     "token-ids": () =>
-      ofIds ? [tokenIdHistograms(releasedTokenIds(ids, { layers: all.layers.slice(-1), experts: [0, 4, 7] }))] : [],
+      ofIds
+        ? [
+            tokenIdHistograms(
+              releasedTokenIds(ids, { layers: all.layers.slice(-1), experts: figureExperts(all.numExperts) }),
+            ),
+          ]
+        : [],
     "load-change": () =>
       model === ID_MODEL && ranks.includes("topk")
         ? ADAPTED.filter((name) => Object.hasOwn(experts.models, name)).map((name) => {

@@ -84,12 +84,17 @@ export function tableOf(result: RoutingResult): ResultTable {
       };
     case "vocabulary":
       return {
-        columns: ["layer", "expert", "id", "share", "occurrences"],
-        rows: result.perLayer.flatMap(({ layer, experts }) =>
-          experts.flatMap(({ top }, expert) =>
-            top.map(({ id, share, occurrences }) => [layer, expert, id, share, occurrences]),
-          ),
-        ),
+        columns: ["layer", "expert", "ids", "specialisation", "top_ids"],
+        rows: result.perLayer.flatMap(({ layer, ids, specialisation, experts }) => [
+          [layer, "all", ids, specialisation, ""],
+          ...experts.map((own, expert) => [
+            layer,
+            expert,
+            own.ids,
+            own.specialisation,
+            own.top.map(({ id, share }) => `${id}:${share.toFixed(3)}`).join(" "),
+          ]),
+        ]),
       };
     case "token-ids":
       return {

@@ -71,10 +71,13 @@ export function tokenIdCounting({ k, layers, experts }: TokenIdOptions = {}): Co
   };
 }
 
-const FIGURE_EXPERTS = [0, 4, 7];
+/** The experts of the paper's figure, as far as the model has them. */
+export function figureExperts(numExperts: number): number[] {
+  return [0, 4, 7].filter((expert) => expert < numExperts);
+}
 
 function chooseExperts(numExperts: number, experts?: readonly number[]): readonly number[] {
-  if (experts === undefined) return FIGURE_EXPERTS.filter((expert) => expert < numExperts);
+  if (experts === undefined) return figureExperts(numExperts);
   const fault = experts.find((expert) => !(Number.isInteger(expert) && expert >= 0 && expert < numExperts));
   if (fault === undefined) return experts;
   throw new ConfigError(`experts: ${fault}, the model has 0 to ${numExperts - 1}`);
@@ -118,22 +121,27 @@ class TokenIdCounter implements Counter<TokenIdCounts> {
         tables.addOccurrence(rows[token]!);
       }
       for (const [index, place] of this.#chosen.places.entries()) {
-        this.#count(experts, place * chunk.tokens + first, rows, tables.table(index));
+        this.#count(experts, place * chunk.tokens + first, rows, tables, index);
       }
       first += tokens;
     }
   }
 
-  #count(experts: Int16Array, first: number, rows: Int32Array, table: Uint32Array): void {
+  #count(experts: Int16Array, first: number, rows: Int32Array, tables: IdTables, index: number): void {
     const { slots } = this.#trace.header;
+    const table = tables.table(index);
     const width = this.#experts.length;
     for (let token = 0; token < rows.length; token++) {
       const start = (first + token) * slots;
       for (let slot = start; slot < start + this.#k; slot++) {
         const expert = experts[slot]!;
         if (expert === NO_EXPERT) continue;
-        const place = this.#place[expert]!;
-        if (place !== -1) table[rows[token]! * width + place]! += 1;
+        const column = this.#place[expert]!;
+        if (column === -1) continue;
+        const place = rows[token]! * width + column;
+        const count = table[place]! + 1;
+        table[place] = count;
+        if (count === 2 ** 16) tables.carry(index, place);
       }
     }
   }

@@ -161,7 +161,7 @@ class VocabularyCounter implements Counter<VocabularyCounts> {
     for (const [index, place] of this.#chosen.places.entries()) {
       const start = (place * chunk.tokens + first) * slots;
       const layer = experts.subarray(start, start + ids.length * slots);
-      countRows(layer, slots, this.#k, rows, numExperts, tables.table(index));
+      countRows(layer, slots, this.#k, rows, numExperts, tables, index);
     }
   }
 
@@ -188,7 +188,7 @@ class VocabularyCounter implements Counter<VocabularyCounts> {
       const width = this.#trace.header.numExperts;
       for (let index = 0; index < this.#chosen.layers.length; index++) {
         const experts = pair.experts.subarray(index * this.#k, (index + 1) * this.#k);
-        countRows(experts, this.#k, this.#k, Int32Array.of(row), width, this.#tables.table(index));
+        countRows(experts, this.#k, this.#k, Int32Array.of(row), width, this.#tables, index);
       }
     } else if ("experts" in part || position > 0) this.#loose.set(key, part);
   }
@@ -201,14 +201,20 @@ function countRows(
   k: number,
   rows: Int32Array,
   numExperts: number,
-  table: Uint32Array,
+  tables: IdTables,
+  index: number,
 ): void {
+  const table = tables.table(index);
   for (let token = 0; token < rows.length; token++) {
     const row = rows[token]! * numExperts;
     const start = token * slots;
     for (let slot = start; slot < start + k; slot++) {
       const expert = experts[slot]!;
-      if (expert !== NO_EXPERT) table[row + expert]! += 1;
+      if (expert === NO_EXPERT) continue;
+      const place = row + expert;
+      const count = table[place]! + 1;
+      table[place] = count;
+      if (count === 2 ** 16) tables.carry(index, place);
     }
   }
 }

@@ -150,6 +150,17 @@ describe.skipIf(!present)(`released routing counts${absent}`, () => {
     ]);
   });
 
+  it("count a token k times in the paths of its first k experts, which the scripts pair by rank", () => {
+    for (const [model, k] of [
+      ["olmoe", 8],
+      ["mistral", 2],
+    ] as const) {
+      const { sources, paths } = releasedPaths(counts.paths!, model, "topk", k);
+      expect(paths).toBe("equal-ranks");
+      expect(sources.map(({ tokens }) => tokens)).toEqual(Array(5).fill(208_896));
+    }
+  });
+
   it("give the same load by experts and by paths: every path starts and ends somewhere", () => {
     const { sources } = releasedPaths(counts.paths!, "olmoe", "top1", 8);
     const experts = releasedExperts(counts.experts, "olmoe", "top1");

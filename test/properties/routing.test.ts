@@ -180,6 +180,39 @@ describe("routing analyses", () => {
     );
   });
 
+  it("count pairs as two plain loops do, for any number of slots", async () => {
+    const slotsOf = fc.integer({ min: 1, max: 11 }).chain((slots) =>
+      fc.record({
+        slots: fc.constant(slots),
+        k: fc.integer({ min: 1, max: slots }),
+        tokens: fc.array(
+          fc.shuffledSubarray(
+            Array.from({ length: 12 }, (_, e) => e),
+            { maxLength: slots },
+          ),
+          {
+            maxLength: 8,
+          },
+        ),
+      }),
+    );
+    await fc.assert(
+      fc.asyncProperty(slotsOf, async ({ slots, k, tokens }) => {
+        const shape = { numExperts: 12, slots };
+        const trace = traceOf([[{ tokens: tokens.map((experts, id) => ({ id, experts: [experts] })) }]], shape);
+        const counter = coactivationCounting({ k }).start(trace);
+        for (const chunk of await chunksOf(trace)) counter.add(chunk);
+        const expected = Array<number>(144).fill(0);
+        for (const experts of tokens) {
+          const first = experts.slice(0, k);
+          for (const i of first) for (const j of first) expected[12 * i + j]! += 1;
+        }
+        expect([...counter.counts().together[0]!]).toEqual(expected);
+      }),
+      { numRuns: 100 },
+    );
+  });
+
   it("find a checkpoint saturated by itself, unchanged, and symmetric in what two share", async () => {
     await fc.assert(
       fc.asyncProperty(traceAndNames, async ({ trace, names }) => {
