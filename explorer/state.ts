@@ -96,13 +96,13 @@ export const opening = new Store(0);
 export const route = new Store<Route>(parseRoute(location.hash));
 
 /** Changes what is shown. A change of view is a step that the browser's back button undoes. */
-export function go(changes: Partial<Record<keyof Route, unknown>>, { step = false } = {}): void {
+export function go(changes: Partial<Record<keyof Route, unknown>>): void {
   const next = Object.fromEntries(
     Object.entries({ ...route.value, ...changes }).filter(([, value]) => value !== undefined && value !== false),
   ) as unknown as Route;
   const hash = formatRoute(next);
   if (hash === formatRoute(route.value)) return;
-  const newView = step || next.view !== route.value.view;
+  const newView = next.view !== route.value.view;
   route.set(next);
   writeAddress(hash, newView);
 }
