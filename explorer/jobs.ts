@@ -197,6 +197,9 @@ function workerFor(kind: Job["kind"]): Worker {
   const script = document.getElementById("script")!.textContent!;
   worker = new Worker(URL.createObjectURL(new Blob([script], { type: "text/javascript" })), { name });
   worker.onmessage = ({ data }: MessageEvent<FromWorker>) => listeners.get(data.number)?.(data);
+  worker.onerror = ({ message }) => {
+    for (const [number, listener] of listeners) listener({ number, done: true, fault: message });
+  };
   workers.set(name, worker);
   return worker;
 }

@@ -168,6 +168,8 @@ export interface ExpertFacts {
   readonly strongest: readonly { readonly token: number; readonly weight: number }[];
 }
 
+/** More than any vocabulary has; what a file says of its model is not to be trusted with memory. */
+const MOST_IDS = 2 ** 22;
 const LEAST_TIMES = 5;
 const LISTED = 24;
 const MOST_CONTEXTS = 24;
@@ -180,8 +182,9 @@ export async function* studyExpert(
   signal?: AbortSignal,
 ): AsyncGenerator<ExpertFacts, ExpertFacts> {
   const { numExperts, slots: width, model } = trace.header;
-  const all = new Uint32Array(model.vocabSize);
-  const served = new Uint32Array(model.vocabSize);
+  const ids = Math.min(model.vocabSize, MOST_IDS);
+  const all = new Uint32Array(ids);
+  const served = new Uint32Array(ids);
   const together = new Float64Array(numExperts);
   const strongest = new StrongestTokens();
   const sums = { tokens: 0, served: 0, first: 0, weight: 0 };
@@ -195,10 +198,10 @@ export async function* studyExpert(
   });
   let told = 0;
   for await (const chunk of trace.chunks({ columns: ["ids", "experts", "weights"], signal })) {
-    const { ids, experts, weights, tokens } = chunk as Required<typeof chunk>;
+    const { experts, weights, tokens } = chunk as Required<typeof chunk>;
     const sequence = sequenceOf(chunk.runs, tokens);
     for (let t = 0; t < tokens; t++) {
-      const id = ids[t]!;
+      const id = chunk.ids![t]!;
       const known = id >= 0 && id < all.length;
       if (known) all[id]! += 1;
       const at = (layer * tokens + t) * width;
