@@ -34,6 +34,11 @@ export class IdTables {
     return this.#used++;
   }
 
+  /** Rows that are made. */
+  get rows(): number {
+    return this.#used;
+  }
+
   addOccurrence(row: number): void {
     this.#occurrences[row]! += 1;
   }

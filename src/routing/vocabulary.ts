@@ -102,12 +102,19 @@ export function vocabularyCounting({ k, layers, kind = "input" }: VocabularyOpti
 /** The end or the start of a run whose neighbour has not been seen. */
 type Loose = { readonly experts: Int16Array } | { readonly id: number };
 
+/** Tokens that are counted together: tables of ids are larger than caches, and so each row is fetched once for all of them. */
+const BATCH_TOKENS = 2 ** 16;
+
 class VocabularyCounter implements Counter<VocabularyCounts> {
   readonly #k: number;
   readonly #kind: IdKind;
   readonly #trace: TraceInfo;
   readonly #chosen: ReturnType<typeof chooseLayers>;
   readonly #tables: IdTables;
+  /** Rows of the tokens that are held, and their experts [L, BATCH_TOKENS, k]. */
+  readonly #rows = new Int32Array(BATCH_TOKENS);
+  readonly #experts: Int16Array;
+  #held = 0;
   /** By sequence and position: the experts of the token before it, or the id there. Of the kind "truth" only. */
   readonly #loose = new Map<string, Loose>();
 
@@ -118,6 +125,7 @@ class VocabularyCounter implements Counter<VocabularyCounts> {
     this.#chosen = chooseLayers(trace, layers);
     const { numExperts, model } = trace.header;
     this.#tables = new IdTables(model.vocabSize, this.#chosen.layers.length, numExperts);
+    this.#experts = new Int16Array(this.#chosen.layers.length * BATCH_TOKENS * k);
   }
 
   add(chunk: TraceChunk): void {
@@ -138,6 +146,7 @@ class VocabularyCounter implements Counter<VocabularyCounts> {
   }
 
   counts(): VocabularyCounts {
+    this.#flush();
     return {
       kind: this.#kind,
       k: this.#k,
@@ -147,22 +156,47 @@ class VocabularyCounter implements Counter<VocabularyCounts> {
     };
   }
 
-  /** Counts the experts of the chunk's tokens from `first` on for the ids. */
+  /** Keeps the experts of the chunk's tokens from `first` on for the ids, to be counted with the next batch. */
   #count(chunk: TraceChunk, first: number, ids: Int32Array): void {
-    const { numExperts, slots } = this.#trace.header;
-    const tables = this.#tables;
-    const rows = new Int32Array(ids.length);
-    for (let token = 0; token < ids.length; token++) {
-      const row = tables.rowOf(ids[token]!);
-      rows[token] = row;
-      tables.addOccurrence(row);
-    }
+    const { slots } = this.#trace.header;
     const experts = columnOf(chunk, "experts");
-    for (const [index, place] of this.#chosen.places.entries()) {
-      const start = (place * chunk.tokens + first) * slots;
-      const layer = experts.subarray(start, start + ids.length * slots);
-      countRows(layer, slots, this.#k, rows, numExperts, tables, index);
+    for (let done = 0; done < ids.length; ) {
+      const tokens = Math.min(ids.length - done, BATCH_TOKENS - this.#held);
+      for (let token = 0; token < tokens; token++) {
+        const row = this.#tables.rowOf(ids[done + token]!);
+        this.#tables.addOccurrence(row);
+        this.#rows[this.#held + token] = row;
+      }
+      for (const [index, place] of this.#chosen.places.entries()) {
+        const from = (place * chunk.tokens + first + done) * slots;
+        const to = index * BATCH_TOKENS + this.#held;
+        if (slots === this.#k) {
+          this.#experts.set(experts.subarray(from, from + tokens * slots), to * slots);
+          continue;
+        }
+        for (let token = 0; token < tokens; token++) {
+          for (let slot = 0; slot < this.#k; slot++) {
+            this.#experts[(to + token) * this.#k + slot] = experts[from + token * slots + slot]!;
+          }
+        }
+      }
+      done += tokens;
+      this.#held += tokens;
+      if (this.#held === BATCH_TOKENS) this.#flush();
     }
+  }
+
+  /** Counts what is held, row by row, so that a table is gone through from front to back. */
+  #flush(): void {
+    const rows = this.#rows.subarray(0, this.#held);
+    const order = orderOf(rows, this.#tables.rows);
+    const { numExperts } = this.#trace.header;
+    for (let index = 0; index < this.#chosen.layers.length; index++) {
+      const start = index * BATCH_TOKENS * this.#k;
+      const layer = this.#experts.subarray(start, start + this.#held * this.#k);
+      countRows(layer, this.#k, order, rows, numExperts, this.#tables, index);
+    }
+    this.#held = 0;
   }
 
   /** [L, k] experts of one token. */
@@ -188,27 +222,41 @@ class VocabularyCounter implements Counter<VocabularyCounts> {
       const width = this.#trace.header.numExperts;
       for (let index = 0; index < this.#chosen.layers.length; index++) {
         const experts = pair.experts.subarray(index * this.#k, (index + 1) * this.#k);
-        countRows(experts, this.#k, this.#k, Int32Array.of(row), width, this.#tables, index);
+        countRows(experts, this.#k, Int32Array.of(0), Int32Array.of(row), width, this.#tables, index);
       }
     } else if ("experts" in part || position > 0) this.#loose.set(key, part);
   }
 }
 
-/** @param experts [T, S]. @param rows [T] of the table [rows, E]. */
+/** Places of the tokens in rising order of their rows (a counting sort). */
+function orderOf(rows: Int32Array, numRows: number): Int32Array {
+  const starts = new Int32Array(numRows + 1);
+  for (let token = 0; token < rows.length; token++) starts[rows[token]! + 1]! += 1;
+  for (let row = 0; row < numRows; row++) starts[row + 1]! += starts[row]!;
+  const order = new Int32Array(rows.length);
+  for (let token = 0; token < rows.length; token++) {
+    const row = rows[token]!;
+    order[starts[row]!] = token;
+    starts[row]! += 1;
+  }
+  return order;
+}
+
+/** @param experts [T, k]. @param order the tokens as they are counted. @param rows [T] of the table [rows, E]. */
 function countRows(
   experts: Int16Array,
-  slots: number,
   k: number,
+  order: Int32Array,
   rows: Int32Array,
   numExperts: number,
   tables: IdTables,
   index: number,
 ): void {
   const table = tables.table(index);
-  for (let token = 0; token < rows.length; token++) {
+  for (let turn = 0; turn < order.length; turn++) {
+    const token = order[turn]!;
     const row = rows[token]! * numExperts;
-    const start = token * slots;
-    for (let slot = start; slot < start + k; slot++) {
+    for (let slot = token * k; slot < (token + 1) * k; slot++) {
       const expert = experts[slot]!;
       if (expert === NO_EXPERT) continue;
       const place = row + expert;
