@@ -189,7 +189,7 @@ describe.skipIf(!present)(`released routing counts${absent}`, () => {
       for (const [layer, table] of ids.tables.entries()) {
         for (const [place, value] of table.entries()) sums[64 * layer + (place % 64)]! += value;
       }
-      // Their two programs ran apart, and bf16 decides near ties otherwise: up to 0.55 % of the tokens of one expert.
+      // The released data disagree with themselves by up to 0.55 % of the tokens of one expert; why is not said there.
       expect(most(Array.from(sums, (sum, place) => Math.abs(sum - own[place]!) / 208_896))).toBeLessThan(0.006);
     }
   });
