@@ -19,6 +19,9 @@ export interface GenerationSink {
 /** Counts of guessed tokens. */
 export type Speculation = { -readonly [K in keyof EngineStats["speculation"]]: number };
 
+/** Few texts are shorter. */
+const FEW_TOKENS = 32;
+
 export class GenerationWork implements Work {
   readonly wants = "logits";
   readonly sharesPages = true;
@@ -55,7 +58,8 @@ export class GenerationWork implements Work {
   ) {
     const { prompt, maxTokens, sampling, seed, stopIds, routing } = request;
     const wholePrompt = typeof routing === "object" && routing.prompt === true;
-    this.routes = shape && new RouteStore(shape, wholePrompt ? 0 : prompt.length - 1);
+    const from = wholePrompt ? 0 : prompt.length - 1;
+    this.routes = shape && new RouteStore(shape, from, prompt.length - from + FEW_TOKENS);
     this.#request = request;
     this.#context = context;
     this.#sink = sink;

@@ -113,10 +113,11 @@ export class RouteStore {
   readonly #rows: Rows;
   #room: number;
 
-  constructor(shape: RouteShape, from: number) {
+  /** @param room tokens that are expected; more can come. */
+  constructor(shape: RouteShape, from: number, room: number) {
     this.shape = shape;
     this.from = from;
-    this.#room = 32;
+    this.#room = Math.max(1, room);
     this.#rows = new Rows(shape, this.#room);
   }
 

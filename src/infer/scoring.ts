@@ -88,7 +88,7 @@ export function traceReading(
 ): Reading<TraceRows> {
   const wanted = parseConfig(z.array(z.enum(TRACE_COLUMNS)), columns, "trace: columns");
   const has = (column: TraceColumn) => wanted.includes(column);
-  const routes = new RouteStore(routeShape(config, ROUTER_COLUMNS.filter(has), slots), 0);
+  const routes = new RouteStore(routeShape(config, ROUTER_COLUMNS.filter(has), slots), 0, ids.length);
   const logprobs = has("logprobs") ? room(ids.length, "log-probabilities").fill(Number.NaN) : undefined;
   const predicted = has("predicted") ? new Int32Array(ids.length) : undefined;
   return {
