@@ -86,13 +86,11 @@ for (let draw = 0; draw < CONTROLS; draw++) controls.push(await measure(off(cont
 
 const count = specialists.reduce((sum, list) => sum + list.length, 0);
 console.log(`\nnats per token, ${count} of ${layers.length * numExperts} experts switched off`);
-console.table(
-  Object.fromEntries(
-    before.map(({ kind, loss }, index) => {
-      const change = (value: number) => `${value.toFixed(3)} (${value < loss ? "" : "+"}${(value - loss).toFixed(3)})`;
-      const mean = controls.reduce((sum, one) => sum + one[index]!.loss, 0) / CONTROLS;
-      const row = { before: loss.toFixed(3), [`without ${KIND} experts`]: change(after[index]!.loss) };
-      return [kind, { ...row, "without as many others": change(mean) }];
-    }),
-  ),
-);
+const print = (cells: readonly string[]) =>
+  console.log(cells.map((cell, column) => cell.padEnd(column === 0 ? 10 : 24)).join(""));
+print(["", "before", `without ${KIND} experts`, "without as many others"]);
+for (const [index, { kind, loss }] of before.entries()) {
+  const mean = controls.reduce((sum, one) => sum + one[index]!.loss, 0) / CONTROLS;
+  const change = (value: number) => `${value.toFixed(3)} (${value < loss ? "" : "+"}${(value - loss).toFixed(3)})`;
+  print([kind, loss.toFixed(3), change(after[index]!.loss), change(mean)]);
+}
