@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import { tokensOf, traceOf } from "../../test/routingTraces.ts";
 import { memoryTrace } from "../formats/trace.ts";
 import { churnOf } from "../train/probe.ts";
+import { createRandom, shuffledOrder, uniform } from "../util/random.ts";
 import { analyse } from "./analysis.ts";
 import { coactivation } from "./coactivation.ts";
 import { crossLayerRouting } from "./crossLayer.ts";
@@ -211,6 +212,25 @@ describe("co-activation", () => {
       [1, 1, 1 / 3, 0, 0],
       [1 / 2, 1 / 2, 1, 0, 0],
     ]);
+  });
+
+  it("is the same count for every k, those that are counted in squares included", async () => {
+    const random = createRandom(3, "coactivation");
+    const experts = Array.from({ length: 9 }, (_, expert) => expert);
+    // From none to eight experts, which fill the first slots.
+    const tokens = Array.from({ length: 40 }, () => {
+      const order = shuffledOrder(9, random);
+      return experts.map((expert) => order[expert]!).slice(0, Math.floor(uniform(random) * 9));
+    });
+    const many = traceOf([[{ tokens: tokensOf(tokens) }]], { numExperts: 9, slots: 8 });
+    for (const k of [2, 3, 4, 5, 7, 8]) {
+      const first = tokens.map((token) => token.slice(0, k));
+      const tokensWith = (...wanted: number[]) =>
+        first.filter((token) => wanted.every((expert) => token.includes(expert))).length;
+      const [{ perLayer }] = await analyse(many, [coactivation({ k })]);
+      expect(perLayer[0]!.tokensOf).toEqual(experts.map((i) => tokensWith(i)));
+      expect(perLayer[0]!.shares).toEqual(experts.map((i) => experts.map((j) => tokensWith(i, j) / tokensWith(i))));
+    }
   });
 
   it("has nothing but the diagonal at k = 1", async () => {

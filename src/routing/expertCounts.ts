@@ -1,5 +1,5 @@
 /** How many tokens of each source each expert served: what load and domain specialisation are made of. */
-import { NO_EXPERT, type TraceChunk } from "../formats/trace.ts";
+import type { TraceChunk } from "../formats/trace.ts";
 import {
   type Counter,
   type Counting,
@@ -59,6 +59,8 @@ class ExpertCounter implements Counter<ExpertCounts> {
   readonly #k: number;
   readonly #trace: TraceInfo;
   readonly #chosen: ReturnType<typeof chooseLayers>;
+  /** [E + 1] counts of one run in one layer: see `countExperts`. */
+  readonly #scratch: Int32Array;
   /** By source, by unit. */
   readonly #units: readonly Map<number, GrowingUnit>[];
 
@@ -66,6 +68,7 @@ class ExpertCounter implements Counter<ExpertCounts> {
     this.#trace = trace;
     this.#k = k;
     this.#chosen = chooseLayers(trace, layers);
+    this.#scratch = new Int32Array(trace.header.numExperts + 1);
     this.#units = trace.sources.map(() => new Map());
   }
 
@@ -77,9 +80,12 @@ class ExpertCounter implements Counter<ExpertCounts> {
       const unit = this.#unit(source, sequence);
       unit.tokens += tokens;
       for (const [index, place] of this.#chosen.places.entries()) {
-        const row = unit.counts.subarray(index * numExperts, (index + 1) * numExperts);
         const start = (place * chunk.tokens + first) * slots;
-        countExperts(experts.subarray(start, start + tokens * slots), slots, this.#k, row);
+        countExperts(experts.subarray(start, start + tokens * slots), slots, this.#k, this.#scratch);
+        for (let expert = 0; expert < numExperts; expert++) {
+          unit.counts[index * numExperts + expert]! += this.#scratch[expert + 1]!;
+        }
+        this.#scratch.fill(0);
       }
       first += tokens;
     }
@@ -107,13 +113,14 @@ class ExpertCounter implements Counter<ExpertCounts> {
   }
 }
 
-/** @param experts [T, S]. @param row [E] gets the first k of each token. */
-function countExperts(experts: Int16Array, slots: number, k: number, row: Float64Array): void {
+/**
+ * @param experts [T, S].
+ * @param counts [E + 1] gets the first k of each token: expert e at e + 1, slots without one at 0. Whole numbers and no
+ *   branch, because this is run for every slot of a trace.
+ */
+function countExperts(experts: Int16Array, slots: number, k: number, counts: Int32Array): void {
   for (let start = 0; start < experts.length; start += slots) {
-    for (let slot = start; slot < start + k; slot++) {
-      const expert = experts[slot]!;
-      if (expert !== NO_EXPERT) row[expert]! += 1;
-    }
+    for (let slot = start; slot < start + k; slot++) counts[experts[slot]! + 1]! += 1;
   }
 }
 
