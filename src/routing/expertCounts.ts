@@ -119,8 +119,18 @@ class ExpertCounter implements Counter<ExpertCounts> {
  *   branch, because this is run for every slot of a trace.
  */
 function countExperts(experts: Int16Array, slots: number, k: number, counts: Int32Array): void {
+  const fours = k - (k % 4);
   for (let start = 0; start < experts.length; start += slots) {
-    for (let slot = start; slot < start + k; slot++) counts[experts[slot]! + 1]! += 1;
+    const end = start + k;
+    let slot = start;
+    for (; slot < start + fours; slot += 4) {
+      const [a, b, c, d] = [experts[slot]! + 1, experts[slot + 1]! + 1, experts[slot + 2]! + 1, experts[slot + 3]! + 1];
+      counts[a]! += 1;
+      counts[b]! += 1;
+      counts[c]! += 1;
+      counts[d]! += 1;
+    }
+    for (; slot < end; slot++) counts[experts[slot]! + 1]! += 1;
   }
 }
 

@@ -43,6 +43,11 @@ export class IdTables {
     this.#occurrences[row]! += 1;
   }
 
+  /** Whether no count of a row can have come to 2^16: its id does not occur that often. */
+  isSmall(row: number): boolean {
+    return this.#occurrences[row]! < 2 ** 16;
+  }
+
   /**
    * [rows, width] counts modulo 2^16; another array after `rowOf` has made a row. Whoever adds to one until it is 0 again
    * calls `carry`.

@@ -256,7 +256,16 @@ function countRows(
   for (let turn = 0; turn < order.length; turn++) {
     const token = order[turn]!;
     const row = rows[token]! * numExperts;
-    for (let slot = token * k; slot < (token + 1) * k; slot++) {
+    const end = (token + 1) * k;
+    if (tables.isSmall(rows[token]!)) {
+      // Most ids: none of their counts can go through zero.
+      for (let slot = token * k; slot < end; slot++) {
+        const expert = experts[slot]!;
+        if (expert !== NO_EXPERT) table[row + expert]! += 1;
+      }
+      continue;
+    }
+    for (let slot = token * k; slot < end; slot++) {
       const expert = experts[slot]!;
       if (expert === NO_EXPERT) continue;
       const place = row + expert;
