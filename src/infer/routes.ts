@@ -144,8 +144,10 @@ export class RouteStore {
         toIds[target + slot] = ids[source + slot] as number;
         toWeights[target + slot] = weights[source + slot] as number;
       }
-      toIds.fill(-1, target + used, target + shape.slots);
-      toWeights.fill(0, target + used, target + shape.slots);
+      for (let slot = used; slot < shape.slots; slot++) {
+        toIds[target + slot] = -1;
+        toWeights[target + slot] = 0;
+      }
     }
     for (const [column, values] of this.#rows.router) {
       const from = column === "logits" ? routing.logits.data : routing.probs.data;

@@ -12,7 +12,7 @@ it("leaves no failure without a handler while an earlier sequence is being writt
       return new Promise<never>((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
     },
   };
-  const sequences = Array.from({ length: 12 }, (_, id) => ({ source: "a", ids: Int32Array.of(id) }));
+  const sequences = Array.from({ length: 20 }, (_, id) => ({ source: "a", ids: Int32Array.of(id) }));
   const sink = {
     header: TINY_HEADER,
     add: async () => {

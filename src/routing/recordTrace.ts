@@ -24,7 +24,7 @@ export interface RecordOptions extends Omit<TraceOptions, "columns"> {
 }
 
 /** Sequences that are in the engine at once. */
-const AT_ONCE = 8;
+const AT_ONCE = 16;
 
 /**
  * Traces sequences, several at a time; rows come in the order of the sequences and do not depend on how many there are.

@@ -52,8 +52,8 @@ describe("200 training steps", () => {
     };
     // Node takes some memory of its own once, in the first steps.
     const settled = more(100);
-    // One leaked activation a step would be 800 kB and more.
-    expect(more(200) - settled).toBeLessThan(100_000);
+    // Node's own memory moves by a hundred kilobytes; one leaked activation in each of 200 steps would be 800 kB and more.
+    expect(more(200) - settled).toBeLessThan(500_000);
     expect([...seen]).toEqual([activations]);
     trainer.dispose();
     expect(trainer.activationBytes).toBe(0);
