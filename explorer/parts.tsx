@@ -4,7 +4,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import type { TopLevelSpec } from "vega-lite";
 import { SERIES_COLOURS } from "../src/report/theme.ts";
 import { css, inkOn, type Rgb } from "./palette.ts";
-import { closeTrace, type OpenTrace, traces, useDark, useStore } from "./state.ts";
+import { closeTrace, go, type OpenTrace, traces, useDark, useStore } from "./state.ts";
 import { count, label, percent } from "./text.ts";
 import { loadCharts } from "./vega.ts";
 
@@ -221,6 +221,15 @@ function fitted(spec: TopLevelSpec, width: number, dark: boolean): TopLevelSpec 
 /** Names of open traces for a choice. */
 export const traceOptions = (list: readonly OpenTrace[]) =>
   list.map(({ name }) => ({ value: name, name: label(name, 48) }));
+
+/** Which trace a view is about; nothing where there is one only. */
+export function TracePicker({ open }: { readonly open: OpenTrace }) {
+  const list = useStore(traces);
+  if (list.length < 2) return null;
+  return (
+    <Select label="Trace" value={open.name} options={traceOptions(list)} onChange={(name) => go({ trace: name })} />
+  );
+}
 
 /** The open traces, each with a way to close it. */
 export function OpenTraces() {

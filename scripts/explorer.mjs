@@ -7,7 +7,7 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
-import { build, transform } from "esbuild";
+import { build } from "esbuild";
 
 const source = (file) => fileURLToPath(new URL(`../explorer/${file}`, import.meta.url));
 
@@ -27,6 +27,17 @@ const smallZod = {
     }));
   },
 };
+
+async function bundleStyle() {
+  const { outputFiles } = await build({
+    entryPoints: [source("style.css")],
+    bundle: true,
+    minify: true,
+    write: false,
+    logLevel: "error",
+  });
+  return outputFiles[0].text.trim();
+}
 
 async function bundle(entry) {
   const { outputFiles } = await build({
@@ -63,14 +74,10 @@ function policy(script) {
 }
 
 export async function buildExplorer(file) {
-  const [script, charts, style] = await Promise.all([
-    bundle("main.tsx"),
-    bundle("charts.ts"),
-    transform(readFileSync(source("style.css"), "utf8"), { loader: "css", minify: true }),
-  ]);
+  const [script, charts, style] = await Promise.all([bundle("main.tsx"), bundle("charts.ts"), bundleStyle()]);
   const parts = {
     policy: policy(script),
-    style: style.code.trim(),
+    style,
     charts: gzipSync(charts, { level: 9 }).toString("base64"),
     script,
   };

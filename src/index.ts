@@ -194,7 +194,7 @@ export {
 export { type ExpertCounts, expertCounting } from "./routing/expertCounts.ts";
 export { type Figure, figuresOf } from "./routing/figures.ts";
 export { type LoadChangeResult, type LoadResult, loadBalance, loadChange, loadShares } from "./routing/load.ts";
-export { lossesUnder } from "./routing/losses.ts";
+export { lossesUnder, scoredTokens } from "./routing/losses.ts";
 export { type MassResult, massShares, weightMass } from "./routing/mass.ts";
 // Texts as sequences, and their traces.
 export { type RecordOptions, recordTrace, type Sequence, type TraceSink } from "./routing/recordTrace.ts";

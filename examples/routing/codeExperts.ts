@@ -4,7 +4,20 @@
  *
  *   npm run quickstart && npm run example:routing
  */
-import { heldOutSequences, type InterventionInput, loadTokenizer, OlmoeModel, type Sequence } from "../../src/index.ts";
+import {
+  analyse,
+  domainSpecialisation,
+  heldOutSequences,
+  type InterventionInput,
+  lossesUnder,
+  memoryTrace,
+  OlmoeModel,
+  recordTrace,
+  type Sequence,
+  scoredTokens,
+  type TraceChunk,
+  traceHeader,
+} from "../../src/index.ts";
 
 const RUN = process.argv[2] ?? "runs/quickstart";
 const KIND = process.argv[3] ?? "code";
@@ -15,82 +28,72 @@ const LIFT = 3;
 const CONTROLS = 5;
 
 await using model = await OlmoeModel.open(RUN);
-const { config, context } = model.info;
-const { numExperts, numExpertsPerTok } = config;
-const layers = Array.from({ length: config.numHiddenLayers }, (_, layer) => layer);
-
 const place = { baseDirectory: ".", cacheDirectory: "." };
-const { sequences } = await heldOutSequences(`${RUN}/data`, {
-  ...place,
-  tokenizer: await loadTokenizer(`${RUN}/data`),
-  context,
-  maxTokens: TOKENS,
-});
+const options = { ...place, tokenizer: model.tokenizer, context: model.info.context, maxTokens: TOKENS };
 const texts: Sequence[] = [];
-for await (const sequence of sequences) texts.push(sequence);
+for await (const sequence of (await heldOutSequences(`${RUN}/data`, options)).sequences) texts.push(sequence);
 const kinds = [...new Set(texts.map(({ source }) => source))];
 
-/** Nats per token of each kind, and [kind][layer][expert] shares of its tokens. */
-async function measure(interventions: readonly InterventionInput[]) {
-  const sums = new Map(kinds.map((kind) => [kind, { nats: 0, targets: 0, tokens: 0, counts: counters() }]));
-  const rows = texts.map(({ ids }) => model.trace(ids, { columns: ["logprobs"], interventions }));
-  for (const [index, { source }] of texts.entries()) {
-    const { tokens, logprobs, experts } = await rows[index]!;
-    const sum = sums.get(source)!;
-    for (const logprob of logprobs!.subarray(0, tokens - 1)) sum.nats -= logprob;
-    sum.targets += tokens - 1;
-    sum.tokens += tokens;
-    const width = tokens * numExpertsPerTok;
-    for (const layer of layers) {
-      for (const expert of experts!.subarray(layer * width, (layer + 1) * width)) {
-        if (expert >= 0) sum.counts[layer]![expert]! += 1;
-      }
-    }
-  }
-  return kinds.map((kind) => {
-    const { nats, targets, tokens, counts } = sums.get(kind)!;
-    return { kind, loss: nats / targets, shares: counts.map((layer) => layer.map((count) => count / tokens)) };
-  });
-}
-
-function counters() {
-  return layers.map(() => new Float64Array(numExperts));
-}
-
-const before = await measure([]);
-const own = before.find(({ kind }) => kind === KIND);
+// Where the tokens go: a trace in memory, and the paper's equation 7 of it.
+const header = await traceHeader(model, { origin: "score" });
+const chunks: TraceChunk[] = [];
+let start = 0;
+const add = async (
+  { source, ...of }: { source: string; sequence: number; position: number },
+  rows: { tokens: number },
+) => {
+  chunks.push({ start, ...rows, runs: [{ ...of, source: kinds.indexOf(source), tokens: rows.tokens }] });
+  start += rows.tokens;
+};
+await recordTrace(model, texts, { header, add });
+const [{ domains, uniform }] = await analyse(memoryTrace(header, chunks, { sources: kinds }), [
+  domainSpecialisation({ resamples: 0 }),
+]);
+const own = domains.find(({ name }) => name === KIND);
 if (own === undefined) throw new Error(`${KIND}: no such kind of text, expected one of ${kinds.join(", ")}`);
-const others = before.filter(({ kind }) => kind !== KIND);
-const specialists = layers.map((layer) =>
-  Array.from({ length: numExperts }, (_, expert) => expert).filter((expert) => {
-    const elsewhere = others.reduce((sum, { shares }) => sum + shares[layer]![expert]!, 0) / others.length;
-    return own.shares[layer]![expert]! > Math.max(LIFT * elsewhere, numExpertsPerTok / numExperts);
-  }),
-);
-for (const [layer, experts] of specialists.entries()) console.log(`layer ${layer}: ${experts.join(", ") || "none"}`);
-
-/** Masks experts, layer by layer. */
-const off = (experts: readonly (readonly number[])[]): InterventionInput[] =>
-  experts.flatMap((list, layer) => (list.length === 0 ? [] : [{ kind: "mask", layers: [layer], experts: list }]));
+const others = domains.filter((domain) => domain !== own);
+const specialists = own.layers.map(({ layer, shares }, index) => {
+  const elsewhere = (expert: number) =>
+    others.reduce((sum, { layers }) => sum + layers[index]!.shares[expert]!, 0) / others.length;
+  const experts = [...shares.keys()].filter((expert) => shares[expert]! > Math.max(LIFT * elsewhere(expert), uniform));
+  return { layer, experts };
+});
+for (const { layer, experts } of specialists) console.log(`layer ${layer}: ${experts.join(", ") || "none"}`);
 
 /** As many others of each layer, the same in each run: every seventh from a place that moves. */
 const control = (draw: number) =>
-  specialists.map((list, layer) => {
-    const rest = Array.from({ length: numExperts }, (_, index) => (draw + 3 * layer + 7 * index) % numExperts);
-    return rest.filter((expert) => !list.includes(expert)).slice(0, list.length);
+  specialists.map(({ layer, experts }) => {
+    const all = Array.from({ length: header.numExperts }, (_, i) => (draw + 3 * layer + 7 * i) % header.numExperts);
+    return { layer, experts: all.filter((expert) => !experts.includes(expert)).slice(0, experts.length) };
   });
 
-const after = await measure(off(specialists));
-const controls: Awaited<ReturnType<typeof measure>>[] = [];
-for (let draw = 0; draw < CONTROLS; draw++) controls.push(await measure(off(control(draw))));
+/** Masks experts, layer by layer. */
+const off = (layers: typeof specialists): InterventionInput[] =>
+  layers.flatMap(({ layer, experts }) => (experts.length === 0 ? [] : [{ kind: "mask", layers: [layer], experts }]));
 
-const count = specialists.reduce((sum, list) => sum + list.length, 0);
-console.log(`\nnats per token, ${count} of ${layers.length * numExperts} experts switched off`);
+/** Nats per token of each kind: as it is, without the specialists, without each of the controls. */
+const variants = [[], off(specialists), ...Array.from({ length: CONTROLS }, (_, draw) => off(control(draw)))];
+const losses: number[][] = [];
+for await (const nats of lossesUnder(model, texts, variants)) {
+  const sum = (kind: string, of: (text: Sequence, index: number) => number) =>
+    texts.reduce((total, text, index) => total + (text.source === kind ? of(text, index) : 0), 0);
+  losses.push(kinds.map((kind) => sum(kind, (_, index) => nats[index]!) / sum(kind, scoredTokens)));
+}
+
+const [before, after, ...controls] = losses as [number[], number[], ...number[][]];
+const count = specialists.reduce((sum, { experts }) => sum + experts.length, 0);
+console.log(`\nnats per token, ${count} of ${own.layers.length * header.numExperts} experts switched off`);
 const print = (cells: readonly string[]) =>
-  console.log(cells.map((cell, column) => cell.padEnd(column === 0 ? 10 : 24)).join(""));
+  console.log(
+    cells
+      .map((cell, column) => cell.padEnd(column === 0 ? 10 : 24))
+      .join("")
+      .trimEnd(),
+  );
 print(["", "before", `without ${KIND} experts`, "without as many others"]);
-for (const [index, { kind, loss }] of before.entries()) {
-  const mean = controls.reduce((sum, one) => sum + one[index]!.loss, 0) / CONTROLS;
+for (const [index, kind] of kinds.entries()) {
+  const loss = before[index]!;
   const change = (value: number) => `${value.toFixed(3)} (${value < loss ? "" : "+"}${(value - loss).toFixed(3)})`;
-  print([kind, loss.toFixed(3), change(after[index]!.loss), change(mean)]);
+  const mean = controls.reduce((sum, one) => sum + one[index]!, 0) / CONTROLS;
+  print([kind, loss.toFixed(3), change(after[index]!), change(mean)]);
 }

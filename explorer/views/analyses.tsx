@@ -2,11 +2,10 @@
 import { figuresOf } from "../../src/routing/figures.ts";
 import type { RoutingResult } from "../../src/routing/results.ts";
 import { type Analysed, startCounting } from "../jobs.ts";
-import { Chart, Fault, Progress, Section, Select, traceOptions } from "../parts.tsx";
-import { go, type OpenTrace, traces, useCounting, useStore } from "../state.ts";
+import { Chart, Fault, Progress, Section, TracePicker } from "../parts.tsx";
+import { type OpenTrace, useCounting } from "../state.ts";
 
 export function AnalysesView({ open }: { readonly open: OpenTrace }) {
-  const list = useStore(traces);
   const { source, trace } = open;
   const { result, fault } = useCounting<Analysed>(
     (onResult, onFault) => startCounting({ kind: "analyses", source }, onResult, onFault),
@@ -14,16 +13,9 @@ export function AnalysesView({ open }: { readonly open: OpenTrace }) {
   );
   return (
     <div class="analyses">
-      {list.length > 1 ? (
-        <div class="toolbar">
-          <Select
-            label="Trace"
-            value={open.name}
-            options={traceOptions(list)}
-            onChange={(name) => go({ trace: name })}
-          />
-        </div>
-      ) : null}
+      <div class="toolbar">
+        <TracePicker open={open} />
+      </div>
       {fault === undefined ? null : <Fault message={fault} />}
       {fault !== undefined || result?.results !== undefined ? null : (
         <Progress done={result?.tokens ?? 0} of={trace.tokens} what="reading" />

@@ -2,14 +2,13 @@
 import { useState } from "preact/hooks";
 import { startCounting } from "../jobs.ts";
 import { css } from "../palette.ts";
-import { ExpertChip, Fault, Progress, Section, Select, ShareBar, TokenText, traceOptions } from "../parts.tsx";
-import { go, linkTo, type OpenTrace, route, traces, useCounting, usePromise, useStore } from "../state.ts";
+import { ExpertChip, Fault, Progress, Section, Select, ShareBar, TokenText, TracePicker } from "../parts.tsx";
+import { go, linkTo, type OpenTrace, route, useCounting, usePromise, useStore } from "../state.ts";
 import type { ExpertFacts, Summary, TokenShare } from "../statistics.ts";
 import { count, label, percent } from "../text.ts";
 import { Importance, ImportanceFile } from "./importance.tsx";
 
 export function ExpertsView({ open }: { readonly open: OpenTrace }) {
-  const list = useStore(traces);
   const { layer = 0, expert } = useStore(route);
   const { summary, done } = useStore(open.summary);
   const { header, tokens } = open.trace;
@@ -20,14 +19,7 @@ export function ExpertsView({ open }: { readonly open: OpenTrace }) {
   return (
     <div class="experts">
       <div class="toolbar">
-        {list.length > 1 ? (
-          <Select
-            label="Trace"
-            value={open.name}
-            options={traceOptions(list)}
-            onChange={(name) => go({ trace: name })}
-          />
-        ) : null}
+        <TracePicker open={open} />
         <Select
           label="Layer"
           value={index}

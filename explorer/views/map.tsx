@@ -2,8 +2,8 @@
 import { useEffect, useState } from "preact/hooks";
 import type { Window } from "../layout.ts";
 import { css, inkOn, mix } from "../palette.ts";
-import { ExpertChip, Progress, Section, Segmented, Select, TokenText, traceOptions, useSize } from "../parts.tsx";
-import { go, linkTo, type OpenTrace, route, traces, useDark, useStore } from "../state.ts";
+import { ExpertChip, Progress, Section, Segmented, TokenText, TracePicker, useSize } from "../parts.tsx";
+import { go, linkTo, type OpenTrace, route, useDark, useStore } from "../state.ts";
 import type { Summary } from "../statistics.ts";
 import { count, flowTexts, label, visible } from "../text.ts";
 import { TokenDetail } from "../tokenDetail.tsx";
@@ -13,7 +13,6 @@ const START: Window = { top: 0, zoom: 22 };
 
 export function MapView({ open }: { readonly open: OpenTrace }) {
   const { token, layer, expert, top, zoom, text = false } = useStore(route);
-  const list = useStore(traces);
   const { summary, done } = useStore(open.summary);
   const { element, height } = useSize<HTMLDivElement>();
   const { header, tokens } = open.trace;
@@ -32,14 +31,7 @@ export function MapView({ open }: { readonly open: OpenTrace }) {
     <div class="split">
       <div class="split-main">
         <div class="toolbar">
-          {list.length > 1 ? (
-            <Select
-              label="Trace"
-              value={open.name}
-              options={traceOptions(list)}
-              onChange={(name) => go({ trace: name })}
-            />
-          ) : null}
+          <TracePicker open={open} />
           <Segmented
             label="Show tokens as"
             options={{ map: "Map", text: "Text" }}

@@ -15,7 +15,7 @@ import { layersText } from "../routing/routingReport.ts";
 import { headlineOf } from "../routing/tables.ts";
 import { writeResults } from "../routing/writeResults.io.ts";
 import { shownPath } from "../util/shownPath.io.ts";
-import { type Session, wholeNumber, writeJson } from "./common.ts";
+import { numberList, type Session, wholeNumber, writeJson } from "./common.ts";
 import { ProgressLine } from "./progressLine.ts";
 
 interface AnalyzeFlags {
@@ -57,11 +57,6 @@ function nameList(text: string): AnalysisName[] {
   return ANALYSES.filter((name) => names.includes(name));
 }
 
-function layerList(text: string): number[] {
-  const layers = new Set(text.split(",").map(wholeNumber("--layers", 0)));
-  return [...layers].sort((a, b) => a - b);
-}
-
 export function register(command: Command, session: Session): void {
   command
     .argument("[traces...]", "files of olmoe trace, olmoe run and others; checkpoints from the first to the final one")
@@ -72,7 +67,7 @@ export function register(command: Command, session: Session): void {
       "experts of each token to count (default: 1 and all, where the paper has both)",
       wholeNumber("--k", 1),
     )
-    .option("--layers <numbers>", "layers to count, with commas (default: all)", layerList)
+    .option("--layers <numbers>", "layers to count, such as 0,7-9 (default: all)", numberList("--layers"))
     .option("--seed <number>", "of intervals and shuffles", wholeNumber("--seed", 0), 0)
     .option("--counts <folder>", "released counts, instead of traces")
     .option("--model <name>", "of the released counts", ID_MODEL)

@@ -127,8 +127,7 @@ async function record(
     await writer.close();
   } catch (error) {
     // What has been read so far stays, for the next time.
-    await writer.flush();
-    await writer.abandon();
+    await writer.flush().finally(() => writer.abandon());
     throw error;
   } finally {
     progress.stop();

@@ -291,6 +291,23 @@ function columnLabels(columns: readonly string[], step: number): string[] {
   return columns.filter((_, index) => index % every === 0);
 }
 
+/** What the colours of cells mean, above the chart. */
+export function gradientLegend(title: string, format: string, values: readonly number[]) {
+  return {
+    title,
+    orient: "top" as const,
+    direction: "horizontal" as const,
+    gradientLength: 220,
+    gradientThickness: 9,
+    titleOrient: "left" as const,
+    titleAnchor: "middle" as const,
+    labelFontSize: 10,
+    labelColor: SOFT_INK,
+    format,
+    values: [...values],
+  };
+}
+
 function heatEncoding(
   options: HeatScaleOptions & { readonly rows: readonly string[] },
   columns: readonly string[],
@@ -322,19 +339,7 @@ function heatEncoding(
       field: "value",
       type: "quantitative" as const,
       scale: { type: "linear" as const, domain, range, interpolate: "lab" as const },
-      legend: {
-        title: legendTitle,
-        orient: "top" as const,
-        direction: "horizontal" as const,
-        gradientLength: 220,
-        gradientThickness: 9,
-        titleOrient: "left" as const,
-        titleAnchor: "middle" as const,
-        labelFontSize: 10,
-        labelColor: SOFT_INK,
-        format: ".3~g",
-        values: ticks,
-      },
+      legend: gradientLegend(legendTitle, ".3~g", ticks),
     },
   };
 }

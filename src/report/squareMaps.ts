@@ -1,8 +1,8 @@
 /** Square heat maps side by side under one colour scale: how much of one expert's work another one shares. */
 import type { TopLevelSpec } from "vega-lite";
 import { ShapeError } from "../errors.ts";
-import { finiteOrNull, head, type Matrix, refuseRepeats } from "./charts.ts";
-import { MISSING_COLOUR, SEQUENTIAL_COLOURS, SOFT_INK } from "./theme.ts";
+import { finiteOrNull, gradientLegend, head, type Matrix, refuseRepeats } from "./charts.ts";
+import { MISSING_COLOUR, SEQUENTIAL_COLOURS } from "./theme.ts";
 
 export interface SquareMap {
   readonly title: string;
@@ -64,19 +64,7 @@ export function squareMaps(options: SquareMapsOptions): TopLevelSpec {
               range: [...SEQUENTIAL_COLOURS],
               interpolate: "lab" as const,
             },
-            legend: {
-              title: legendTitle,
-              orient: "top" as const,
-              direction: "horizontal" as const,
-              gradientLength: 220,
-              gradientThickness: 9,
-              titleOrient: "left" as const,
-              titleAnchor: "middle" as const,
-              labelFontSize: 10,
-              labelColor: SOFT_INK,
-              format: ".0%",
-              values: [0, most / 2, most],
-            },
+            legend: gradientLegend(legendTitle, ".0%", [0, most / 2, most]),
           },
         },
       };

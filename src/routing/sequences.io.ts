@@ -1,5 +1,6 @@
 /** Texts as sequences of tokens: files and folders of every kind that `olmoe data build` reads, or a run's held-out text. */
 import path from "node:path";
+import { recipeNameOf } from "../config/data.ts";
 import { type SourceRecipe, sourceSchema } from "../config/dataSources.ts";
 import { type HeldOutText, heldOutDocuments } from "../data/heldOut.ts";
 import { openHeldOut, openPreparedData } from "../data/open.io.ts";
@@ -42,16 +43,11 @@ async function* limited(
   }
 }
 
-/** A name for a file or folder that `sourceSchema` takes, such as "readme" for README.md. */
-export function sourceName(file: string): string {
-  const name = path.basename(path.resolve(file)).toLowerCase().replace(/\..*$/, "");
-  return name.replace(/[^a-z0-9_-]+/g, "-").replace(/^[^a-z0-9]+/, "") || "text";
-}
-
-/** `name=path` or a path, whose name is the file's. */
+/** `name=path` or a path, whose name is the file's without its ending. */
 export function sourceOf(input: string): SourceRecipe {
-  const [, given, file] = /^([a-z0-9][a-z0-9_-]*)=(.+)$/s.exec(input) ?? [];
-  return sourceSchema.parse({ name: given ?? sourceName(input), path: file ?? input });
+  const [, given, file = input] = /^([a-z0-9][a-z0-9_-]*)=(.+)$/s.exec(input) ?? [];
+  const [stem = ""] = path.basename(path.resolve(file)).split(".");
+  return sourceSchema.parse({ name: given ?? recipeNameOf(stem, "text"), path: file });
 }
 
 /** Sequences, and about how many tokens they have. */

@@ -51,9 +51,14 @@ describe("200 training steps", () => {
       return externalBytes();
     };
     // Node takes some memory of its own once, in the first steps.
-    const settled = more(100);
-    // Node's own memory moves by a hundred kilobytes; one leaked activation in each of 200 steps would be 800 kB and more.
-    expect(more(200) - settled).toBeLessThan(500_000);
+    let settled = more(100);
+    // One leaked activation a step would be 800 kB and more, in every window; what Node takes for itself comes in one.
+    const growths = [0, 1].map(() => {
+      const before = settled;
+      settled = more(200);
+      return settled - before;
+    });
+    expect(Math.min(...growths)).toBeLessThan(100_000);
     expect([...seen]).toEqual([activations]);
     trainer.dispose();
     expect(trainer.activationBytes).toBe(0);

@@ -18,7 +18,7 @@ const backend = await openBackend({ threads: 1 });
 const TRACE = { every: 10, heldOutTokens: 100, training: true };
 beforeAll(async () => {
   writeTexts(folder);
-  await trainTiny(folder, "run", backend, { changes: { train: { trace: TRACE } } });
+  await trainTiny(folder, "run", backend, { changes: { train: { trace: TRACE, keep: 20 } } });
 });
 afterAll(() => rm(folder, { recursive: true }));
 
@@ -70,6 +70,8 @@ describe("traces of a training run", () => {
   it("have the tokens of the step in the order in which it trained on them", async () => {
     const { header, chunk, sources } = await read("run", "step10-training.trace");
     expect([header.origin, header.step, sources]).toEqual(["training", 9, ["training"]]);
+    // The weights before the step, not those that it leaves.
+    expect(header.model.digest).toBe(await modelDigest(join(folder, "run", "checkpoints", "step9-tokens1152")));
     expect(chunk.runs).toEqual(
       Array.from({ length: 4 }, (_, sequence) => ({ sequence, source: 0, position: 0, tokens: 32 })),
     );
@@ -77,7 +79,7 @@ describe("traces of a training run", () => {
 
   it("are the same when a run is stopped and goes on", async () => {
     const controller = new AbortController();
-    const options = { changes: { train: { trace: TRACE } } };
+    const options = { changes: { train: { trace: TRACE, keep: 20 } } };
     await trainTiny(folder, "stopped", backend, {
       ...options,
       signal: controller.signal,

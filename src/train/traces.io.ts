@@ -82,7 +82,8 @@ export class TrainingTraces {
       // Lets signals and timers through.
       await new Promise((resolve) => setImmediate(resolve));
     }
-    await this.#write("heldout", parts, { origin: "evaluation", step, trainedTokens });
+    const digest = parametersDigest(this.#decoder.parameters);
+    await this.#write(`step${step}-heldout`, parts, digest, { origin: "evaluation", step, trainedTokens });
     this.#traced = step;
   }
 
@@ -91,6 +92,8 @@ export class TrainingTraces {
     if (!this.#settings.training || !this.#isDue(step)) return undefined;
     const { sequenceLength } = this.#options.recipe.train;
     const parts: TracedRows[] = [];
+    // Of the weights that route these tokens: the step changes them before the file is written.
+    const digest = parametersDigest(this.#decoder.parameters);
     return {
       add: (routings, start) => {
         const tokens = (routings[0] as Routing).expertIds.dim(0);
@@ -98,7 +101,7 @@ export class TrainingTraces {
         parts.push(...sequenceRows(given, "training", start / sequenceLength));
       },
       write: (trainedTokens) =>
-        this.#write("training", parts, { origin: "training", step: step - 1, trainedTokens }, step),
+        this.#write(`step${step}-training`, parts, digest, { origin: "training", step: step - 1, trainedTokens }),
     };
   }
 
@@ -141,15 +144,15 @@ export class TrainingTraces {
   }
 
   async #write(
-    kind: string,
+    name: string,
     parts: readonly TracedRows[],
+    digest: string,
     of: Pick<TraceHeader, "origin" | "step" | "trainedTokens">,
-    step = of.step,
   ): Promise<void> {
     const { directory, recipe, tokenizer } = this.#options;
-    const { config, parameters } = this.#decoder;
+    const { config } = this.#decoder;
     const header: TraceHeader = {
-      model: { name: recipe.name, digest: parametersDigest(parameters), vocabSize: config.vocabSize },
+      model: { name: recipe.name, digest, vocabSize: config.vocabSize },
       tokenizer: { digest: tokenizerDigest(tokenizer.toJson()), vocabSize: tokenizer.vocabSize },
       numExperts: config.numExperts,
       topK: config.numExpertsPerTok,
@@ -159,7 +162,7 @@ export class TrainingTraces {
       ...of,
     };
     await mkdir(tracesOf(directory), { recursive: true });
-    const path = join(tracesOf(directory), `step${step}-${kind}.trace`);
+    const path = join(tracesOf(directory), `${name}.trace`);
     const writer = await TraceWriter.create(path, header, {
       tokenText: (id) => tokenizer.entry(id),
       existing: "replace",
