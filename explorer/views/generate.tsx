@@ -1,11 +1,12 @@
 /** Text as a model writes it, each token with its route, and dials that change the routing. */
 import { useRef, useState } from "preact/hooks";
 import { activeInterventions, Dials } from "../dials.tsx";
+import { type DialData, withRoutes } from "../interventionData.ts";
 import { joinTokens, type LiveToken, type LiveTokens, liveHeader, splitTokens } from "../live.ts";
 import { readLines } from "../ndjson.ts";
 import { css, expertColours, inkOn, mix, type Rgb } from "../palette.ts";
-import { Fault, Section, TokenText } from "../parts.tsx";
-import { addTrace, go, linkTo, type Served, Store, traces, useDark, useStore } from "../state.ts";
+import { Fault, NumberField, Section, TokenText } from "../parts.tsx";
+import { addTrace, go, latestText, linkTo, type Served, Store, traces, useDark, useStore } from "../state.ts";
 import { count, flowTexts, label, visible, writtenText } from "../text.ts";
 import { Routes } from "../tokenDetail.tsx";
 
@@ -36,26 +37,26 @@ let texts = 0;
 
 async function generate(model: ServedModel, maxTokens: number): Promise<void> {
   const { prompt, chat, temperature, seed } = settings.value;
+  const text = chat ? { messages: [{ role: "user", content: prompt }] } : { prompt };
   const controller = new AbortController();
   running = controller;
   const parts: LiveTokens[] = [];
   live.set({ tokens: [], busy: true, status: "reading the prompt" });
-  let interventions: readonly unknown[] = [];
+  let interventions: readonly DialData[] = [];
   try {
     interventions = activeInterventions();
+    const changes = await withRoutes(interventions, traces.value);
     const response = await fetch("api/generate", {
       method: "POST",
       headers: { "content-type": "application/json" },
-      body: JSON.stringify({ prompt, chat, maxTokens, temperature, seed, interventions }),
+      body: JSON.stringify({ ...text, maxTokens, temperature, seed, interventions: changes }),
       signal: controller.signal,
     });
     await readLines(response, ({ tokens, end }) => {
       if (tokens !== undefined) {
         const part = tokens as LiveTokens;
         parts.push(part);
-        // The prompt comes in one part, or without its last token and then that.
-        const isPrompt = maxTokens === 0 || part.position === 0 || (parts.length === 2 && part.ids.length === 1);
-        const added = splitTokens(part, model.layers, isPrompt);
+        const added = splitTokens(part, model.layers);
         live.set({ ...live.value, tokens: [...live.value.tokens, ...added], status: "" });
       }
       if (end !== undefined) finish(end as End);
@@ -279,7 +280,7 @@ function routesOf({ experts, weights }: LiveToken, { layers }: ServedModel) {
 
 /** Where to go on with what was generated. */
 function After({ trace }: { readonly trace: string }) {
-  const before = traces.value.findLast(({ name, source }) => name !== trace && source.kind === "memory")?.name;
+  const before = latestText(trace)?.name;
   return (
     <>
       <a href={linkTo({ view: "map", trace, token: undefined })}>Open as a map</a>
@@ -289,33 +290,6 @@ function After({ trace }: { readonly trace: string }) {
         </button>
       )}
     </>
-  );
-}
-
-function NumberField(props: {
-  readonly name: string;
-  readonly value: number;
-  readonly least: number;
-  readonly most: number;
-  readonly step: number;
-  readonly onChange: (value: number) => void;
-}) {
-  const { name, value, least, most, step, onChange } = props;
-  return (
-    <label class="field">
-      <span>{name}</span>
-      <input
-        type="number"
-        min={least}
-        max={most}
-        step={step}
-        value={value}
-        onChange={({ currentTarget }) => {
-          const number = Number(currentTarget.value);
-          if (currentTarget.value !== "" && number >= least && number <= most) onChange(number);
-        }}
-      />
-    </label>
   );
 }
 

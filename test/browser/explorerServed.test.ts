@@ -3,6 +3,7 @@ import { appendFile, mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Browser, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { type LiveTokens, splitTokens } from "../../explorer/live.ts";
 import { flowTexts, label, visible, writtenText } from "../../explorer/text.ts";
 import { openBackend } from "../../src/backend/io.ts";
 import { OlmoeModel } from "../../src/infer/model.io.ts";
@@ -16,6 +17,11 @@ import { EXECUTABLE, launch, PLACE } from "./chromium.ts";
 
 const WORDS = "the cat sat on the mat".split(" ");
 const SCREENSHOTS = join(ROOT, "build/screenshots");
+
+/** Of the server's answer to what is to be generated. */
+interface Line {
+  readonly tokens?: LiveTokens;
+}
 
 describe.skipIf(EXECUTABLE === undefined)(`olmoe explore in ${PLACE}`, () => {
   let folder: string;
@@ -154,19 +160,19 @@ describe.skipIf(EXECUTABLE === undefined)(`olmoe explore in ${PLACE}`, () => {
     await page.getByLabel("Kind of intervention").selectOption("temperature");
     await page.getByRole("button", { name: "Add" }).click();
     await page.getByLabel("Router temperature: layers").fill("1");
+    await page.getByLabel("Router temperature: tokens").fill("2-11");
     await page.getByRole("button", { name: "Generate" }).click();
     await page.getByRole("alert").waitFor();
     expect(await page.getByRole("alert").textContent()).toBe("generate: not now\ntry later");
     expect(bodies).toEqual([
       {
         prompt: "the",
-        chat: false,
         maxTokens: 30,
         temperature: 0.8,
         seed: 5,
         interventions: [
           { kind: "mask", layers: "all", experts: [3, 5, 6] },
-          { kind: "temperature", layers: [1], value: 2 },
+          { kind: "temperature", layers: [1], tokens: { from: 2, to: 12 }, value: 2 },
         ],
       },
     ]);
@@ -175,6 +181,68 @@ describe.skipIf(EXECUTABLE === undefined)(`olmoe explore in ${PLACE}`, () => {
     await page.getByText('Mask experts: experts "all of them", expected numbers such as 3, 12').waitFor();
     await page.screenshot({ path: join(SCREENSHOTS, "dials.png") });
     await page.unroute("**/api/generate");
+    await page.getByRole("button", { name: "Remove: Mask experts" }).click();
+    await page.getByRole("button", { name: "Remove: Router temperature" }).click();
+  });
+
+  /** Generates. @returns the server's lines, without how fast it was. */
+  async function generate(): Promise<Line[]> {
+    let answer = "";
+    await page.route("**/api/generate", async (route) => {
+      const response = await route.fetch();
+      answer = await response.text();
+      await route.fulfill({ response, body: answer });
+    });
+    await page.getByRole("button", { name: "Generate" }).click();
+    await expect.poll(() => answer).not.toBe("");
+    await page.getByRole("link", { name: "Open as a map" }).waitFor();
+    await page.unroute("**/api/generate");
+    const lines = answer.trim().split("\n");
+    return lines.map((line) => JSON.parse(line, (key, value) => (key === "tokensPerSec" ? null : value)));
+  }
+
+  it("writes the same text by the same routes when it replays the text's own", async () => {
+    await page.getByLabel("Prompt").fill("the cat");
+    const plain = await generate();
+    await page.getByLabel("Kind of intervention").selectOption("replay");
+    await page.getByRole("button", { name: "Add" }).click();
+    const own = await page.getByLabel("Replay routing: trace").inputValue();
+    expect(own).toMatch(/^text \d+: the cat/);
+    expect(await generate()).toEqual(plain);
+    await page.getByRole("link", { name: "Open as a map" }).click();
+    const header = page.locator("tr", { hasText: "interventions" }).locator("td");
+    expect(await header.textContent()).toBe(
+      JSON.stringify([{ kind: "replay", layers: "all", trace: own, sequence: 0 }]),
+    );
+    await page.goBack();
+  });
+
+  it("replays a text's routes for another prompt, as far as they go", async () => {
+    const routes = (lines: readonly Line[]) =>
+      lines
+        .flatMap(({ tokens }) => (tokens === undefined ? [] : splitTokens(tokens, [0, 1])))
+        .map(({ experts }) => experts);
+    await page.getByLabel("Prompt").fill("the rat sat");
+    const replayed = routes(await generate());
+    await page.getByRole("checkbox", { name: "Replay routing" }).uncheck();
+    const free = routes(await generate());
+    await page.getByLabel("Prompt").fill("the cat");
+    const recorded = routes(await generate());
+    // One may have ended before the other.
+    const both = Math.min(recorded.length, replayed.length);
+    expect(replayed.slice(0, both)).toEqual(recorded.slice(0, both));
+    expect(free.slice(0, both)).not.toEqual(recorded.slice(0, both));
+  });
+
+  it("says what a replayed trace lacks", async () => {
+    await page.getByRole("checkbox", { name: "Replay routing" }).check();
+    await page.getByLabel("Replay routing: trace").selectOption("words.trace");
+    await page.getByRole("button", { name: "Generate" }).click();
+    await page.getByRole("alert").waitFor();
+    expect(await page.getByRole("alert").textContent()).toBe(
+      "generate: interventions.0.trace.layers: 2, the layers with experts are 0, 1",
+    );
+    await page.getByRole("button", { name: "Remove: Replay routing" }).click();
   });
 
   it("shows a training run, and its next step as it comes", async () => {
