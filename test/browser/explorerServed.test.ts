@@ -1,5 +1,7 @@
 /** The explorer as `olmoe explore` serves it: traces by parts, texts of a small model as they come, a training run. */
-import { appendFile, mkdir, writeFile } from "node:fs/promises";
+import { once } from "node:events";
+import { existsSync } from "node:fs";
+import { appendFile, mkdir, readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Browser, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -8,7 +10,7 @@ import { flowTexts, label, visible, writtenText } from "../../explorer/text.ts";
 import { openBackend } from "../../src/backend/io.ts";
 import { OlmoeModel } from "../../src/infer/model.io.ts";
 import { type Explorer, serveExplorer } from "../../src/server/explorer.ts";
-import { temporaryFolder, writeTinyModel } from "../cli/harness.ts";
+import { startOlmoe, temporaryFolder, writeTinyModel } from "../cli/harness.ts";
 import { ROOT, setup } from "../policy/repository.ts";
 import { traceBytes } from "../textTraces.ts";
 import { trainTiny, writeTexts } from "../tinyRun.ts";
@@ -281,6 +283,93 @@ describe.skipIf(EXECUTABLE === undefined)(`olmoe explore in ${PLACE}`, () => {
 
   it("asks no other server for anything, and has no faults", () => {
     expect({ foreign, faults }).toEqual({ foreign: [], faults: [] });
+  });
+});
+
+/** A run of the quickstart, which .ci/run makes before the tests; it is only read. */
+const RUN = ["runs/quickstart-smoke", "runs/quickstart"].find((run) => existsSync(join(ROOT, run, "checkpoints")));
+const RUN_PLACE = RUN ?? "runs/quickstart-smoke, which is missing (npm run quickstart -- --smoke makes one)";
+
+describe.skipIf(EXECUTABLE === undefined || RUN === undefined)(`olmoe explore ${RUN_PLACE} in ${PLACE}`, () => {
+  let server: ReturnType<typeof startOlmoe>;
+  let url: string;
+  let browser: Browser;
+  let page: Page;
+  const faults: string[] = [];
+  const screenshot = (name: string) => page.screenshot({ path: join(SCREENSHOTS, `quickstart-${name}.png`) });
+  const view = (name: string) => page.getByRole("link", { name, exact: true }).click();
+
+  beforeAll(async () => {
+    setup();
+    await mkdir(SCREENSHOTS, { recursive: true });
+    server = startOlmoe(["explore", join(ROOT, RUN!)]);
+    [url] = await once(server.stdout.setEncoding("utf8"), "data");
+    browser = await launch();
+    page = await browser.newPage({ viewport: { width: 1280, height: 800 } });
+    page.setDefaultTimeout(20_000);
+    page.on("pageerror", (error) => faults.push(error.message));
+    await page.goto(url.trim());
+    await page.locator(".numbers dd").first().waitFor();
+  });
+
+  afterAll(async () => {
+    await browser?.close();
+    if (server?.kill("SIGINT")) await once(server, "exit");
+  });
+
+  it("shows where its newest trace of held-out text went, what each expert serves, and what follows from it", async () => {
+    const names = await readdir(join(ROOT, RUN!, "traces"));
+    const steps = names.flatMap((name) => /^step(\d+)-heldout\.trace$/.exec(name)?.[1] ?? []).map(Number);
+    await view("Map");
+    await page.locator("h2", { hasText: `step${Math.max(...steps)}-heldout.trace` }).waitFor();
+    await page.locator(".map-label bdi:not(:empty)").nth(20).waitFor();
+    await page.getByText("Busiest experts").waitFor();
+    await screenshot("map");
+    await view("Experts");
+    await page.getByRole("heading", { name: "Domains" }).waitFor();
+    await page.locator(".contexts li").first().waitFor();
+    await screenshot("experts");
+    await view("Analyses");
+    await page.locator(".chart svg").nth(5).waitFor();
+    await screenshot("analyses");
+  });
+
+  it("compares its first trace with its newest, token by token", async () => {
+    await view("Compare");
+    await page.getByText("The share of each token's experts that are the same").waitFor();
+    await page.locator(".map-label bdi:not(:empty)").nth(20).waitFor();
+    await screenshot("compare");
+  });
+
+  it("shows its training", async () => {
+    await view("Training");
+    await page.locator(".chart svg").nth(4).waitFor();
+    await screenshot("training");
+  });
+
+  it("goes on with a text, and with an expert masked sends nothing there", async () => {
+    await view("Generate");
+    expect(await page.getByText("as a conversation").count()).toBe(0);
+    await page.getByLabel("Prompt").fill("Call me");
+    await page.getByLabel("tokens", { exact: true }).fill("40");
+    await page.getByRole("button", { name: "Generate" }).click();
+    await page.getByRole("link", { name: "Open as a map" }).waitFor();
+    await page.getByRole("button", { name: "Add" }).click();
+    await page.getByLabel("Mask experts: experts").fill("0");
+    await screenshot("generate");
+    await page.getByRole("button", { name: "Generate" }).click();
+    await page.getByRole("button", { name: "Compare with the text before" }).click();
+    await page.getByRole("heading", { name: "Agreement" }).waitFor();
+    await screenshot("intervened");
+    await view("Generate");
+    await page.getByRole("link", { name: "Open as a map" }).click();
+    await page.locator("h2", { hasText: "text 2, intervened: Call me" }).waitFor();
+    await view("Experts");
+    await page.locator('.tile[title="expert 0: 0 %"]').waitFor();
+  });
+
+  it("has no faults", async () => {
+    expect({ faults, alerts: await page.getByRole("alert").count() }).toEqual({ faults: [], alerts: 0 });
   });
 });
 
