@@ -11,6 +11,7 @@ import { openBackend } from "../../src/backend/io.ts";
 import { OlmoeModel } from "../../src/infer/model.io.ts";
 import { type Explorer, serveExplorer } from "../../src/server/explorer.ts";
 import { startOlmoe, temporaryFolder, writeTinyModel } from "../cli/harness.ts";
+import { CHAT_TEMPLATE } from "../fakeModel.ts";
 import { ROOT, setup } from "../policy/repository.ts";
 import { traceBytes } from "../textTraces.ts";
 import { trainTiny, writeTexts } from "../tinyRun.ts";
@@ -38,7 +39,9 @@ describe.skipIf(EXECUTABLE === undefined)(`olmoe explore in ${PLACE}`, () => {
     setup();
     await mkdir(SCREENSHOTS, { recursive: true });
     folder = await temporaryFolder();
-    await writeTinyModel(folder);
+    await writeTinyModel(folder, { maxPositionEmbeddings: 256 });
+    const settings = { bos_token: "<|endoftext|>", chat_template: CHAT_TEMPLATE };
+    await writeFile(join(folder, "tokenizer_config.json"), JSON.stringify(settings));
     await writeFile(join(folder, "words.trace"), traceBytes({ texts: WORDS }));
     writeTexts(folder);
     await trainTiny(folder, "run", await openBackend());
@@ -187,10 +190,11 @@ describe.skipIf(EXECUTABLE === undefined)(`olmoe explore in ${PLACE}`, () => {
     await page.getByRole("button", { name: "Remove: Router temperature" }).click();
   });
 
-  /** Generates. @returns the server's lines, without how fast it was. */
-  async function generate(): Promise<Line[]> {
-    let answer = "";
+  /** Generates. @returns what the server was asked, and its lines, without how fast it was. */
+  async function generate(): Promise<{ readonly request: unknown; readonly lines: readonly Line[] }> {
+    let [request, answer]: [unknown, string] = [undefined, ""];
     await page.route("**/api/generate", async (route) => {
+      request = route.request().postDataJSON();
       const response = await route.fetch();
       answer = await response.text();
       await route.fulfill({ response, body: answer });
@@ -200,17 +204,24 @@ describe.skipIf(EXECUTABLE === undefined)(`olmoe explore in ${PLACE}`, () => {
     await page.getByRole("link", { name: "Open as a map" }).waitFor();
     await page.unroute("**/api/generate");
     const lines = answer.trim().split("\n");
-    return lines.map((line) => JSON.parse(line, (key, value) => (key === "tokensPerSec" ? null : value)));
+    const parse = (line: string): Line => JSON.parse(line, (key, value) => (key === "tokensPerSec" ? null : value));
+    return { request, lines: lines.map(parse) };
   }
+
+  /** [L * S] of each token that the model read. */
+  const routes = ({ lines }: { readonly lines: readonly Line[] }) =>
+    lines
+      .flatMap(({ tokens }) => (tokens === undefined ? [] : splitTokens(tokens, [0, 1])))
+      .map(({ experts }) => experts);
 
   it("writes the same text by the same routes when it replays the text's own", async () => {
     await page.getByLabel("Prompt").fill("the cat");
-    const plain = await generate();
+    const plain = (await generate()).lines;
     await page.getByLabel("Kind of intervention").selectOption("replay");
     await page.getByRole("button", { name: "Add" }).click();
     const own = await page.getByLabel("Replay routing: trace").inputValue();
     expect(own).toMatch(/^text \d+: the cat/);
-    expect(await generate()).toEqual(plain);
+    expect((await generate()).lines).toEqual(plain);
     await page.getByRole("link", { name: "Open as a map" }).click();
     const header = page.locator("tr", { hasText: "interventions" }).locator("td");
     expect(await header.textContent()).toBe(
@@ -220,10 +231,6 @@ describe.skipIf(EXECUTABLE === undefined)(`olmoe explore in ${PLACE}`, () => {
   });
 
   it("replays a text's routes for another prompt, as far as they go", async () => {
-    const routes = (lines: readonly Line[]) =>
-      lines
-        .flatMap(({ tokens }) => (tokens === undefined ? [] : splitTokens(tokens, [0, 1])))
-        .map(({ experts }) => experts);
     await page.getByLabel("Prompt").fill("the rat sat");
     const replayed = routes(await generate());
     await page.getByRole("checkbox", { name: "Replay routing" }).uncheck();
@@ -247,6 +254,43 @@ describe.skipIf(EXECUTABLE === undefined)(`olmoe explore in ${PLACE}`, () => {
     await page.getByRole("button", { name: "Remove: Replay routing" }).click();
   });
 
+  it("answers a conversation turn by turn, with the routes of all of it", async () => {
+    const options = { maxTokens: 30, temperature: 0.8, seed: 5 };
+    await page.getByLabel("as a conversation").check();
+    await page.getByLabel("Message").fill("the cat");
+    const first = await generate();
+    const messages = [{ role: "user", content: "the cat" }];
+    expect(first.request).toEqual({ messages, ...options, interventions: [] });
+    const { text: answer } = await model.chat(messages, options).result;
+    expect(await page.getByLabel("Message").inputValue()).toBe("");
+
+    await page.getByLabel("Message").fill("the rat");
+    const second = await generate();
+    messages.push({ role: "assistant", content: answer }, { role: "user", content: "the rat" });
+    expect(second.request).toEqual({ messages, ...options, interventions: [] });
+    const prompt = Array.from(await model.tokenize(model.chatPrompt(messages)));
+    const { ids: written } = await model.chat(messages, options).result;
+    const read = [...prompt, ...written].slice(0, routes(second).length);
+    const { experts } = await model.trace(read);
+    const row = (layer: number, t: number) =>
+      experts!.slice((layer * read.length + t) * 2, (layer * read.length + t + 1) * 2);
+    expect(routes(second)).toEqual(read.map((_, t) => [...row(0, t), ...row(1, t)]));
+    const entries = [...prompt, ...written].map((id) => model.tokenizer.entry(id)!);
+    expect(await page.locator(".text-token").allTextContents()).toEqual(flowTexts(entries).map(visible));
+    expect(await page.locator(".prompt-token").count()).toBe(prompt.length);
+    await page.screenshot({ path: join(SCREENSHOTS, "conversation.png") });
+
+    await page.getByRole("button", { name: "New conversation" }).click();
+    expect(await page.locator(".text-token").count()).toBe(0);
+    await page.getByLabel("Message").fill("the mat");
+    await page.getByRole("button", { name: "Route only" }).click();
+    await page.locator('[role="status"]', { hasText: "tokens read" }).waitFor();
+    expect(await page.getByLabel("Message").inputValue()).toBe("the mat");
+    const third = await generate();
+    expect(third.request).toEqual({ messages: [{ role: "user", content: "the mat" }], ...options, interventions: [] });
+    await page.getByLabel("as a conversation").uncheck();
+  });
+
   it("shows a training run, and its next step as it comes", async () => {
     await page.goto(`${explorer.url}#training`);
     await page.locator(".numbers dd", { hasText: "24" }).first().waitFor();
@@ -267,7 +311,7 @@ describe.skipIf(EXECUTABLE === undefined)(`olmoe explore in ${PLACE}`, () => {
       await page.goto(`${explorer.url}#generate`);
       await page.reload();
       await page.getByRole("button", { name: "Add" }).click();
-      await page.getByRole("checkbox").uncheck();
+      await page.getByRole("checkbox", { name: "Mask experts" }).uncheck();
       await page.getByRole("button", { name: "Route only" }).click();
       await page.locator('[role="status"]', { hasText: "1 token read" }).waitFor();
       found[`${scheme} generate`] = await seriousFaults(page);
