@@ -1,4 +1,5 @@
 /** Text as a model writes it, each token with its route, and dials that change the routing. */
+import { Fragment } from "preact";
 import { useRef, useState } from "preact/hooks";
 import type { ChatMessage } from "../../src/tokenizer/chatTemplate.ts";
 import { activeInterventions, Dials } from "../dials.tsx";
@@ -338,18 +339,19 @@ function LiveText(props: {
         const colour = mix(ground, colours[expert] ?? ground, strength);
         const style = expert < 0 ? {} : { background: css(colour), color: css(inkOn(colour)) };
         return (
-          <button
-            key={index}
-            type="button"
-            class={prompt ? "text-token prompt-token" : "text-token"}
-            aria-pressed={index === chosen}
-            title={expert < 0 ? "not read by the model" : `expert ${expert}`}
-            style={style}
-            onClick={() => onChoose(index)}
-          >
-            <bdi>{visible(text)}</bdi>
-            {text.endsWith("\n") ? <br /> : null}
-          </button>
+          <Fragment key={index}>
+            <button
+              type="button"
+              class={prompt ? "text-token prompt-token" : "text-token"}
+              aria-pressed={index === chosen}
+              title={expert < 0 ? "not read by the model" : `expert ${expert}`}
+              style={style}
+              onClick={() => onChoose(index)}
+            >
+              <bdi>{visible(text)}</bdi>
+            </button>
+            {text.includes("\n") ? <br /> : null}
+          </Fragment>
         );
       })}
     </div>

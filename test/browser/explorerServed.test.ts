@@ -314,6 +314,12 @@ describe.skipIf(EXECUTABLE === undefined)(`olmoe explore in ${PLACE}`, () => {
       await page.getByRole("checkbox", { name: "Mask experts" }).uncheck();
       await page.getByRole("button", { name: "Route only" }).click();
       await page.locator('[role="status"]', { hasText: "1 token read" }).waitFor();
+      await page.getByLabel("Kind of intervention").selectOption("replay");
+      await page.getByRole("button", { name: "Add" }).click();
+      await page.getByLabel("as a conversation").check();
+      await page.getByLabel("Message").fill("the cat");
+      await page.getByRole("button", { name: "Generate" }).click();
+      await page.getByRole("button", { name: "New conversation" }).waitFor();
       found[`${scheme} generate`] = await seriousFaults(page);
       await page.screenshot({ path: join(SCREENSHOTS, `generate-${scheme}.png`), fullPage: true });
       await page.getByRole("link", { name: "Training" }).click();
