@@ -1,7 +1,8 @@
 /** Dials for interventions: each is a line of data that goes to the engine as it is. */
 import { useState } from "preact/hooks";
 import { DIALS, type Dial, type DialKind, HAS_EXPERTS, interventionOf, NUMBERS } from "./interventionData.ts";
-import { Store, useStore } from "./state.ts";
+import { NumberField, Select, traceOptions } from "./parts.tsx";
+import { latestText, type OpenTrace, Store, traces, useStore } from "./state.ts";
 
 export const dials = new Store<readonly Dial[]>([]);
 
@@ -30,7 +31,9 @@ export function Dials() {
         onSubmit={(event) => {
           event.preventDefault();
           const value = NUMBERS[kind]?.first ?? 0;
-          dials.set([...list, { kind, layers: "all", experts: "", value, on: true }]);
+          const trace = (latestText() ?? traces.value.at(-1))?.name ?? "";
+          const rest = { layers: "all", tokens: "all", experts: "", sequence: 0, on: true };
+          dials.set([...list, { kind, value, trace, ...rest }]);
         }}
       >
         <select
@@ -73,27 +76,16 @@ function DialLine(props: {
           ✕
         </button>
       </div>
+      {dial.kind === "replay" ? <ReplayFields {...{ dial, onChange }} /> : null}
       {HAS_EXPERTS.includes(dial.kind) ? (
-        <label class="field">
-          <span>experts</span>
-          <input
-            class="short"
-            value={dial.experts}
-            placeholder="3, 12"
-            aria-label={`${name}: experts`}
-            onInput={({ currentTarget }) => onChange({ experts: currentTarget.value })}
-          />
-        </label>
+        <TypedField {...{ dial, onChange }} field="experts" placeholder="3, 12" title="Numbers such as 3, 12" />
       ) : null}
-      <label class="field">
-        <span>layers</span>
-        <input
-          class="short"
-          value={dial.layers}
-          aria-label={`${name}: layers`}
-          onInput={({ currentTarget }) => onChange({ layers: currentTarget.value })}
-        />
-      </label>
+      <TypedField {...{ dial, onChange }} field="layers" title="all, or numbers such as 0, 3-5" />
+      <TypedField
+        {...{ dial, onChange }}
+        field="tokens"
+        title="Positions in the text, its prompt included: all, or such as 0-11, 12- or 5"
+      />
       {number === undefined ? null : (
         <label class="field dial-number">
           <input
@@ -110,5 +102,70 @@ function DialLine(props: {
         </label>
       )}
     </li>
+  );
+}
+
+interface FieldProps {
+  readonly dial: Dial;
+  readonly onChange: (changes: Partial<Dial>) => void;
+}
+
+/** A field whose text is read when the dials are. */
+function TypedField(
+  props: FieldProps & {
+    readonly field: "experts" | "layers" | "tokens";
+    readonly title: string;
+    readonly placeholder?: string;
+  },
+) {
+  const { dial, onChange, field, title, placeholder } = props;
+  return (
+    <label class="field">
+      <span>{field}</span>
+      <input
+        value={dial[field]}
+        placeholder={placeholder}
+        title={title}
+        aria-label={`${DIALS[dial.kind]}: ${field}`}
+        onInput={({ currentTarget }) => onChange({ [field]: currentTarget.value })}
+      />
+    </label>
+  );
+}
+
+/** Which route is replayed: of one of the open traces, the texts that were generated among them. */
+function ReplayFields({ dial, onChange }: FieldProps) {
+  const list = useStore(traces);
+  const open = list.find(({ name }) => name === dial.trace);
+  // What the dial names stays in the list, so that it shows what would be read.
+  const missing = { value: dial.trace, name: dial.trace === "" ? "none is open" : `${dial.trace}, closed` };
+  return (
+    <>
+      <Select
+        label="trace"
+        title={`${DIALS.replay}: trace`}
+        value={dial.trace}
+        options={[...(open === undefined ? [missing] : []), ...traceOptions(list)]}
+        onChange={(trace) => onChange({ trace, sequence: 0 })}
+      />
+      {open === undefined ? null : <SequenceField {...{ dial, onChange, open }} />}
+    </>
+  );
+}
+
+/** Nothing for a trace that has one sequence only. */
+function SequenceField({ dial, onChange, open }: FieldProps & { readonly open: OpenTrace }) {
+  const { summary } = useStore(open.summary);
+  if ((summary?.sequences.length ?? 0) < 2) return null;
+  return (
+    <NumberField
+      name="sequence"
+      title={`${DIALS.replay}: sequence`}
+      value={dial.sequence}
+      least={0}
+      most={2 ** 31}
+      step={1}
+      onChange={(sequence) => onChange({ sequence })}
+    />
   );
 }

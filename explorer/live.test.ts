@@ -1,20 +1,27 @@
 import { expect, it } from "vitest";
 import { NO_EXPERT } from "../src/formats/trace.ts";
-import { interventionOf } from "./interventionData.ts";
-import { joinTokens, splitTokens } from "./live.ts";
+import { answerOf, joinTokens, splitTokens } from "./live.ts";
 
 const prompt = {
   position: 0,
+  prompt: true,
   ids: [1, 2],
   texts: ["a", "Ġb"],
   experts: [0, 1, 2, 3, /* layer 1 */ 4, 5, 6, 7],
   weights: [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8],
 };
 /** With three experts for its token. */
-const next = { position: 2, ids: [3], texts: ["c"], experts: [1, 2, 3, 4, 5, 6], weights: [1, 2, 3, 4, 5, 6] };
+const next = {
+  position: 2,
+  prompt: false,
+  ids: [3],
+  texts: ["c"],
+  experts: [1, 2, 3, 4, 5, 6],
+  weights: [1, 2, 3, 4, 5, 6],
+};
 
 it("takes tokens apart that came together", () => {
-  expect(splitTokens(prompt, [0, 1], true)).toEqual([
+  expect(splitTokens(prompt, [0, 1])).toEqual([
     { id: 1, text: "a", entry: "a", prompt: true, experts: [0, 1, 4, 5], weights: [0.1, 0.2, 0.5, 0.6] },
     { id: 2, text: " b", entry: "Ġb", prompt: true, experts: [2, 3, 6, 7], weights: [0.3, 0.4, 0.7, 0.8] },
   ]);
@@ -33,24 +40,9 @@ it("joins what came to one chunk, with empty slots where a token has fewer exper
   expect(joinTokens([], [0]).tokens).toBe(0);
 });
 
-it("makes interventions of dials", () => {
-  const dial = { layers: "all", experts: "", value: 2, on: true } as const;
-  expect([
-    interventionOf({ ...dial, kind: "mask", experts: "3, 5-6 3" }),
-    interventionOf({ ...dial, kind: "top_k", layers: "0, 2-3" }),
-    interventionOf({ ...dial, kind: "scale", experts: "1", layers: "" }),
-    interventionOf({ ...dial, kind: "uniform" }),
-  ]).toEqual([
-    { kind: "mask", layers: "all", experts: [3, 5, 6] },
-    { kind: "top_k", layers: [0, 2, 3], k: 2 },
-    { kind: "scale", layers: "all", experts: [1], factor: 2 },
-    { kind: "uniform", layers: "all" },
-  ]);
-  for (const [changes, message] of [
-    [{ kind: "mask" }, 'Mask experts: experts "", expected numbers such as 3, 12'],
-    [{ kind: "mask", experts: "6-5" }, 'Mask experts: experts "6-5", expected numbers such as 3, 12'],
-    [{ kind: "uniform", layers: "some" }, 'Equal weights: layers "some", expected all, or numbers such as 0, 3-5'],
-  ] as const) {
-    expect(() => interventionOf({ ...dial, ...changes })).toThrow(message);
-  }
+it("puts the answer together, a character's bytes from several tokens", () => {
+  const token = (entry: string, prompt = false) => ({ entry, prompt });
+  expect(answerOf([token("<s>", true), token("Ġth"), token("Ã"), token("©Ċ"), token("<|end|>")])).toBe(" thé\n<|end|>");
+  expect(answerOf([token("a"), token("Ã")])).toBe("a\uFFFD");
+  expect(answerOf([token("a", true)])).toBe("");
 });

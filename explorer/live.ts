@@ -1,5 +1,6 @@
 /** A text that is being generated, as the trace that it becomes. */
 import { NO_EXPERT, type TraceChunk, type TraceHeader } from "../src/formats/trace.ts";
+import { tokenBytes } from "../src/tokenizer/byteLevel.ts";
 import type { Served } from "./state.ts";
 import { writtenText } from "./text.ts";
 
@@ -8,6 +9,8 @@ type ServedModel = NonNullable<Served["model"]>;
 /** Tokens that came in one line of the server. */
 export interface LiveTokens {
   readonly position: number;
+  /** Whether they are the prompt's. */
+  readonly prompt: boolean;
   readonly ids: readonly number[];
   readonly texts: readonly string[];
   /** [L, T, S]: S is K, or more where interventions give a token more. */
@@ -32,8 +35,8 @@ const slotsOf = ({ ids, experts }: LiveTokens, layers: readonly number[]) =>
   experts.length / Math.max(1, layers.length * ids.length);
 
 /** Tokens one by one. */
-export function splitTokens(part: LiveTokens, layers: readonly number[], prompt: boolean): LiveToken[] {
-  const { ids, texts, experts, weights } = part;
+export function splitTokens(part: LiveTokens, layers: readonly number[]): LiveToken[] {
+  const { ids, texts, prompt, experts, weights } = part;
   const tokens = ids.length;
   const slots = slotsOf(part, layers);
   return ids.map((id, t) => {
@@ -41,6 +44,12 @@ export function splitTokens(part: LiveTokens, layers: readonly number[], prompt:
       layers.flatMap((_, layer) => values.slice((layer * tokens + t) * slots, (layer * tokens + t + 1) * slots));
     return { id, text: writtenText(texts[t]!), entry: texts[t]!, prompt, experts: own(experts), weights: own(weights) };
   });
+}
+
+/** The text that goes on from the prompt; what it was cut off within a character is U+FFFD. */
+export function answerOf(tokens: readonly Pick<LiveToken, "entry" | "prompt">[]): string {
+  const written = tokens.filter(({ prompt }) => !prompt).flatMap(({ entry }) => [...tokenBytes(entry)]);
+  return new TextDecoder("utf-8", { ignoreBOM: true }).decode(Uint8Array.from(written));
 }
 
 /** All that came, as one chunk of a trace. */

@@ -61,6 +61,8 @@ export function ShareBar(props: {
 
 export function Select<T extends string | number>(props: {
   readonly label: string;
+  /** Its full name, where the label alone does not tell it from others. */
+  readonly title?: string;
   readonly value: T;
   readonly options: readonly { readonly value: T; readonly name: string }[];
   readonly onChange: (value: T) => void;
@@ -70,6 +72,7 @@ export function Select<T extends string | number>(props: {
       <span>{props.label}</span>
       <select
         value={props.value}
+        aria-label={props.title}
         onChange={({ currentTarget }) => {
           const chosen = props.options[currentTarget.selectedIndex];
           if (chosen !== undefined) props.onChange(chosen.value);
@@ -81,6 +84,37 @@ export function Select<T extends string | number>(props: {
           </option>
         ))}
       </select>
+    </label>
+  );
+}
+
+/** Gives on only numbers within its bounds. */
+export function NumberField(props: {
+  readonly name: string;
+  /** Its full name, where the other does not tell it from others. */
+  readonly title?: string;
+  readonly value: number;
+  readonly least: number;
+  readonly most: number;
+  readonly step: number;
+  readonly onChange: (value: number) => void;
+}) {
+  const { name, title, value, least, most, step, onChange } = props;
+  return (
+    <label class="field">
+      <span>{name}</span>
+      <input
+        type="number"
+        aria-label={title}
+        min={least}
+        max={most}
+        step={step}
+        value={value}
+        onChange={({ currentTarget }) => {
+          const number = Number(currentTarget.value);
+          if (currentTarget.value !== "" && number >= least && number <= most) onChange(number);
+        }}
+      />
     </label>
   );
 }

@@ -1,6 +1,6 @@
 /** Where a trace comes from. Such a description can be sent to a worker, which opens the same trace for itself. */
 import { memoryTrace, type Trace, type TraceChunk, type TraceHeader } from "../src/formats/trace.ts";
-import { openTraceSource } from "../src/formats/traceReader.ts";
+import { type ByteSource, openTraceSource } from "../src/formats/traceReader.ts";
 import { type ExampleSize, exampleTrace } from "./example.ts";
 
 export type TraceSource =
@@ -31,7 +31,14 @@ async function fetchRange(url: string, name: string, offset: number, length: num
 
 const nothing = new Uint8Array(0);
 
-/** @throws DataError for what is no trace, damaged or cut off. */
+/** A trace in a file, of an unfinished one what is whole. */
+async function openBytes(source: ByteSource): Promise<Trace> {
+  const trace = await openTraceSource(source, { partial: true });
+  if (trace.unfinished !== true || trace.tokens > 0) return trace;
+  throw new Error(`${source.name}: unfinished, none of its ${source.bytes} bytes are a whole chunk of tokens`);
+}
+
+/** @throws DataError for what is no trace or damaged; an Error for an unfinished one in which no token is whole yet. */
 export async function openSource(source: TraceSource): Promise<Trace> {
   const { name } = source;
   switch (source.kind) {
@@ -43,13 +50,13 @@ export async function openSource(source: TraceSource): Promise<Trace> {
       const { blob } = source;
       const read = async (offset: number, length: number) =>
         new Uint8Array(await blob.slice(offset, offset + length).arrayBuffer());
-      return openTraceSource({ name, bytes: blob.size, read });
+      return openBytes({ name, bytes: blob.size, read });
     }
     case "address": {
       const { url, bytes } = source;
       const read = async (offset: number, length: number) =>
         length === 0 ? nothing : fetchRange(url, name, offset, length);
-      return openTraceSource({ name, bytes, read });
+      return openBytes({ name, bytes, read });
     }
   }
 }

@@ -207,6 +207,10 @@ function openTrace(source: KnownSource, trace: Trace): OpenTrace {
   };
 }
 
+/** The newest of the texts that were generated in the page. @param other not this one. */
+export const latestText = (other?: string) =>
+  traces.value.findLast(({ name, source }) => name !== other && source.kind === "memory");
+
 export function closeTrace(open: OpenTrace): void {
   open.stop();
   traces.set(traces.value.filter((other) => other !== open));

@@ -1,11 +1,14 @@
 /** Text as a model writes it, each token with its route, and dials that change the routing. */
+import { Fragment } from "preact";
 import { useRef, useState } from "preact/hooks";
+import type { ChatMessage } from "../../src/tokenizer/chatTemplate.ts";
 import { activeInterventions, Dials } from "../dials.tsx";
-import { joinTokens, type LiveToken, type LiveTokens, liveHeader, splitTokens } from "../live.ts";
+import { type DialData, withRoutes } from "../interventionData.ts";
+import { answerOf, joinTokens, type LiveToken, type LiveTokens, liveHeader, splitTokens } from "../live.ts";
 import { readLines } from "../ndjson.ts";
 import { css, expertColours, inkOn, mix, type Rgb } from "../palette.ts";
-import { Fault, Section, TokenText } from "../parts.tsx";
-import { addTrace, go, linkTo, type Served, Store, traces, useDark, useStore } from "../state.ts";
+import { Fault, NumberField, Section, TokenText } from "../parts.tsx";
+import { addTrace, go, latestText, linkTo, type Served, Store, traces, useDark, useStore } from "../state.ts";
 import { count, flowTexts, label, visible, writtenText } from "../text.ts";
 import { Routes } from "../tokenDetail.tsx";
 
@@ -31,45 +34,65 @@ interface Settings {
 /** Kept while other views are looked at. */
 const live = new Store<Live>({ tokens: [], busy: false, status: "" });
 const settings = new Store<Settings>({ prompt: "", chat: false, maxTokens: 100, temperature: 0.8, seed: 1 });
+/** The turns that were written so far, each with its answer. */
+const conversation = new Store<readonly ChatMessage[]>([]);
 let running: AbortController | undefined;
 let texts = 0;
 
 async function generate(model: ServedModel, maxTokens: number): Promise<void> {
   const { prompt, chat, temperature, seed } = settings.value;
+  const messages = chat ? [...conversation.value, { role: "user", content: prompt }] : undefined;
+  const text = messages === undefined ? { prompt } : { messages };
   const controller = new AbortController();
   running = controller;
   const parts: LiveTokens[] = [];
   live.set({ tokens: [], busy: true, status: "reading the prompt" });
-  let interventions: readonly unknown[] = [];
+  let interventions: readonly DialData[] = [];
+  const keepAll = async () => {
+    const kept = await keep(model, parts, interventions, messages);
+    // What was only routed has no answer.
+    if (kept && messages !== undefined && maxTokens > 0) goOn(messages);
+  };
   try {
     interventions = activeInterventions();
+    const changes = await withRoutes(interventions, traces.value);
     const response = await fetch("api/generate", {
       method: "POST",
       headers: { "content-type": "application/json" },
-      body: JSON.stringify({ prompt, chat, maxTokens, temperature, seed, interventions }),
+      body: JSON.stringify({ ...text, maxTokens, temperature, seed, interventions: changes }),
       signal: controller.signal,
     });
     await readLines(response, ({ tokens, end }) => {
       if (tokens !== undefined) {
         const part = tokens as LiveTokens;
         parts.push(part);
-        // The prompt comes in one part, or without its last token and then that.
-        const isPrompt = maxTokens === 0 || part.position === 0 || (parts.length === 2 && part.ids.length === 1);
-        const added = splitTokens(part, model.layers, isPrompt);
+        const added = splitTokens(part, model.layers);
         live.set({ ...live.value, tokens: [...live.value.tokens, ...added], status: "" });
       }
       if (end !== undefined) finish(end as End);
     });
-    await keep(model, parts, interventions);
+    await keepAll();
   } catch (error) {
     if (controller.signal.aborted) {
       live.set({ ...live.value, status: "stopped" });
-      await keep(model, parts, interventions);
+      await keepAll();
     } else live.set({ ...live.value, fault: (error as Error).message, status: "" });
   } finally {
     live.set({ ...live.value, busy: false });
     running = undefined;
   }
+}
+
+/** Keeps the answer, also one that was stopped, and leaves room for the next message. */
+function goOn(messages: readonly ChatMessage[]): void {
+  conversation.set([...messages, { role: "assistant", content: answerOf(live.value.tokens) }]);
+  // The next one may have been begun meanwhile.
+  if (settings.value.prompt === messages.at(-1)?.content) settings.set({ ...settings.value, prompt: "" });
+}
+
+function beginAnew(): void {
+  conversation.set([]);
+  live.set({ tokens: [], busy: false, status: "" });
 }
 
 interface End {
@@ -103,36 +126,34 @@ function finish({ tokensPerSec, newTokens, last }: End): void {
 
 const tokensOf = (number: number, kind = "") => `${count(number)} ${kind}${number === 1 ? "token" : "tokens"}`;
 
-/** Makes a trace of it, for the other views. */
+/** Makes a trace of it, for the other views. @returns whether there was anything. */
 async function keep(
   model: ServedModel,
   parts: readonly LiveTokens[],
   interventions: readonly unknown[],
-): Promise<void> {
+  messages: readonly ChatMessage[] = [],
+): Promise<boolean> {
   const { slots, ...chunk } = joinTokens(parts, model.layers);
-  if (chunk.tokens === 0) return;
+  if (chunk.tokens === 0) return false;
   texts += 1;
   const vocabulary = new Map(
     parts.flatMap(({ ids, texts: entries }) => ids.map((id, t) => [id, entries[t]!] as const)),
   );
-  const start = label(
-    live.value.tokens
-      .slice(0, 6)
-      .map(({ text }) => text)
-      .join("")
-      .trim(),
-    24,
-  );
+  const first = live.value.tokens.slice(0, 6).map(({ text }) => text);
+  const start = label((messages.at(-1)?.content ?? first.join("")).trim(), 24);
+  const turn = messages.length === 0 ? "" : `, turn ${Math.ceil(messages.length / 2)}`;
   const changed = interventions.length === 0 ? "" : ", intervened";
   const header = liveHeader(model, slots, interventions);
-  const name = `text ${texts}${changed}: ${start}`;
+  const name = `text ${texts}${turn}${changed}: ${start}`;
   const open = await addTrace({ kind: "memory", name, header, chunks: [chunk], sources: ["text"], vocabulary });
   if (open !== undefined) live.set({ ...live.value, trace: open.name });
+  return true;
 }
 
 export function GenerateView({ model }: { readonly model: ServedModel }) {
   const { busy, status, fault, tokens, trace } = useStore(live);
   const form = useStore(settings);
+  const turns = useStore(conversation);
   const [chosen, setChosen] = useState<number>();
   const [layer, setLayer] = useState(Math.floor(model.layers.length / 2));
   const area = useRef<HTMLTextAreaElement>(null);
@@ -155,13 +176,13 @@ export function GenerateView({ model }: { readonly model: ServedModel }) {
           }}
         >
           <label class="unseen" for="prompt">
-            Prompt
+            {form.chat ? "Message" : "Prompt"}
           </label>
           <textarea
             id="prompt"
             ref={area}
             rows={3}
-            placeholder="Call me"
+            placeholder={form.chat && turns.length > 0 ? "The next message" : "Call me"}
             value={form.prompt}
             onInput={({ currentTarget }) => set({ prompt: currentTarget.value })}
             onKeyDown={(event) => {
@@ -216,6 +237,11 @@ export function GenerateView({ model }: { readonly model: ServedModel }) {
                 />
                 as a conversation
               </label>
+            ) : null}
+            {form.chat && turns.length > 0 ? (
+              <button type="button" disabled={busy} onClick={beginAnew}>
+                New conversation
+              </button>
             ) : null}
           </div>
         </form>
@@ -279,7 +305,7 @@ function routesOf({ experts, weights }: LiveToken, { layers }: ServedModel) {
 
 /** Where to go on with what was generated. */
 function After({ trace }: { readonly trace: string }) {
-  const before = traces.value.findLast(({ name, source }) => name !== trace && source.kind === "memory")?.name;
+  const before = latestText(trace)?.name;
   return (
     <>
       <a href={linkTo({ view: "map", trace, token: undefined })}>Open as a map</a>
@@ -289,33 +315,6 @@ function After({ trace }: { readonly trace: string }) {
         </button>
       )}
     </>
-  );
-}
-
-function NumberField(props: {
-  readonly name: string;
-  readonly value: number;
-  readonly least: number;
-  readonly most: number;
-  readonly step: number;
-  readonly onChange: (value: number) => void;
-}) {
-  const { name, value, least, most, step, onChange } = props;
-  return (
-    <label class="field">
-      <span>{name}</span>
-      <input
-        type="number"
-        min={least}
-        max={most}
-        step={step}
-        value={value}
-        onChange={({ currentTarget }) => {
-          const number = Number(currentTarget.value);
-          if (currentTarget.value !== "" && number >= least && number <= most) onChange(number);
-        }}
-      />
-    </label>
   );
 }
 
@@ -340,18 +339,19 @@ function LiveText(props: {
         const colour = mix(ground, colours[expert] ?? ground, strength);
         const style = expert < 0 ? {} : { background: css(colour), color: css(inkOn(colour)) };
         return (
-          <button
-            key={index}
-            type="button"
-            class={prompt ? "text-token prompt-token" : "text-token"}
-            aria-pressed={index === chosen}
-            title={expert < 0 ? "not read by the model" : `expert ${expert}`}
-            style={style}
-            onClick={() => onChoose(index)}
-          >
-            <bdi>{visible(text)}</bdi>
-            {text.endsWith("\n") ? <br /> : null}
-          </button>
+          <Fragment key={index}>
+            <button
+              type="button"
+              class={prompt ? "text-token prompt-token" : "text-token"}
+              aria-pressed={index === chosen}
+              title={expert < 0 ? "not read by the model" : `expert ${expert}`}
+              style={style}
+              onClick={() => onChoose(index)}
+            >
+              <bdi>{visible(text)}</bdi>
+            </button>
+            {text.includes("\n") ? <br /> : null}
+          </Fragment>
         );
       })}
     </div>

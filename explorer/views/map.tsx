@@ -229,11 +229,11 @@ function RunningText({
 
 /** What is said of a trace while no token is chosen. */
 function Overall({ open }: { readonly open: OpenTrace }) {
-  const { header, tokens, sources } = open.trace;
+  const { header, tokens, sources, unfinished } = open.trace;
   const { summary, fault } = useStore(open.summary);
   const rows: readonly (readonly [string, string])[] = [
     ["model", header.model.name],
-    ["tokens", count(tokens)],
+    ["tokens", unfinished ? `unfinished: the first ${count(tokens)} tokens` : count(tokens)],
     ["layers with experts", String(header.layers.length)],
     ["experts of a layer", String(header.numExperts)],
     ["experts of a token", String(header.topK)],

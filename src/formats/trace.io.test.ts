@@ -170,11 +170,12 @@ describe("a trace that is still being written", () => {
       hint: "it is still being written or was cut off: --partial reads what is whole",
     });
     await using trace = await openTrace(path, { partial: true });
-    expect([trace.tokens, trace.sources, trace.vocabulary.size]).toEqual([3, ["a"], new Set(a.ids).size]);
+    const { tokens, unfinished, sources, vocabulary } = trace;
+    expect([tokens, unfinished, sources, vocabulary.size]).toEqual([3, true, ["a"], new Set(a.ids).size]);
     expect((await collect(trace.chunks()))[0]).toMatchObject(a);
     await writer.close();
     await using whole = await openTrace(path);
-    expect([whole.tokens, whole.sources]).toEqual([5, ["a", "b"]]);
+    expect([whole.tokens, whole.unfinished, whole.sources]).toEqual([5, undefined, ["a", "b"]]);
   });
 
   it("is gone on with, and ends with the bytes that it would have had", async () => {

@@ -105,6 +105,8 @@ export interface TraceSelection {
 export interface Trace {
   readonly header: TraceHeader;
   readonly tokens: number;
+  /** Set where more tokens were to come: a file that is still being written or was cut off, of which this is what is whole. */
+  readonly unfinished?: true;
   /** Names that runs refer to. */
   readonly sources: readonly string[];
   /** How tokens are written in the tokenizer's vocabulary (each byte a printable letter, as GPT-2 has it), of those ids that the trace has. */

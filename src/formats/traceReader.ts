@@ -67,11 +67,13 @@ interface RecordHead {
 export async function openTraceSource(source: ByteSource, options: OpenTraceOptions = {}): Promise<Trace> {
   const reader = new TraceReader(source);
   const header = await reader.header();
-  const index = (await reader.index()) ?? (await readPartial(reader, header, source, options));
+  const whole = await reader.index();
+  const index = whole ?? (await readPartial(reader, header, source, options));
   const { tokens, sources } = index;
   const trace: Trace = {
     header,
     tokens,
+    ...(whole === undefined ? { unfinished: true as const } : {}),
     sources,
     vocabulary: new Map(index.vocabulary),
     chunks: (selection = {}) => reader.chunks(header, index, selection),

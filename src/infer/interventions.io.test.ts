@@ -10,11 +10,10 @@ import { CheckpointError, ConfigError, DataError } from "../errors.ts";
 import { saveModel } from "../formats/model.io.ts";
 import { quantizeModel } from "../formats/quantize.io.ts";
 import { openStored } from "../formats/stored.io.ts";
-import { memoryTrace } from "../formats/trace.ts";
 import { Decoder } from "../model/decoder.ts";
 import { Parameters } from "../model/parameters.ts";
 import { InterventionPlan } from "../nn/intervention.ts";
-import { readInterventions, routeOf } from "./interventions.io.ts";
+import { readInterventions } from "./interventions.io.ts";
 
 const folder = await mkdtemp(join(tmpdir(), "olmoe-interventions-"));
 afterAll(() => rm(folder, { recursive: true }));
@@ -156,19 +155,3 @@ it.each(["q4_0", "q8_0", "bf16"] as const)(
     stored.dispose();
   },
 );
-
-it("puts the runs of a sequence together, whatever chunks they are in, and knows nothing of what lies between", async () => {
-  const header = { ...HEADER, layers: [0, 1] };
-  const run = (sequence: number, position: number, tokens: number) => ({ sequence, source: 0, position, tokens });
-  const trace = memoryTrace(header, [
-    { start: 0, tokens: 2, runs: [run(0, 0, 1), run(1, 1, 1)], experts: Int16Array.of(0, 1, 1, 2, 2, 3, 3, 0) },
-    { start: 2, tokens: 2, runs: [run(1, 3, 2)], experts: Int16Array.of(0, 1, 1, 0, 2, 1, 3, 2) },
-  ]);
-  expect(await routeOf(trace, 1, false)).toEqual({
-    layers: [0, 1],
-    positions: 5,
-    slots: 2,
-    experts: Int16Array.of(-1, -1, 1, 2, -1, -1, 0, 1, 1, 0, -1, -1, 3, 0, -1, -1, 2, 1, 3, 2),
-  });
-  expect(await routeOf(trace, 2, false)).toBe(undefined);
-});

@@ -22,7 +22,8 @@ import { followMetrics } from "./metricsTail.ts";
 const LOOPBACK = "127.0.0.1";
 const PAGE = join(PACKAGE_ROOT, "dist", "explorer.html");
 const MOST_PAGE_BYTES = 2 ** 26;
-const MOST_BODY_BYTES = 2 ** 20;
+/** A replay's route of 4,096 tokens through 16 layers with 8 experts each takes 1.5 MB. */
+const MOST_BODY_BYTES = 2 ** 24;
 /** Of a trace in one answer; the page asks for a few megabytes. */
 const MOST_RANGE_BYTES = 2 ** 28;
 
@@ -127,7 +128,9 @@ function createApp(html: string, traces: readonly ServedTrace[], { model, run, s
   app.get("/api/session", (context) => context.json(sessionOf(traces, model, run)));
   app.get("/api/traces/:number", (context) => serveRange(context, traces[Number(context.req.param("number"))]));
   if (model !== undefined) {
-    app.post("/api/generate", bodyLimit({ maxSize: MOST_BODY_BYTES }), async (context) => {
+    const onError = (context: Context) =>
+      context.json({ error: `generate: the request is too large, expected at most ${MOST_BODY_BYTES} bytes` }, 413);
+    app.post("/api/generate", bodyLimit({ maxSize: MOST_BODY_BYTES, onError }), async (context) => {
       const body: unknown = await context.req.json().catch(() => undefined);
       return lines(generationLines(model, parseGeneration(model, body), bothSignals(context.req.raw.signal, signal)));
     });

@@ -5,17 +5,45 @@ import { checkInterventions, type InterventionInput } from "../config/interventi
 import type { LanguageModel } from "../infer/model.ts";
 import type { RoutedTokens } from "../infer/textGeneration.ts";
 
-const requestSchema = z.strictObject({
-  prompt: z.string(),
-  /** Lay the prompt out as a conversation. */
-  chat: z.boolean().default(false),
-  /** 0: only the routing of the prompt. */
-  maxTokens: z.int().min(0).max(100_000),
-  temperature: z.number().min(0),
-  seed: z.int().min(0),
-  /** As data, which the model's own check reads. */
-  interventions: z.array(z.unknown()).default([]),
+/** An array of a route, as a list of numbers. All of it has one fault: a list may have a million. */
+const listOf = (expected: string, fits: (value: unknown) => boolean) =>
+  z.custom<readonly number[]>((list) => Array.isArray(list) && list.every(fits), {
+    error: ({ input }) => {
+      const wrong = Array.isArray(input) ? input.find((value) => !fits(value)) : input;
+      return `${String(JSON.stringify(wrong)).slice(0, 60)}, expected a list of ${expected}`;
+    },
+  });
+const isNumber = (value: unknown): value is number => typeof value === "number";
+const isExpert = (value: unknown) => Number.isInteger(value) && isNumber(value) && -1 <= value && value < 2 ** 15;
+
+/** The route of a replay. The model's own check reads what is not turned back into an array here. */
+const routeSchema = z.looseObject({
+  experts: listOf("experts' numbers, or -1 for none", isExpert).transform((list) => Int16Array.from(list)),
+  weights: listOf("numbers", isNumber)
+    .transform((list) => Float32Array.from(list))
+    .optional(),
 });
+
+const requestSchema = z
+  .strictObject({
+    /** What the text begins with. */
+    prompt: z.string().optional(),
+    /** In place of a prompt: a conversation, whose answer is the text. */
+    messages: z
+      .array(z.strictObject({ role: z.string(), content: z.string() }))
+      .min(1)
+      .optional(),
+    /** 0: only the routing of the prompt. */
+    maxTokens: z.int().min(0).max(100_000),
+    temperature: z.number().min(0),
+    seed: z.int().min(0),
+    /** As data, which the model's own check reads; a replay has its route here. */
+    interventions: z.array(z.looseObject({ trace: routeSchema.optional() })).default([]),
+  })
+  .refine(({ prompt, messages }) => (prompt === undefined) !== (messages === undefined), {
+    path: ["prompt"],
+    error: "expected a prompt or messages, one of the two",
+  });
 
 export type GenerationRequest = Omit<z.output<typeof requestSchema>, "interventions"> & {
   readonly interventions: readonly InterventionInput[];
@@ -24,7 +52,7 @@ export type GenerationRequest = Omit<z.output<typeof requestSchema>, "interventi
 /** @throws ConfigError listing every fault of the request, or of its interventions for this model. */
 export function parseGeneration({ info }: LanguageModel, body: unknown): GenerationRequest {
   const request = parseConfig(requestSchema, body, "generate");
-  const given = request.interventions as readonly InterventionInput[];
+  const given = request.interventions as unknown as readonly InterventionInput[];
   return { ...request, interventions: checkInterventions(given, info.config, "generate") };
 }
 
@@ -32,8 +60,8 @@ export function parseGeneration({ info }: LanguageModel, body: unknown): Generat
 const rounded = (values: ArrayLike<number>) => Array.from(values, (value) => Number(value.toPrecision(4)));
 
 /**
- * Lines: `{ tokens }` for tokens that the model has read, as columns of a trace, each with its text in the vocabulary's
- * writing; at last `{ end }`.
+ * Lines: `{ tokens }` for tokens of the prompt or after it that the model has read, as columns of a trace, each with its
+ * text in the vocabulary's writing; at last `{ end }`.
  * @throws as `LanguageModel.generate`.
  */
 export async function* generationLines(
@@ -41,19 +69,19 @@ export async function* generationLines(
   request: GenerationRequest,
   signal: AbortSignal,
 ): AsyncGenerator<object, void> {
-  const { maxTokens, temperature, seed, interventions } = request;
-  const prompt = request.chat ? model.chatPrompt([{ role: "user", content: request.prompt }]) : request.prompt;
+  const { prompt = "", messages, maxTokens, temperature, seed, interventions } = request;
+  const encoded = await model.tokenize(messages === undefined ? prompt : model.chatPrompt(messages));
+  const known = encoded.length > 0 ? encoded : Int32Array.of(model.tokenizer.eosTokenId);
+  const line = (routed: RoutedTokens) => tokensLine(model, routed, routed.position < known.length);
   const options = { interventions, signal };
   if (maxTokens === 0) {
-    const ids = await model.tokenize(prompt);
-    const known = ids.length > 0 ? ids : Int32Array.of(model.tokenizer.eosTokenId);
     const { tokens, experts, weights } = await model.trace(known, options);
-    yield tokensLine(model, { ids: known, tokens, position: 0, experts: experts!, weights: weights! });
+    yield line({ ids: known, tokens, position: 0, experts: experts!, weights: weights! });
     yield { end: { finishReason: "length", tokensPerSec: null } };
     return;
   }
-  const text = model.generate(prompt, { ...options, maxTokens, temperature, seed, routing: { prompt: true } });
-  for await (const routed of text.routes()) yield tokensLine(model, routed);
+  const text = model.generate(known, { ...options, maxTokens, temperature, seed, routing: { prompt: true } });
+  for await (const routed of text.routes()) yield line(routed);
   const { finishReason, tokensPerSec, newTokens, promptTokens, ids } = await text.result;
   const last = ids.at(-1);
   yield {
@@ -67,11 +95,12 @@ export async function* generationLines(
   };
 }
 
-function tokensLine({ tokenizer }: LanguageModel, routed: RoutedTokens): object {
+function tokensLine({ tokenizer }: LanguageModel, routed: RoutedTokens, prompt: boolean): object {
   const { ids, position, experts, weights } = routed;
   return {
     tokens: {
       position,
+      prompt,
       ids: Array.from(ids),
       texts: Array.from(ids, (id) => tokenizer.entry(id) ?? ""),
       experts: Array.from(experts),

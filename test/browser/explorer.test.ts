@@ -290,8 +290,15 @@ describe.skipIf(EXECUTABLE === undefined)(`the explorer in ${PLACE}`, () => {
     await choose(page, "foreign.trace", new TextEncoder().encode("not a trace at all, but long enough to hold one"));
     await page.getByRole("alert").waitFor();
     expect(await page.getByRole("alert").textContent()).toMatch(/^foreign\.trace: no routing trace, /);
-    await choose(page, "cut.trace", traceBytes(SMALL).subarray(0, 20_000));
-    await page.locator(".fault", { hasText: "cut.trace: it has no end" }).waitFor();
+    const { length } = traceBytes(SMALL);
+    for (const [bytes, message] of [
+      [100, "cut.trace: header reaches to byte "],
+      [20_000, "cut.trace: unfinished, none of its 20000 bytes are a whole chunk of tokens"],
+    ] as const) {
+      expect(bytes).toBeLessThan(length);
+      await choose(page, "cut.trace", traceBytes(SMALL).subarray(0, bytes));
+      await page.locator(".fault", { hasText: message }).waitFor();
+    }
     await page.getByRole("button", { name: "Close the message" }).click();
     expect(await page.getByRole("alert").count()).toBe(0);
     await page.getByRole("heading", { name: "Which expert fired?" }).waitFor();
@@ -301,6 +308,20 @@ describe.skipIf(EXECUTABLE === undefined)(`the explorer in ${PLACE}`, () => {
     await choose(page, "damaged.trace", damaged);
     await page.locator(".fault").first().waitFor();
     expect(await page.locator(".fault").first().textContent()).toMatch(/^damaged\.trace: .*checksum differs/);
+    await page.close();
+  });
+
+  it("opens what is whole of an unfinished trace, and says so", async () => {
+    const page = await openPage();
+    const texts = Array.from({ length: 5000 }, (_, t) => ` ${WORDS[t % WORDS.length]}`);
+    const bytes = traceBytes({ texts });
+    await choose(page, "unfinished.trace", bytes.subarray(0, 0.9 * bytes.length));
+    const fact = page.locator("tr", { has: page.getByRole("rowheader", { name: "tokens", exact: true }) });
+    await fact.waitFor();
+    expect(await fact.locator("td").textContent()).toBe("unfinished: the first 4,096 tokens");
+    await page.getByRole("application").focus();
+    await page.keyboard.press("End");
+    await page.getByRole("heading", { name: `·${WORDS[4095 % WORDS.length]}` }).waitFor();
     await page.close();
   });
 

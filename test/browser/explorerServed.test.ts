@@ -1,13 +1,17 @@
 /** The explorer as `olmoe explore` serves it: traces by parts, texts of a small model as they come, a training run. */
-import { appendFile, mkdir, writeFile } from "node:fs/promises";
+import { once } from "node:events";
+import { existsSync } from "node:fs";
+import { appendFile, mkdir, readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Browser, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { type LiveTokens, splitTokens } from "../../explorer/live.ts";
 import { flowTexts, label, visible, writtenText } from "../../explorer/text.ts";
 import { openBackend } from "../../src/backend/io.ts";
 import { OlmoeModel } from "../../src/infer/model.io.ts";
 import { type Explorer, serveExplorer } from "../../src/server/explorer.ts";
-import { temporaryFolder, writeTinyModel } from "../cli/harness.ts";
+import { startOlmoe, temporaryFolder, writeTinyModel } from "../cli/harness.ts";
+import { CHAT_TEMPLATE } from "../fakeModel.ts";
 import { ROOT, setup } from "../policy/repository.ts";
 import { traceBytes } from "../textTraces.ts";
 import { trainTiny, writeTexts } from "../tinyRun.ts";
@@ -16,6 +20,11 @@ import { EXECUTABLE, launch, PLACE } from "./chromium.ts";
 
 const WORDS = "the cat sat on the mat".split(" ");
 const SCREENSHOTS = join(ROOT, "build/screenshots");
+
+/** Of the server's answer to what is to be generated. */
+interface Line {
+  readonly tokens?: LiveTokens;
+}
 
 describe.skipIf(EXECUTABLE === undefined)(`olmoe explore in ${PLACE}`, () => {
   let folder: string;
@@ -30,7 +39,9 @@ describe.skipIf(EXECUTABLE === undefined)(`olmoe explore in ${PLACE}`, () => {
     setup();
     await mkdir(SCREENSHOTS, { recursive: true });
     folder = await temporaryFolder();
-    await writeTinyModel(folder);
+    await writeTinyModel(folder, { maxPositionEmbeddings: 256 });
+    const settings = { bos_token: "<|endoftext|>", chat_template: CHAT_TEMPLATE };
+    await writeFile(join(folder, "tokenizer_config.json"), JSON.stringify(settings));
     await writeFile(join(folder, "words.trace"), traceBytes({ texts: WORDS }));
     writeTexts(folder);
     await trainTiny(folder, "run", await openBackend());
@@ -154,19 +165,19 @@ describe.skipIf(EXECUTABLE === undefined)(`olmoe explore in ${PLACE}`, () => {
     await page.getByLabel("Kind of intervention").selectOption("temperature");
     await page.getByRole("button", { name: "Add" }).click();
     await page.getByLabel("Router temperature: layers").fill("1");
+    await page.getByLabel("Router temperature: tokens").fill("2-11");
     await page.getByRole("button", { name: "Generate" }).click();
     await page.getByRole("alert").waitFor();
     expect(await page.getByRole("alert").textContent()).toBe("generate: not now\ntry later");
     expect(bodies).toEqual([
       {
         prompt: "the",
-        chat: false,
         maxTokens: 30,
         temperature: 0.8,
         seed: 5,
         interventions: [
           { kind: "mask", layers: "all", experts: [3, 5, 6] },
-          { kind: "temperature", layers: [1], value: 2 },
+          { kind: "temperature", layers: [1], tokens: { from: 2, to: 12 }, value: 2 },
         ],
       },
     ]);
@@ -175,6 +186,109 @@ describe.skipIf(EXECUTABLE === undefined)(`olmoe explore in ${PLACE}`, () => {
     await page.getByText('Mask experts: experts "all of them", expected numbers such as 3, 12').waitFor();
     await page.screenshot({ path: join(SCREENSHOTS, "dials.png") });
     await page.unroute("**/api/generate");
+    await page.getByRole("button", { name: "Remove: Mask experts" }).click();
+    await page.getByRole("button", { name: "Remove: Router temperature" }).click();
+  });
+
+  /** Generates. @returns what the server was asked, and its lines, without how fast it was. */
+  async function generate(): Promise<{ readonly request: unknown; readonly lines: readonly Line[] }> {
+    let [request, answer]: [unknown, string] = [undefined, ""];
+    await page.route("**/api/generate", async (route) => {
+      request = route.request().postDataJSON();
+      const response = await route.fetch();
+      answer = await response.text();
+      await route.fulfill({ response, body: answer });
+    });
+    await page.getByRole("button", { name: "Generate" }).click();
+    await expect.poll(() => answer).not.toBe("");
+    await page.getByRole("link", { name: "Open as a map" }).waitFor();
+    await page.unroute("**/api/generate");
+    const lines = answer.trim().split("\n");
+    const parse = (line: string): Line => JSON.parse(line, (key, value) => (key === "tokensPerSec" ? null : value));
+    return { request, lines: lines.map(parse) };
+  }
+
+  /** [L * S] of each token that the model read. */
+  const routes = ({ lines }: { readonly lines: readonly Line[] }) =>
+    lines
+      .flatMap(({ tokens }) => (tokens === undefined ? [] : splitTokens(tokens, [0, 1])))
+      .map(({ experts }) => experts);
+
+  it("writes the same text by the same routes when it replays the text's own", async () => {
+    await page.getByLabel("Prompt").fill("the cat");
+    const plain = (await generate()).lines;
+    await page.getByLabel("Kind of intervention").selectOption("replay");
+    await page.getByRole("button", { name: "Add" }).click();
+    const own = await page.getByLabel("Replay routing: trace").inputValue();
+    expect(own).toMatch(/^text \d+: the cat/);
+    expect((await generate()).lines).toEqual(plain);
+    await page.getByRole("link", { name: "Open as a map" }).click();
+    const header = page.locator("tr", { hasText: "interventions" }).locator("td");
+    expect(await header.textContent()).toBe(
+      JSON.stringify([{ kind: "replay", layers: "all", trace: own, sequence: 0 }]),
+    );
+    await page.goBack();
+  });
+
+  it("replays a text's routes for another prompt, as far as they go", async () => {
+    await page.getByLabel("Prompt").fill("the rat sat");
+    const replayed = routes(await generate());
+    await page.getByRole("checkbox", { name: "Replay routing" }).uncheck();
+    const free = routes(await generate());
+    await page.getByLabel("Prompt").fill("the cat");
+    const recorded = routes(await generate());
+    // One may have ended before the other.
+    const both = Math.min(recorded.length, replayed.length);
+    expect(replayed.slice(0, both)).toEqual(recorded.slice(0, both));
+    expect(free.slice(0, both)).not.toEqual(recorded.slice(0, both));
+  });
+
+  it("says what a replayed trace lacks", async () => {
+    await page.getByRole("checkbox", { name: "Replay routing" }).check();
+    await page.getByLabel("Replay routing: trace").selectOption("words.trace");
+    await page.getByRole("button", { name: "Generate" }).click();
+    await page.getByRole("alert").waitFor();
+    expect(await page.getByRole("alert").textContent()).toBe(
+      "generate: interventions.0.trace.layers: 2, the layers with experts are 0, 1",
+    );
+    await page.getByRole("button", { name: "Remove: Replay routing" }).click();
+  });
+
+  it("answers a conversation turn by turn, with the routes of all of it", async () => {
+    const options = { maxTokens: 30, temperature: 0.8, seed: 5 };
+    await page.getByLabel("as a conversation").check();
+    await page.getByLabel("Message").fill("the cat");
+    const first = await generate();
+    const messages = [{ role: "user", content: "the cat" }];
+    expect(first.request).toEqual({ messages, ...options, interventions: [] });
+    const { text: answer } = await model.chat(messages, options).result;
+    expect(await page.getByLabel("Message").inputValue()).toBe("");
+
+    await page.getByLabel("Message").fill("the rat");
+    const second = await generate();
+    messages.push({ role: "assistant", content: answer }, { role: "user", content: "the rat" });
+    expect(second.request).toEqual({ messages, ...options, interventions: [] });
+    const prompt = Array.from(await model.tokenize(model.chatPrompt(messages)));
+    const { ids: written } = await model.chat(messages, options).result;
+    const read = [...prompt, ...written].slice(0, routes(second).length);
+    const { experts } = await model.trace(read);
+    const row = (layer: number, t: number) =>
+      experts!.slice((layer * read.length + t) * 2, (layer * read.length + t + 1) * 2);
+    expect(routes(second)).toEqual(read.map((_, t) => [...row(0, t), ...row(1, t)]));
+    const entries = [...prompt, ...written].map((id) => model.tokenizer.entry(id)!);
+    expect(await page.locator(".text-token").allTextContents()).toEqual(flowTexts(entries).map(visible));
+    expect(await page.locator(".prompt-token").count()).toBe(prompt.length);
+    await page.screenshot({ path: join(SCREENSHOTS, "conversation.png") });
+
+    await page.getByRole("button", { name: "New conversation" }).click();
+    expect(await page.locator(".text-token").count()).toBe(0);
+    await page.getByLabel("Message").fill("the mat");
+    await page.getByRole("button", { name: "Route only" }).click();
+    await page.locator('[role="status"]', { hasText: "tokens read" }).waitFor();
+    expect(await page.getByLabel("Message").inputValue()).toBe("the mat");
+    const third = await generate();
+    expect(third.request).toEqual({ messages: [{ role: "user", content: "the mat" }], ...options, interventions: [] });
+    await page.getByLabel("as a conversation").uncheck();
   });
 
   it("shows a training run, and its next step as it comes", async () => {
@@ -197,9 +311,15 @@ describe.skipIf(EXECUTABLE === undefined)(`olmoe explore in ${PLACE}`, () => {
       await page.goto(`${explorer.url}#generate`);
       await page.reload();
       await page.getByRole("button", { name: "Add" }).click();
-      await page.getByRole("checkbox").uncheck();
+      await page.getByRole("checkbox", { name: "Mask experts" }).uncheck();
       await page.getByRole("button", { name: "Route only" }).click();
       await page.locator('[role="status"]', { hasText: "1 token read" }).waitFor();
+      await page.getByLabel("Kind of intervention").selectOption("replay");
+      await page.getByRole("button", { name: "Add" }).click();
+      await page.getByLabel("as a conversation").check();
+      await page.getByLabel("Message").fill("the cat");
+      await page.getByRole("button", { name: "Generate" }).click();
+      await page.getByRole("button", { name: "New conversation" }).waitFor();
       found[`${scheme} generate`] = await seriousFaults(page);
       await page.screenshot({ path: join(SCREENSHOTS, `generate-${scheme}.png`), fullPage: true });
       await page.getByRole("link", { name: "Training" }).click();
@@ -213,6 +333,93 @@ describe.skipIf(EXECUTABLE === undefined)(`olmoe explore in ${PLACE}`, () => {
 
   it("asks no other server for anything, and has no faults", () => {
     expect({ foreign, faults }).toEqual({ foreign: [], faults: [] });
+  });
+});
+
+/** A run of the quickstart, which .ci/run makes before the tests; it is only read. */
+const RUN = ["runs/quickstart-smoke", "runs/quickstart"].find((run) => existsSync(join(ROOT, run, "checkpoints")));
+const RUN_PLACE = RUN ?? "runs/quickstart-smoke, which is missing (npm run quickstart -- --smoke makes one)";
+
+describe.skipIf(EXECUTABLE === undefined || RUN === undefined)(`olmoe explore ${RUN_PLACE} in ${PLACE}`, () => {
+  let server: ReturnType<typeof startOlmoe>;
+  let url: string;
+  let browser: Browser;
+  let page: Page;
+  const faults: string[] = [];
+  const screenshot = (name: string) => page.screenshot({ path: join(SCREENSHOTS, `quickstart-${name}.png`) });
+  const view = (name: string) => page.getByRole("link", { name, exact: true }).click();
+
+  beforeAll(async () => {
+    setup();
+    await mkdir(SCREENSHOTS, { recursive: true });
+    server = startOlmoe(["explore", join(ROOT, RUN!)]);
+    [url] = await once(server.stdout.setEncoding("utf8"), "data");
+    browser = await launch();
+    page = await browser.newPage({ viewport: { width: 1280, height: 800 } });
+    page.setDefaultTimeout(20_000);
+    page.on("pageerror", (error) => faults.push(error.message));
+    await page.goto(url.trim());
+    await page.locator(".numbers dd").first().waitFor();
+  });
+
+  afterAll(async () => {
+    await browser?.close();
+    if (server?.kill("SIGINT")) await once(server, "exit");
+  });
+
+  it("shows where its newest trace of held-out text went, what each expert serves, and what follows from it", async () => {
+    const names = await readdir(join(ROOT, RUN!, "traces"));
+    const steps = names.flatMap((name) => /^step(\d+)-heldout\.trace$/.exec(name)?.[1] ?? []).map(Number);
+    await view("Map");
+    await page.locator("h2", { hasText: `step${Math.max(...steps)}-heldout.trace` }).waitFor();
+    await page.locator(".map-label bdi:not(:empty)").nth(20).waitFor();
+    await page.getByText("Busiest experts").waitFor();
+    await screenshot("map");
+    await view("Experts");
+    await page.getByRole("heading", { name: "Domains" }).waitFor();
+    await page.locator(".contexts li").first().waitFor();
+    await screenshot("experts");
+    await view("Analyses");
+    await page.locator(".chart svg").nth(5).waitFor();
+    await screenshot("analyses");
+  });
+
+  it("compares its first trace with its newest, token by token", async () => {
+    await view("Compare");
+    await page.getByText("The share of each token's experts that are the same").waitFor();
+    await page.locator(".map-label bdi:not(:empty)").nth(20).waitFor();
+    await screenshot("compare");
+  });
+
+  it("shows its training", async () => {
+    await view("Training");
+    await page.locator(".chart svg").nth(4).waitFor();
+    await screenshot("training");
+  });
+
+  it("goes on with a text, and with an expert masked sends nothing there", async () => {
+    await view("Generate");
+    expect(await page.getByText("as a conversation").count()).toBe(0);
+    await page.getByLabel("Prompt").fill("Call me");
+    await page.getByLabel("tokens", { exact: true }).fill("40");
+    await page.getByRole("button", { name: "Generate" }).click();
+    await page.getByRole("link", { name: "Open as a map" }).waitFor();
+    await page.getByRole("button", { name: "Add" }).click();
+    await page.getByLabel("Mask experts: experts").fill("0");
+    await screenshot("generate");
+    await page.getByRole("button", { name: "Generate" }).click();
+    await page.getByRole("button", { name: "Compare with the text before" }).click();
+    await page.getByRole("heading", { name: "Agreement" }).waitFor();
+    await screenshot("intervened");
+    await view("Generate");
+    await page.getByRole("link", { name: "Open as a map" }).click();
+    await page.locator("h2", { hasText: "text 2, intervened: Call me" }).waitFor();
+    await view("Experts");
+    await page.locator('.tile[title="expert 0: 0 %"]').waitFor();
+  });
+
+  it("has no faults", async () => {
+    expect({ faults, alerts: await page.getByRole("alert").count() }).toEqual({ faults: [], alerts: 0 });
   });
 });
 
