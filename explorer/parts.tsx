@@ -3,14 +3,47 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { TopLevelSpec } from "vega-lite";
 import { SERIES_COLOURS } from "../src/report/theme.ts";
-import { css, inkOn, type Rgb } from "./palette.ts";
+import { css, inkOn, mix, type Rgb } from "./palette.ts";
 import { closeTrace, go, type OpenTrace, traces, useDark, useStore } from "./state.ts";
-import { count, label, percent } from "./text.ts";
+import { count, label, percent, visible } from "./text.ts";
 import { loadCharts } from "./vega.ts";
 
 /** Text of a token: never more than text, whatever is in it. */
 export function TokenText({ text, most = 32 }: { readonly text: string; readonly most?: number }) {
   return <bdi class="token-text">{label(text, most)}</bdi>;
+}
+
+/** A token of a text that reads on, on its expert's colour; where it ends a line, a new one begins. */
+export function TextToken(props: {
+  readonly text: string;
+  /** undefined: none. */
+  readonly colour: Rgb | undefined;
+  /** Of the colour over the ground, from 0 to 1. */
+  readonly strength?: number;
+  readonly title: string;
+  readonly prompt?: boolean;
+  readonly chosen: boolean;
+  readonly onChoose: () => void;
+}) {
+  const { text, colour, strength = 1, title, prompt = false, chosen, onChoose } = props;
+  const dark = useDark();
+  const ground: Rgb = dark ? [20, 24, 29] : [255, 255, 255];
+  const background = colour && mix(ground, colour, (dark ? 0.75 : 0.62) * strength);
+  return (
+    <>
+      <button
+        type="button"
+        class={prompt ? "text-token prompt-token" : "text-token"}
+        aria-pressed={chosen}
+        style={background === undefined ? {} : { background: css(background), color: css(inkOn(background)) }}
+        title={title}
+        onClick={onChoose}
+      >
+        <bdi>{visible(text.length > 200 ? `${text.slice(0, 200)}…` : text)}</bdi>
+      </button>
+      {text.includes("\n") ? <br /> : null}
+    </>
+  );
 }
 
 /** The number of an expert on its colour. */

@@ -1,15 +1,14 @@
 /** Text as a model writes it, each token with its route, and dials that change the routing. */
-import { Fragment } from "preact";
 import { useRef, useState } from "preact/hooks";
 import type { ChatMessage } from "../../src/tokenizer/chatTemplate.ts";
 import { activeInterventions, Dials } from "../dials.tsx";
 import { type DialData, withRoutes } from "../interventionData.ts";
 import { answerOf, joinTokens, type LiveToken, type LiveTokens, liveHeader, splitTokens } from "../live.ts";
 import { readLines } from "../ndjson.ts";
-import { css, expertColours, inkOn, mix, type Rgb } from "../palette.ts";
-import { Fault, NumberField, Section, TokenText } from "../parts.tsx";
-import { addTrace, go, latestText, linkTo, type Served, Store, traces, useDark, useStore } from "../state.ts";
-import { count, flowTexts, label, visible, writtenText } from "../text.ts";
+import { expertColours, type Rgb } from "../palette.ts";
+import { Fault, NumberField, Section, TextToken, TokenText } from "../parts.tsx";
+import { addTrace, go, latestText, linkTo, type Served, Store, traces, useStore } from "../state.ts";
+import { count, flowTexts, label, writtenText } from "../text.ts";
 import { Routes } from "../tokenDetail.tsx";
 
 type ServedModel = NonNullable<Served["model"]>;
@@ -327,31 +326,22 @@ function LiveText(props: {
   readonly onChoose: (token: number) => void;
 }) {
   const { tokens, colours, layer, layers, chosen, onChoose } = props;
-  const dark = useDark();
-  const ground: Rgb = dark ? [20, 24, 29] : [255, 255, 255];
   const texts = flowTexts(tokens.map(({ entry }) => entry));
   return (
     <div class="running-text">
       {tokens.map(({ prompt, experts }, index) => {
-        const text = texts[index]!;
         const expert = experts[(layer * experts.length) / layers] ?? -1;
-        const strength = (dark ? 0.75 : 0.62) * (prompt ? 0.5 : 1);
-        const colour = mix(ground, colours[expert] ?? ground, strength);
-        const style = expert < 0 ? {} : { background: css(colour), color: css(inkOn(colour)) };
         return (
-          <Fragment key={index}>
-            <button
-              type="button"
-              class={prompt ? "text-token prompt-token" : "text-token"}
-              aria-pressed={index === chosen}
-              title={expert < 0 ? "not read by the model" : `expert ${expert}`}
-              style={style}
-              onClick={() => onChoose(index)}
-            >
-              <bdi>{visible(text)}</bdi>
-            </button>
-            {text.includes("\n") ? <br /> : null}
-          </Fragment>
+          <TextToken
+            key={index}
+            text={texts[index]!}
+            colour={colours[expert]}
+            strength={prompt ? 0.5 : 1}
+            title={expert < 0 ? "not read by the model" : `expert ${expert}`}
+            prompt={prompt}
+            chosen={index === chosen}
+            onChoose={() => onChoose(index)}
+          />
         );
       })}
     </div>

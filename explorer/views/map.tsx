@@ -1,11 +1,10 @@
 /** The first view: the map or the running text on one side, the chosen token on the other. */
 import { useEffect, useState } from "preact/hooks";
 import type { Window } from "../layout.ts";
-import { css, inkOn, mix } from "../palette.ts";
-import { ExpertChip, Progress, Section, Segmented, TokenText, TracePicker, useSize } from "../parts.tsx";
-import { go, linkTo, type OpenTrace, route, useDark, useStore } from "../state.ts";
+import { ExpertChip, Progress, Section, Segmented, TextToken, TokenText, TracePicker, useSize } from "../parts.tsx";
+import { go, linkTo, type OpenTrace, route, useStore } from "../state.ts";
 import type { Summary } from "../statistics.ts";
-import { count, flowTexts, label, visible } from "../text.ts";
+import { count, flowTexts, label } from "../text.ts";
 import { TokenDetail } from "../tokenDetail.tsx";
 import { TokenMap, ZoomButtons } from "../tokenMap.tsx";
 
@@ -159,7 +158,6 @@ function RunningText({
   start: number;
 }) {
   const { expert } = useStore(route);
-  const dark = useDark();
   const [, redraw] = useState({});
   useEffect(() => open.blocks.onChange(() => redraw({})), [open]);
   const { header, tokens } = open.trace;
@@ -175,26 +173,15 @@ function RunningText({
     const at = (row * header.layers.length + layer) * header.slots;
     const chosen = Array.from(block.experts.subarray(at, at + header.slots));
     const shown = expert === undefined ? chosen[0]! : chosen.includes(expert) ? expert : -1;
-    const colour = mix(
-      dark ? [20, 24, 29] : [255, 255, 255],
-      open.colours[shown] ?? [128, 128, 128],
-      dark ? 0.75 : 0.62,
-    );
-    const style = shown < 0 ? {} : { background: css(colour), color: css(inkOn(colour)) };
-    const text = texts[number - first]!;
     spans.push(
-      <button
+      <TextToken
         key={number}
-        type="button"
-        class="text-token"
-        aria-pressed={number === token}
-        style={style}
+        text={texts[number - first]!}
+        colour={shown < 0 ? undefined : open.colours[shown]}
         title={`token ${number}: ${shown < 0 ? "" : `expert ${shown}`}`}
-        onClick={() => go({ token: number })}
-      >
-        <bdi>{visible(text.length > 200 ? `${text.slice(0, 200)}…` : text)}</bdi>
-        {text.endsWith("\n") ? <br /> : null}
-      </button>,
+        chosen={number === token}
+        onChoose={() => go({ token: number })}
+      />,
     );
   }
   const pageBy = (by: number) => go({ top: Math.max(0, Math.min(tokens - 1, first + by)) });
