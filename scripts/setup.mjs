@@ -1,11 +1,12 @@
 /**
  * Makes a fresh clone ready: packages, compiled TypeScript, kernels. Every step is skipped when its result is already
- * there, so that all npm scripts can call this first; --wasm also builds what tests and packages need. Plain JavaScript
+ * there, so that all npm scripts can call this first; --all also builds what tests and packages need. Plain JavaScript
  * on Node's own modules, because it runs before anything is installed.
  */
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import * as fs from "node:fs";
+import { cpus } from "node:os";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath, pathToFileURL } from "node:url";
@@ -47,6 +48,13 @@ function run(program, args, hint, options = {}) {
   if (status === 0) return;
   const fault = error?.message ?? (signal ? `ended by ${signal}` : `exit code ${status}`);
   throw new SetupError(`${[program, ...args].join(" ")}: ${fault}\n${stdout ?? ""}${stderr ?? ""}\nHint: ${hint}`);
+}
+
+/** Calls a function of a module in a process of its own, and waits until that ends in some way. */
+function inProcess(module, call) {
+  const code = `await (await import("${module}")).${call}`;
+  const child = spawn(process.execPath, ["--input-type=module", "--eval", code], { stdio: "ignore" });
+  return new Promise((resolve) => child.on("close", resolve).on("error", resolve));
 }
 
 /**
@@ -108,30 +116,43 @@ function compile(digest) {
 }
 
 /**
- * Builds the kernels for this machine. Wasm, which takes longest, only where there is no native code or `withWasm`: then
- * its two variants also go beside the compiled code, where a package carries them.
+ * Builds the native kernels for this machine, with `all` those of every instruction set. Wasm, which takes longest, only
+ * where there is no native code or `all`: then its two variants also go beside the compiled code, where a package carries
+ * them.
  */
-async function buildKernels(withWasm) {
-  const { buildNative, buildWasm, compilerVersion, NATIVE_VARIANTS } = await import(
-    pathToFileURL("dist/backend/build.io.js").href
-  );
+async function buildKernels(all) {
+  const builder = pathToFileURL("dist/backend/build.io.js").href;
+  const { buildNative, buildWasm, compilerVersion, NATIVE_VARIANTS } = await import(builder);
+  const { openBackend } = await import(pathToFileURL("dist/backend/io.js").href);
   const { WASM_FILES } = await import(pathToFileURL("dist/backend/wasm/library.js").href);
   const compiler = await compilerVersion();
   const sources = fs.readdirSync("kernels").map((name) => join("kernels", name));
   const builders = ["dist/backend/build.io.js", "dist/backend/wasm/library.js"];
-  const digest = digestOf([...sources, ...builders], compiler, process.platform, process.arch);
+  // Kernels are built for a processor as well as on it: a folder that is moved to another one has others.
+  const digest = digestOf([...sources, ...builders], compiler, process.platform, process.arch, cpus()[0]?.model);
+  const stamps = all ? ["build/kernels/.all"] : ["build/kernels/.native", "build/kernels/.all"];
   let fault;
-  if (readStamp("build/kernels/.native") !== digest) {
-    const build = async () =>
-      (await Promise.allSettled(NATIVE_VARIANTS.map((isa) => buildNative(isa)))).find(
-        ({ status }) => status === "rejected",
-      )?.reason;
-    fault = compiler === undefined ? await build() : await timed("building the native kernels", build);
-    if (fault === undefined) fs.writeFileSync("build/kernels/.native", digest);
+  if (!stamps.some((stamp) => readStamp(stamp) === digest)) {
+    const build = async () => {
+      const notices = [];
+      const others = all ? Promise.allSettled(NATIVE_VARIANTS.map((isa) => buildNative(isa))) : undefined;
+      try {
+        (await openBackend({ backend: "native", threads: 1, onNotice: (text) => notices.push(text) })).close();
+      } catch (error) {
+        fault = error;
+      }
+      await others;
+      return notices;
+    };
+    const notices = compiler === undefined ? await build() : await timed("building the native kernels", build);
+    for (const notice of notices) console.log(`setup: ${notice}`);
+    if (fault === undefined) fs.writeFileSync(stamps[0], digest);
     else if (fault.code !== "E_UNSUPPORTED") throw fault;
   }
-  if (!(withWasm || fault || NATIVE_VARIANTS.length === 0) || readStamp("dist/.wasm") === digest) return;
+  if (!(all || fault) || readStamp("dist/.wasm") === digest) return;
   await timed("building the wasm kernels", async () => {
+    // The compiler takes one thread for itself, so each variant has a process. What fails there fails again below.
+    await Promise.all(Object.keys(WASM_FILES).map((variant) => inProcess(builder, `buildWasm("${variant}")`)));
     for (const [variant, name] of Object.entries(WASM_FILES)) {
       fs.copyFileSync(await buildWasm(variant), `dist/${name}.new`);
       fs.renameSync(`dist/${name}.new`, `dist/${name}`);
@@ -201,7 +222,7 @@ try {
     const digest = digestOf(sourceFiles());
     if (readStamp("dist/.sources") !== digest) await timed("compiling src", () => compile(digest));
     if (fs.existsSync("explorer")) await buildPage();
-    await buildKernels(process.argv.includes("--wasm"));
+    await buildKernels(process.argv.includes("--all"));
   });
 } catch (error) {
   if (!(error instanceof SetupError) && error.code !== "E_UNSUPPORTED") throw error;

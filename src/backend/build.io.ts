@@ -106,18 +106,9 @@ async function cached(name: string, make: (temporary: string) => Promise<void>):
   return target;
 }
 
-/**
- * Path of the native library for one instruction set, compiled if needed (about ten seconds).
- * @throws UnsupportedError where there is no such library or no compiler, or where it fails.
- */
-export async function buildNative(isa: InstructionSet, precision: Precision = "f32"): Promise<string> {
-  const added = precision === "bf16" ? BF16_FLAGS[isa] : [];
-  const flags = NATIVE_FLAGS[isa];
+/** A native library of some of the sources, compiled if it is not there. @throws UnsupportedError where it can not be. */
+async function buildLibrary(name: string, files: readonly string[], flags: readonly string[]): Promise<string> {
   const version = await compilerVersion();
-  const name = precision === "f32" ? isa : `${isa}-${precision}`;
-  if (flags === undefined || added === undefined || !NATIVE_VARIANTS.includes(isa)) {
-    throw new UnsupportedError(`kernels: no native build for ${name} on ${process.platform} ${process.arch}`);
-  }
   if (version === undefined) {
     throw new UnsupportedError(`kernels: no C++ compiler (${COMPILER} is not on the path)`, {
       hint: "install one (Debian: apt install g++, macOS: xcode-select --install), or use the wasm backend",
@@ -128,10 +119,10 @@ export async function buildNative(isa: InstructionSet, precision: Precision = "f
     process.platform === "darwin"
       ? ["-undefined", "dynamic_lookup"]
       : ["-static-libstdc++", "-static-libgcc", "-Wl,-z,nodelete"];
-  const options = [...COMMON_FLAGS, ...flags, ...added, "-shared", "-fPIC", "-pthread", ...link];
+  const options = [...COMMON_FLAGS, ...flags, "-shared", "-fPIC", "-pthread", ...link];
   const digest = await sourceDigest([version, process.platform, process.arch, ...options]);
   return cached(`${name}-${digest}.node`, async (temporary) => {
-    const sources = ["kernels.cpp", "napi.cpp"].map((file) => join(SOURCES, file));
+    const sources = files.map((file) => join(SOURCES, file));
     try {
       await run(COMPILER, [...options, `-I${headers}`, ...sources, "-o", temporary]);
     } catch (cause) {
@@ -142,6 +133,28 @@ export async function buildNative(isa: InstructionSet, precision: Precision = "f
       });
     }
   });
+}
+
+/**
+ * Path of the native library for one instruction set, compiled if needed (about half a minute).
+ * @throws UnsupportedError where there is no such library or no compiler, or where it fails.
+ */
+export async function buildNative(isa: InstructionSet, precision: Precision = "f32"): Promise<string> {
+  const added = precision === "bf16" ? BF16_FLAGS[isa] : [];
+  const flags = NATIVE_FLAGS[isa];
+  const name = precision === "f32" ? isa : `${isa}-${precision}`;
+  if (flags === undefined || added === undefined || !NATIVE_VARIANTS.includes(isa)) {
+    throw new UnsupportedError(`kernels: no native build for ${name} on ${process.platform} ${process.arch}`);
+  }
+  return buildLibrary(name, ["kernels.cpp", "napi.cpp"], [...flags, ...added]);
+}
+
+/**
+ * Path of the library that is nothing but the processor's features, compiled if needed (a second).
+ * @throws as `buildNative`.
+ */
+export async function buildFeatures(): Promise<string> {
+  return buildLibrary("features", ["features.cpp"], []);
 }
 
 const WASM_FLAGS = [...COMMON_FLAGS, "--target=wasm32-wasip1", "-msimd128", "-mbulk-memory"];

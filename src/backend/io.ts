@@ -3,8 +3,8 @@ import { readFile } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { OlmoeError, UnsupportedError } from "../errors.ts";
 import type { Backend, BackendName, InstructionSet, Precision } from "./backend.ts";
-import { buildNative, buildWasm, NATIVE_VARIANTS } from "./build.io.ts";
-import { openNative } from "./native/native.ts";
+import { buildFeatures, buildNative, buildWasm, NATIVE_VARIANTS } from "./build.io.ts";
+import { openNative, readFeatures } from "./native/native.ts";
 import { createReferenceBackend } from "./reference/backend.ts";
 import { openWasm } from "./wasm/wasm.ts";
 import { startNodeWorker } from "./wasm/workers.io.ts";
@@ -33,9 +33,8 @@ const NEEDED_FEATURES: Record<Precision, Partial<Record<InstructionSet, number>>
 
 /** Native instruction sets that this processor runs, best last. */
 export async function nativeInstructionSets(precision: Precision = "f32"): Promise<InstructionSet[]> {
-  const plainest = NATIVE_VARIANTS[0];
-  if (plainest === undefined) return [];
-  const features = openNative(await buildNative(plainest), plainest, 1).kernels.cpuFeatures();
+  if (NATIVE_VARIANTS.length === 0) return [];
+  const features = readFeatures(await buildFeatures());
   return NATIVE_VARIANTS.filter((isa) => {
     const needed = NEEDED_FEATURES[precision][isa];
     return needed !== undefined && (features & needed) === needed;

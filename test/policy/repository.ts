@@ -24,5 +24,5 @@ export function repositoryFiles(): string[] {
 
 /** Compiles src/ and the kernels where they changed; `npm test` has done so already, a single run of vitest has not. */
 export function setup(): void {
-  output(process.execPath, ["scripts/setup.mjs", "--wasm"]);
+  output(process.execPath, ["scripts/setup.mjs", "--all"]);
 }

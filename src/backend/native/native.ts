@@ -85,6 +85,11 @@ function changed(path: string): CheckpointError {
   });
 }
 
+/** Bits of `cpuFeatures`, from the library that `buildFeatures` made. */
+export function readFeatures(path: string): number {
+  return createRequire(import.meta.url)(path) as number;
+}
+
 /** Loads a library that `buildNative` made. */
 export function openNative(path: string, isa: InstructionSet, threads: number, precision: Precision = "f32"): Backend {
   const library = createRequire(import.meta.url)(path) as NativeLibrary & KernelLibrary;
