@@ -5,6 +5,7 @@ import { renderSvg } from "../report/render.io.ts";
 import { ANALYSES, type AnalysisName, analyseTraces } from "./allAnalyses.ts";
 import { analyse } from "./analysis.ts";
 import { figureLayers, figuresOf } from "./figures.ts";
+import type { RoutingResult } from "./results.ts";
 import { layersText, routingReport } from "./routingReport.ts";
 import { csvOf, headlineOf, resultName, tableOf } from "./tables.ts";
 import { vocabularySpecialisation } from "./vocabulary.ts";
@@ -176,9 +177,9 @@ describe("figures, tables and sentences", () => {
       '"a ""b"", c",0,3,3,1,1,1,1',
       "",
     ]);
-    const pageOf = (some: typeof results) =>
+    const pageOf = (some: readonly RoutingResult[]) =>
       routingReport({ title: "t", lead: "l", results: some, figures: new Map(), vocabulary: new Map() }).sections;
-    const captions = (some: typeof results) =>
+    const captions = (some: readonly RoutingResult[]) =>
       pageOf(some).flatMap(({ body }) => body.flatMap((block) => ("caption" in block ? [block.caption] : [])));
     expect(captions(results)).toEqual([
       "The strongest pairs, k = 2: of the tokens of the first, the share that has the second too; 95 % intervals in brackets",
