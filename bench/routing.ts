@@ -77,9 +77,9 @@ type AnyAnalysis = Analysis<any, ResultHead>;
 const NONE = { resamples: 0 };
 const CASES: Readonly<Record<string, readonly AnyAnalysis[]>> = {
   "domains and load": [domainSpecialisation(NONE), loadBalance(NONE)],
-  "co-activation, all pairs": [coactivation()],
-  "cross-layer, top 1": [crossLayerRouting()],
-  "vocabulary, input": [vocabularySpecialisation()],
+  "co-activation, all pairs": [coactivation(NONE)],
+  "cross-layer, top 1": [crossLayerRouting(NONE)],
+  "vocabulary, input": [vocabularySpecialisation(NONE)],
 };
 
 /** Most resident memory in MiB while something runs, sampled, and seconds of processor time, which others on the machine change less than the clock's. */

@@ -3,9 +3,12 @@ import { describe, expect, it } from "vitest";
 import { type RunOfTokens, traceOf } from "../../test/routingTraces.ts";
 import { renderSvg } from "../report/render.io.ts";
 import { ANALYSES, type AnalysisName, analyseTraces } from "./allAnalyses.ts";
+import { analyse } from "./analysis.ts";
 import { figureLayers, figuresOf } from "./figures.ts";
-import { layersText } from "./routingReport.ts";
+import type { RoutingResult } from "./results.ts";
+import { layersText, routingReport } from "./routingReport.ts";
 import { csvOf, headlineOf, resultName, tableOf } from "./tables.ts";
+import { vocabularySpecialisation } from "./vocabulary.ts";
 
 /** Two domains, layers 0 and 3, four experts of which a token has two. */
 function named(name: string, shift = 0, step?: number) {
@@ -155,6 +158,71 @@ describe("figures, tables and sentences", () => {
       ].join("\r\n"),
     );
     expect(csvOf({ columns: ["a"], rows: [[Number.NaN], [undefined], ["x\ny"]] })).toBe('a\r\n\r\n\r\n"x\ny"\r\n');
+  });
+
+  it("tell intervals in CSV and on the page where there are any", async () => {
+    const only: AnalysisName[] = ["coactivation", "cross-layer", "vocabulary", "mass"];
+    const results = await analyseTraces([named("one")], { ...few, only, k: 2 });
+    const [pairs, paths] = results.map((result) => csvOf(tableOf(result)).split("\r\n"));
+    // Of sequences of one source alone three experts are used, with 1, 1/2 and 1/2 or with 0, 0 and 1/2.
+    expect(pairs!.slice(0, 4)).toEqual([
+      "layer,expert,other,tokens_of_expert,share,low,high",
+      `0,all,largest,,0.5,${1 / 6},${5 / 6}`,
+      "0,0,0,8,1,,",
+      "0,0,1,8,0.5,0,1",
+    ]);
+    expect(paths!.filter((row) => !row.endsWith(",,"))).toEqual([
+      "domain,from_layer,to_layer,from,to,share,low,high",
+      "code,0,3,1,0,1,1,1",
+      '"a ""b"", c",0,3,3,1,1,1,1',
+      "",
+    ]);
+    const pageOf = (some: readonly RoutingResult[]) =>
+      routingReport({ title: "t", lead: "l", results: some, figures: new Map(), vocabulary: new Map() }).sections;
+    const captions = (some: readonly RoutingResult[]) =>
+      pageOf(some).flatMap(({ body }) => body.flatMap((block) => ("caption" in block ? [block.caption] : [])));
+    expect(captions(results)).toEqual([
+      "The strongest pairs, k = 2: of the tokens of the first, the share that has the second too; 95 % intervals in brackets",
+      "The strongest path of each domain, k = 2; 95 % intervals in brackets",
+      "Layer 3, k = 2: input ids whose busiest expert it is, with the share of their tokens that it serves; ids that occur at least 10 times",
+      "What the first expert and the first 2 have of the probabilities; 95 % intervals in brackets",
+    ]);
+    expect(pageOf(results)[0]!.body[2]).toMatchObject({
+      rows: [
+        [
+          "0",
+          "0 with 1: 50.0 % (0.0 to 100.0), 0 with 3: 50.0 % (0.0 to 100.0), 1 with 0: 50.0 % (50.0 to 50.0)",
+          "50.0 % (16.7 to 83.3)",
+        ],
+        [
+          "3",
+          "0 with 2: 100.0 % (100.0 to 100.0), 1 with 2: 100.0 % (100.0 to 100.0), 2 with 0: 50.0 % (0.0 to 100.0)",
+          "83.3 % (50.0 to 100.0)",
+        ],
+      ],
+    });
+    // Ids of the trace do not occur ten times.
+    const words = await analyse(named("one").trace, [
+      vocabularySpecialisation({ leastOccurrences: 1, k: 2 }),
+      vocabularySpecialisation({ leastOccurrences: 1, k: 1, kind: "truth" }),
+    ]);
+    expect(pageOf(words)[0]!.body[3]).toEqual({
+      kind: "table",
+      caption: "Specialisation of ids; 95 % intervals in brackets",
+      columns: [
+        { name: "layer", align: "right" },
+        { name: "input, k = 2", align: "right" },
+        { name: "truth, k = 1", align: "right" },
+      ],
+      // Ids' busiest experts are those of "code", where that has others than the second source.
+      rows: [
+        ["0", "50.0 % (50.0 to 50.0)", "50.0 % (0.0 to 100.0)"],
+        ["3", "100.0 % (100.0 to 100.0)", "50.0 % (0.0 to 100.0)"],
+        ["mean", "75.0 % (75.0 to 75.0)", "50.0 % (0.0 to 100.0)"],
+      ],
+    });
+    const none = await analyseTraces([named("one")], { resamples: 0, only, k: 2 });
+    expect(captions(none)).toEqual([expect.stringContaining("Layer 3")]);
   });
 
   it("show few layers of many", () => {

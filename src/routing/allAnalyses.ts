@@ -78,10 +78,10 @@ function analysesOf(named: NamedTrace, { k, layers, seed, resamples, only = ANAL
     domains: () => ks.map((each) => domainSpecialisation({ ...all, k: each })),
     "domain-test": () => [specialisationTest(all)],
     coactivation: () => (all.k > 1 ? [coactivation(all)] : []),
-    "cross-layer": () => (shown.length > 1 ? [crossLayerRouting({ k, layers: shown })] : []),
-    vocabulary: () => ks.flatMap((each) => kinds.map((kind) => vocabularySpecialisation({ k: each, layers, kind }))),
+    "cross-layer": () => (shown.length > 1 ? [crossLayerRouting({ ...all, k, layers: shown })] : []),
+    vocabulary: () => ks.flatMap((each) => kinds.map((kind) => vocabularySpecialisation({ ...all, k: each, kind }))),
     "token-ids": () => [tokenIdRouting({ k: all.k, layers: shown.slice(-1) })],
-    mass: () => [weightMass({ k: all.k, layers, of })],
+    mass: () => [weightMass({ ...all, of })],
   };
   return ANALYSES.filter((name) => only.includes(name)).flatMap((name) => made[name]?.() ?? []);
 }

@@ -22,8 +22,86 @@ describe("co-activation", () => {
           [0, 0, 0, 1, 0],
           [none, none, none, none, none],
         ],
+        // Of one sequence there are no intervals.
+        strongest: [
+          { expert: 0, other: 1, share: 1 },
+          { expert: 1, other: 0, share: 1 },
+          { expert: 2, other: 0, share: 1 },
+          { expert: 2, other: 1, share: 1 },
+          { expert: 0, other: 2, share: 2 / 3 },
+          { expert: 1, other: 2, share: 2 / 3 },
+        ],
+        // Of experts 0, 1, 2 and 3.
+        meanLargest: 3 / 4,
       },
     ]);
+  });
+
+  it("gives the strongest pairs and the mean of the largest shares intervals over sequences", async () => {
+    const two = traceOf(
+      [
+        [
+          {
+            sequence: 0,
+            tokens: tokensOf([
+              [0, 1],
+              [1, 0],
+            ]),
+          },
+          {
+            sequence: 1,
+            tokens: tokensOf([
+              [0, 1],
+              [0, 2],
+            ]),
+          },
+        ],
+      ],
+      { numExperts: 4, slots: 2 },
+    );
+    const [pairs, none] = await analyse(two, [coactivation(), coactivation({ resamples: 0 })]);
+    // Half of the samples are one sequence twice: the ends are what each alone would give.
+    expect(pairs.perLayer[0]).toMatchObject({
+      strongest: [
+        { expert: 1, other: 0, share: 1, interval: [1, 1] },
+        { expert: 2, other: 0, share: 1, interval: [1, 1] },
+        { expert: 0, other: 1, share: 3 / 4, interval: [1 / 2, 1] },
+        { expert: 0, other: 2, share: 1 / 4, interval: [0, 1 / 2] },
+      ],
+      meanLargest: (3 / 4 + 1 + 1) / 3,
+      // The first sequence has no expert 2; with the second alone it is (1/2 + 1 + 1) / 3.
+      meanLargestInterval: [2.5 / 3, 1],
+    });
+    expect(pairs.definition).toBe(
+      "N_ij / N_i: of the tokens that have expert i among their first k, the share that has expert j there too (paper, equation 6). All pairs are counted. " +
+        "Intervals: 95 %, bootstrap over 2 sequences; of the strongest pairs, and of the mean of each expert's largest share, as they are named.",
+    );
+    expect(none.perLayer[0]).toEqual({
+      layer: 0,
+      tokensOf: [4, 3, 1, 0],
+      shares: [[1, 3 / 4, 1 / 4, 0], [1, 1, 0, 0], [1, 0, 1, 0], Array(4).fill(Number.NaN)],
+      strongest: [
+        { expert: 1, other: 0, share: 1 },
+        { expert: 2, other: 0, share: 1 },
+        { expert: 0, other: 1, share: 3 / 4 },
+        { expert: 0, other: 2, share: 1 / 4 },
+      ],
+      meanLargest: (3 / 4 + 1 + 1) / 3,
+    });
+  });
+
+  it("draws from groups where there are more sequences", async () => {
+    const tokens = tokensOf([
+      [0, 1],
+      [0, 2],
+    ]);
+    const many = traceOf([Array.from({ length: 70 }, (_, sequence) => ({ sequence, tokens }))], {
+      numExperts: 3,
+      slots: 2,
+    });
+    const [{ definition, perLayer }] = await analyse(many, [coactivation({ resamples: 50 })]);
+    expect(definition).toContain("bootstrap over 32 groups of sequences;");
+    expect(perLayer[0]!.strongest[2]).toEqual({ expert: 0, other: 1, share: 1 / 2, interval: [1 / 2, 1 / 2] });
   });
 
   it("counts neighbours in rank only, as released, where that is asked", async () => {

@@ -11,8 +11,11 @@ import {
   type LayerOptions,
   type ResultHead,
   share,
+  sumOf,
   type TraceInfo,
 } from "./analysis.ts";
+import { bootstrap, type Interval, type ResampleOptions } from "./resample.ts";
+import { GroupedCounts, groupsFor, intervalText } from "./sequenceGroups.ts";
 
 /** "pairs": all pairs of a token's experts. "adjacent-ranks": only those next to each other in rank, as the released scripts count. */
 export type PairCounting = "pairs" | "adjacent-ranks";
@@ -25,6 +28,25 @@ export interface CoactivationCounts {
   readonly pairs: PairCounting;
   /** [L] of [E, E]: N_ij; on the diagonal N_i, tokens that had the expert among their first k. */
   readonly together: readonly Float64Array[];
+  /** Parts that add up to the whole, by groups of sequences; missing where sequences are not known. */
+  readonly groups?: PairGroups;
+}
+
+export interface PairGroups {
+  /** Whether a unit may have several sequences. */
+  readonly grouped: boolean;
+  /** Each gives [E, E] of a layer, as `together`. */
+  readonly units: readonly ((index: number) => Float64Array)[];
+}
+
+/** Two experts, and how often the tokens of the one have the other too. */
+export interface StrongPair {
+  readonly expert: number;
+  readonly other: number;
+  /** N_ij / N_i. */
+  readonly share: number;
+  /** 95 % bootstrap interval over sequences; missing where the sequences are not known. */
+  readonly interval?: Interval;
 }
 
 export interface CoactivationResult extends ResultHead {
@@ -36,6 +58,12 @@ export interface CoactivationResult extends ResultHead {
     readonly tokensOf: readonly number[];
     /** [E][E] N_ij / N_i, row i; 1 on the diagonal, NaN in the row of an expert that was never used. */
     readonly shares: readonly (readonly number[])[];
+    /** The pairs of the largest shares, up to ten; of equal ones those of the first experts. */
+    readonly strongest: readonly StrongPair[];
+    /** Mean over the experts that were used of their largest share with another one; NaN where there is none. */
+    readonly meanLargest: number;
+    /** 95 % bootstrap interval of it over sequences, with each expert's partner as it is; missing as those of pairs. */
+    readonly meanLargestInterval?: Interval;
   }[];
 }
 
@@ -46,14 +74,18 @@ const DEFINITIONS: Readonly<Record<PairCounting, string>> = {
     "N_ij / N_i where N_ij counts only tokens in which i and j are next to each other in rank, k - 1 of the k (k - 1) / 2 pairs, as the released scripts do; equation 6 counts all.",
 };
 
-export interface CoactivationOptions extends LayerOptions {
+export interface CoactivationOptions extends LayerOptions, ResampleOptions {
   /** Default: all pairs. */
   readonly pairs?: PairCounting | undefined;
 }
 
 /** Expert co-activation (paper section 5.2, equation 6). */
 export function coactivation(options: CoactivationOptions = {}): Analysis<CoactivationCounts, CoactivationResult> {
-  return { name: "coactivation", counting: coactivationCounting(options), statistics: coactivationShares };
+  return {
+    name: "coactivation",
+    counting: coactivationCounting(options),
+    statistics: (counts) => coactivationShares(counts, options),
+  };
 }
 
 export function coactivationCounting({
@@ -68,18 +100,13 @@ export function coactivationCounting({
   };
 }
 
-/** Tokens whose pairs are counted in 32-bit numbers before these are added to the sums. */
-const BLOCK_TOKENS = 2 ** 24;
-
 class PairCounter implements Counter<CoactivationCounts> {
   readonly #k: number;
   readonly #pairs: PairCounting;
   readonly #trace: TraceInfo;
   readonly #chosen: ReturnType<typeof chooseLayers>;
-  /** [L] of [E + 1, E + 1] pairs by (earlier rank, later rank), expert e at e + 1, slots without one at 0. */
-  readonly #ordered: readonly Int32Array[];
-  readonly #sums: readonly Float64Array[];
-  #blockTokens = 0;
+  /** A table [E + 1, E + 1] for each layer: pairs by (earlier rank, later rank), expert e at e + 1, slots without one at 0. */
+  readonly #counts: GroupedCounts;
   #tokens = 0;
 
   constructor(trace: TraceInfo, k: number, layers: readonly number[] | undefined, pairs: PairCounting) {
@@ -87,9 +114,9 @@ class PairCounter implements Counter<CoactivationCounts> {
     this.#k = k;
     this.#pairs = pairs;
     this.#chosen = chooseLayers(trace, layers);
-    const side = trace.header.numExperts + 1;
-    this.#ordered = this.#chosen.layers.map(() => new Int32Array(side * side));
-    this.#sums = this.#chosen.layers.map(() => new Float64Array(side * side));
+    const [tables, cells] = [this.#chosen.layers.length, (trace.header.numExperts + 1) ** 2];
+    const groups = groupsFor(tables * cells * Int32Array.BYTES_PER_ELEMENT);
+    this.#counts = new GroupedCounts({ groups, tables, cells, perToken: k * k });
   }
 
   get #inSquares(): boolean {
@@ -99,37 +126,33 @@ class PairCounter implements Counter<CoactivationCounts> {
   add(chunk: TraceChunk): void {
     const { numExperts, slots } = this.#trace.header;
     const experts = columnOf(chunk, "experts");
-    if (this.#blockTokens + chunk.tokens > BLOCK_TOKENS) this.#flush();
-    this.#blockTokens += chunk.tokens;
     this.#tokens += chunk.tokens;
     const countAll = this.#inSquares ? countSquares : countPairs;
     const count = this.#pairs === "pairs" ? countAll : countAdjacent;
-    for (const [index, place] of this.#chosen.places.entries()) {
-      const start = place * chunk.tokens * slots;
-      count(experts.subarray(start, start + chunk.tokens * slots), slots, this.#k, numExperts, this.#ordered[index]!);
+    let first = 0;
+    for (const run of chunk.runs) {
+      this.#counts.add(run, (table, index) => {
+        const start = (this.#chosen.places[index]! * chunk.tokens + first) * slots;
+        count(experts.subarray(start, start + run.tokens * slots), slots, this.#k, numExperts, table);
+      });
+      first += run.tokens;
     }
   }
 
   counts(): CoactivationCounts {
-    this.#flush();
     const { numExperts } = this.#trace.header;
+    const { layers } = this.#chosen;
+    const square = (ordered: Float64Array) => symmetric(ordered, numExperts, this.#inSquares ? this.#k : undefined);
+    const { units, grouped } = this.#counts.result();
     return {
       k: this.#k,
-      layers: this.#chosen.layers,
+      layers,
       numExperts,
       tokens: this.#tokens,
       pairs: this.#pairs,
-      together: this.#sums.map((sums) => symmetric(sums, numExperts, this.#inSquares ? this.#k : undefined)),
+      together: layers.map((_, index) => square(this.#counts.sum(index))),
+      groups: { grouped, units: units.map((unit) => (index) => square(unit.table(index))) },
     };
-  }
-
-  #flush(): void {
-    for (const [index, ordered] of this.#ordered.entries()) {
-      const sums = this.#sums[index]!;
-      for (let place = 0; place < sums.length; place++) sums[place]! += ordered[place]!;
-      ordered.fill(0);
-    }
-    this.#blockTokens = 0;
   }
 }
 
@@ -208,24 +231,117 @@ function symmetric(ordered: Float64Array, numExperts: number, k: number | undefi
   return result;
 }
 
+/** Pairs of a layer that are listed. */
+const MOST_PAIRS = 10;
+
+interface NamedPair {
+  readonly i: number;
+  readonly j: number;
+}
+
+/** What is told of a layer besides its shares. */
+interface LayerPairs {
+  readonly strongest: readonly NamedPair[];
+  /** Each expert that was used with the one that its tokens have most often; of equal ones the first. */
+  readonly partners: readonly NamedPair[];
+}
+
+function pairsOf(shares: readonly (readonly number[])[]): LayerPairs {
+  const at = ({ i, j }: NamedPair) => shares[i]![j]!;
+  const rows = shares.map((row, i) => row.flatMap((_, j) => (i === j ? [] : [{ i, j }])));
+  const strongest = rows
+    .flat()
+    .filter((pair) => at(pair) > 0)
+    .sort((a, b) => at(b) - at(a) || a.i - b.i || a.j - b.j)
+    .slice(0, MOST_PAIRS);
+  const used = rows.filter((row) => row.length > 0 && Number.isFinite(at(row[0]!)));
+  return { strongest, partners: used.map((row) => row.reduce((best, pair) => (at(pair) > at(best) ? pair : best))) };
+}
+
+/** Mean of the shares that there are. */
+function meanShare(shares: readonly number[]): number {
+  const finite = shares.filter(Number.isFinite);
+  return share(sumOf(finite), finite.length);
+}
+
 /** Equation 6 of counts, wherever they are from. */
-export function coactivationShares(counts: CoactivationCounts): CoactivationResult {
-  const { k, layers, numExperts, tokens, pairs, together } = counts;
+export function coactivationShares(counts: CoactivationCounts, options: ResampleOptions = {}): CoactivationResult {
+  const { k, layers, numExperts, tokens, pairs, together, groups } = counts;
   const experts = Array.from({ length: numExperts }, (_, expert) => expert);
+  const perLayer = layers.map((layer, index) => {
+    const at = (i: number, j: number) => together[index]![i * numExperts + j]!;
+    const shares = experts.map((i) => experts.map((j) => share(at(i, j), at(i, i))));
+    return { layer, tokensOf: experts.map((i) => at(i, i)), shares, pairs: pairsOf(shares) };
+  });
+  const intervals = pairIntervals(
+    counts,
+    perLayer.map((one) => one.pairs),
+    options,
+  );
+  const over = intervals && groups ? ` ${intervalText([groups.units.length], groups.grouped)}; ${PAIRS_STAY}` : "";
   return {
     analysis: "coactivation",
-    definition: DEFINITIONS[pairs],
+    definition: `${DEFINITIONS[pairs]}${over}`,
     k,
     layers,
     tokens,
     pairs,
-    perLayer: layers.map((layer, index) => {
-      const at = (i: number, j: number) => together[index]![i * numExperts + j]!;
+    perLayer: perLayer.map(({ layer, tokensOf, shares, pairs: { strongest, partners } }, index) => {
+      const own = intervals?.[index];
       return {
         layer,
-        tokensOf: experts.map((i) => at(i, i)),
-        shares: experts.map((i) => experts.map((j) => share(at(i, j), at(i, i)))),
+        tokensOf,
+        shares,
+        strongest: strongest.map(({ i, j }, place) => ({
+          expert: i,
+          other: j,
+          share: shares[i]![j]!,
+          ...(own === undefined ? {} : { interval: own.strongest[place]! }),
+        })),
+        meanLargest: meanShare(partners.map(({ i, j }) => shares[i]![j]!)),
+        ...(own === undefined ? {} : { meanLargestInterval: own.mean }),
       };
     }),
   };
+}
+
+const PAIRS_STAY = "of the strongest pairs, and of the mean of each expert's largest share, as they are named.";
+
+/** [L] intervals of the pairs of each layer. */
+function pairIntervals(
+  { groups, numExperts }: CoactivationCounts,
+  layers: readonly LayerPairs[],
+  options: ResampleOptions,
+): { readonly strongest: readonly Interval[]; readonly mean: Interval }[] | undefined {
+  if (groups === undefined || groups.units.length < 2) return undefined;
+  // Of each layer N_ij and N_i of the strongest pairs, then of the partners; of its results those of the pairs, then the mean.
+  const listed = layers.map(({ strongest, partners }) => [...strongest, ...partners]);
+  const rows = groups.units.map((tableOf) =>
+    Float64Array.from(
+      listed.flatMap((pairs, index) => {
+        const table = tableOf(index);
+        return pairs.flatMap(({ i, j }) => [table[i * numExperts + j]!, table[i * numExperts + i]!]);
+      }),
+    ),
+  );
+  const outputs = sumOf(layers.map(({ strongest }) => strongest.length + 1));
+  const divide = (sums: Float64Array, values: Float64Array) => {
+    let [place, output] = [0, 0];
+    const next = () => {
+      place += 2;
+      return share(sums[place - 2]!, sums[place - 1]!);
+    };
+    for (const { strongest, partners } of layers) {
+      for (const _ of strongest) values[output++] = next();
+      values[output++] = meanShare(partners.map(next));
+    }
+  };
+  const all = bootstrap(rows, outputs, "coactivation", divide, options);
+  if (all === undefined) return undefined;
+  let output = 0;
+  return layers.map(({ strongest }) => {
+    const own = all.slice(output, output + strongest.length + 1);
+    output += own.length;
+    return { strongest: own.slice(0, -1), mean: own.at(-1)! };
+  });
 }

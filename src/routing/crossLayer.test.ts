@@ -75,6 +75,55 @@ describe("cross-layer routing", () => {
     ]);
   });
 
+  it("gives the strongest path of a domain an interval over its sequences", async () => {
+    const run = (sequence: number, source: number, paths: readonly (readonly [number, number])[]) => ({
+      sequence,
+      source,
+      tokens: paths.map(([from, to], id) => ({ id, experts: [[from], [to]] })),
+    });
+    const two = traceOf(
+      [
+        [
+          run(0, 0, [
+            [0, 1],
+            [0, 1],
+          ]),
+          run(1, 0, [
+            [0, 1],
+            [2, 1],
+          ]),
+          run(2, 1, [[2, 2]]),
+        ],
+      ],
+      { numExperts: 3, slots: 1, layers: [0, 7], sources: ["a", "b"] },
+    );
+    const [paths, none] = await analyse(two, [crossLayerRouting(), crossLayerRouting({ resamples: 0 })]);
+    const table = (...rows: number[][]) => rows;
+    expect(paths.domains).toEqual([
+      {
+        name: "a",
+        tokens: 4,
+        perStep: [
+          {
+            shares: table([0, 3 / 4, 0], [0, 0, 0], [0, 1 / 4, 0]),
+            strongest: [0, 1, 3 / 4],
+            strongestInterval: [1 / 2, 1],
+          },
+        ],
+      },
+      {
+        name: "b",
+        tokens: 1,
+        perStep: [{ shares: table([0, 0, 0], [0, 0, 0], [0, 0, 1]), strongest: [2, 2, 1] }],
+      },
+    ]);
+    expect(paths.definition).toMatch(
+      /\. Intervals: 95 %, bootstrap over 2 sequences of a domain, of the strongest path as it is named\.$/,
+    );
+    expect(none.domains[0]!.perStep[0]).not.toHaveProperty("strongestInterval");
+    expect(none.definition).not.toContain("Intervals");
+  });
+
   it("pairs all of the first k, or those of equal rank, as released", async () => {
     const [all, equal] = await analyse(trace, [
       crossLayerRouting({ k: 2 }),

@@ -311,7 +311,7 @@ function vocabularyFigures(results: readonly VocabularyResult[]): Figure[] {
         .filter((result) => result.k === k)
         .map(({ kind, perLayer }) => ({
           name: KIND_NAMES[kind],
-          points: perLayer.map(({ layer, specialisation }) => ({ x: layer, y: specialisation })),
+          points: perLayer.map(({ layer, specialisation, interval }) => ({ x: layer, y: specialisation, interval })),
         })),
     })),
   });

@@ -3,9 +3,13 @@ import type { Block, Report, ReportSection } from "../report/html.ts";
 import { formatCount } from "../report/text.ts";
 import { tokenBytes } from "../tokenizer/byteLevel.ts";
 import { ANALYSES, type AnalysisName } from "./allAnalyses.ts";
+import type { CoactivationResult } from "./coactivation.ts";
+import type { PathResult } from "./crossLayer.ts";
 import { type Figure, figureLayers } from "./figures.ts";
+import type { MassResult } from "./mass.ts";
+import type { Interval } from "./resample.ts";
 import type { RoutingResult } from "./results.ts";
-import { headlineOf } from "./tables.ts";
+import { headlineOf, percent } from "./tables.ts";
 import type { VocabularyResult } from "./vocabulary.ts";
 
 export interface ReportFacts {
@@ -45,7 +49,10 @@ export function routingReport({ title, lead, results, figures, vocabulary }: Rep
         ({ figure, svg }): Block => ({ kind: "figure", title: figure.title, svg }),
       );
       return [
-        { heading: HEADINGS[name], body: [...definitions(own), factsTable(own), ...drawn, ...words(own, vocabulary)] },
+        {
+          heading: HEADINGS[name],
+          body: [...definitions(own), factsTable(own), ...drawn, ...intervals(own), ...words(own, vocabulary)],
+        },
       ];
     }),
   };
@@ -75,6 +82,108 @@ function factsTable(results: readonly RoutingResult[]): Block {
       String(result.k),
       layersText(result.layers),
       formatCount(result.tokens),
+    ]),
+  };
+}
+
+/** Numbers that are quoted, with their intervals; nothing where there are none. */
+function intervals(results: readonly RoutingResult[]): Block[] {
+  const each = results.flatMap((result): Block[] => {
+    switch (result.analysis) {
+      case "coactivation":
+        return result.perLayer.some(({ meanLargestInterval }) => meanLargestInterval) ? [pairTable(result)] : [];
+      case "cross-layer": {
+        const steps = result.domains.flatMap(({ perStep }) => perStep);
+        return steps.some(({ strongestInterval }) => strongestInterval) ? [pathTable(result)] : [];
+      }
+      case "mass":
+        return result.perLayer.some((layer) => layer.intervals) ? [massTable(result)] : [];
+      default:
+        return [];
+    }
+  });
+  return [...each, ...specialisationTable(results.filter((result) => result.analysis === "vocabulary"))];
+}
+
+/** A share with its interval: 62.9 % (61.0 to 64.7). */
+function withInterval(share: number, interval: Interval | undefined): string {
+  if (interval === undefined || !interval.every(Number.isFinite)) return percent(share);
+  return `${percent(share)} (${interval.map((bound) => (100 * bound).toFixed(1)).join(" to ")})`;
+}
+
+/** Pairs of a layer in the page, at most: the table of the CSV has more. */
+const MOST_PAIRS = 3;
+
+function pairTable({ k, perLayer }: CoactivationResult): Block {
+  return {
+    kind: "table",
+    caption: `The strongest pairs, k = ${k}: of the tokens of the first, the share that has the second too; 95 % intervals in brackets`,
+    columns: [
+      { name: "layer", align: "right" },
+      { name: "strongest pairs" },
+      { name: "mean of each expert's largest", align: "right" },
+    ],
+    rows: perLayer.map(({ layer, strongest, meanLargest, meanLargestInterval }) => [
+      String(layer),
+      strongest
+        .slice(0, MOST_PAIRS)
+        .map(({ expert, other, share, interval }) => `${expert} with ${other}: ${withInterval(share, interval)}`)
+        .join(", "),
+      withInterval(meanLargest, meanLargestInterval),
+    ]),
+  };
+}
+
+function pathTable({ k, steps, domains }: PathResult): Block {
+  return {
+    kind: "table",
+    caption: `The strongest path of each domain, k = ${k}; 95 % intervals in brackets`,
+    columns: [
+      { name: "domain" },
+      ...steps.map(([from, to]) => ({ name: `layer ${from} to ${to}`, align: "right" as const })),
+    ],
+    rows: domains.map(({ name, perStep }) => [
+      name,
+      ...perStep.map(
+        ({ strongest: [from, to, share], strongestInterval }) =>
+          `${from} to ${to}: ${withInterval(share, strongestInterval)}`,
+      ),
+    ]),
+  };
+}
+
+/** Of all ids and k side by side; their layers are the same. */
+function specialisationTable(results: readonly VocabularyResult[]): Block[] {
+  const known = results.filter(({ overall }) => overall.interval);
+  if (known.length === 0) return [];
+  const columns = known.map(({ perLayer, overall }) =>
+    [...perLayer, overall].map(({ specialisation, interval }) => withInterval(specialisation, interval)),
+  );
+  return [
+    {
+      kind: "table",
+      caption: "Specialisation of ids; 95 % intervals in brackets",
+      columns: [
+        { name: "layer", align: "right" },
+        ...known.map(({ kind, k }) => ({ name: `${kind}, k = ${k}`, align: "right" as const })),
+      ],
+      rows: [...known[0]!.layers, "mean"].map((layer, row) => [String(layer), ...columns.map((cells) => cells[row]!)]),
+    },
+  ];
+}
+
+function massTable({ k, of, perLayer }: MassResult): Block {
+  return {
+    kind: "table",
+    caption: `What the first expert and the first ${k} have of the ${of}; 95 % intervals in brackets`,
+    columns: [
+      { name: "layer", align: "right" },
+      { name: "first expert", align: "right" },
+      { name: `first ${k}`, align: "right" },
+    ],
+    rows: perLayer.map(({ layer, cumulative, intervals }) => [
+      String(layer),
+      ...[0, k - 1].map((rank) => withInterval(cumulative[rank]!, intervals?.[rank])),
     ]),
   };
 }

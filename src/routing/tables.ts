@@ -68,33 +68,55 @@ export function tableOf(result: RoutingResult): ResultTable {
       };
     case "coactivation":
       return {
-        columns: ["layer", "expert", "other", "tokens_of_expert", "share"],
-        rows: result.perLayer.flatMap(({ layer, shares, tokensOf }) =>
-          shares.flatMap((row, i) => row.map((share, j) => [layer, i, j, tokensOf[i], share])),
-        ),
+        columns: ["layer", "expert", "other", "tokens_of_expert", "share", ...BOUNDS],
+        rows: result.perLayer.flatMap(({ layer, shares, tokensOf, strongest, meanLargest, meanLargestInterval }) => {
+          const intervals = new Map(strongest.map(({ expert, other, interval }) => [`${expert} ${other}`, interval]));
+          return [
+            [layer, "all", "largest", undefined, meanLargest, ...bounds(meanLargestInterval)],
+            ...shares.flatMap((row, i) =>
+              row.map((share, j) => [layer, i, j, tokensOf[i], share, ...bounds(intervals.get(`${i} ${j}`))]),
+            ),
+          ];
+        }),
       };
     case "cross-layer":
       return {
-        columns: ["domain", "from_layer", "to_layer", "from", "to", "share"],
+        columns: ["domain", "from_layer", "to_layer", "from", "to", "share", ...BOUNDS],
         rows: result.domains.flatMap(({ name, perStep }) =>
-          perStep.flatMap(({ shares }, step) =>
-            shares.flatMap((row, from) => row.map((share, to) => [name, ...result.steps[step]!, from, to, share])),
+          perStep.flatMap(({ shares, strongest, strongestInterval }, step) =>
+            shares.flatMap((row, from) =>
+              row.map((share, to) => {
+                const interval = from === strongest[0] && to === strongest[1] ? strongestInterval : undefined;
+                return [name, ...result.steps[step]!, from, to, share, ...bounds(interval)];
+              }),
+            ),
           ),
         ),
       };
     case "vocabulary":
       return {
-        columns: ["layer", "expert", "ids", "specialisation", "top_ids"],
-        rows: result.perLayer.flatMap(({ layer, ids, specialisation, experts }) => [
-          [layer, "all", ids, specialisation, ""],
-          ...experts.map((own, expert) => [
-            layer,
-            expert,
-            own.ids,
-            own.specialisation,
-            own.top.map(({ id, share }) => `${id}:${share.toFixed(3)}`).join(" "),
+        columns: ["layer", "expert", "ids", "specialisation", ...BOUNDS, "top_ids"],
+        rows: [
+          [
+            "mean",
+            "all",
+            result.perLayer[0]?.ids,
+            result.overall.specialisation,
+            ...bounds(result.overall.interval),
+            "",
+          ],
+          ...result.perLayer.flatMap(({ layer, ids, specialisation, interval, experts }) => [
+            [layer, "all", ids, specialisation, ...bounds(interval), ""],
+            ...experts.map((own, expert) => [
+              layer,
+              expert,
+              own.ids,
+              own.specialisation,
+              ...bounds(undefined),
+              own.top.map(({ id, share }) => `${id}:${share.toFixed(3)}`).join(" "),
+            ]),
           ]),
-        ]),
+        ],
       };
     case "token-ids":
       return {
@@ -105,9 +127,9 @@ export function tableOf(result: RoutingResult): ResultTable {
       };
     case "mass":
       return {
-        columns: ["layer", "first_experts", "mass"],
-        rows: result.perLayer.flatMap(({ layer, cumulative }) =>
-          cumulative.map((mass, rank) => [layer, rank + 1, mass]),
+        columns: ["layer", "first_experts", "mass", ...BOUNDS],
+        rows: result.perLayer.flatMap(({ layer, cumulative, intervals }) =>
+          cumulative.map((mass, rank) => [layer, rank + 1, mass, ...bounds(intervals?.[rank])]),
         ),
       };
   }
@@ -142,7 +164,8 @@ export function csvOf({ columns, rows }: ResultTable): string {
   return [columns, ...rows].map((row) => `${row.map(field).join(",")}\r\n`).join("");
 }
 
-const percent = (share: number) => (Number.isFinite(share) ? `${(100 * share).toFixed(1)} %` : "none");
+/** A share as a percentage; "none" where there is none. */
+export const percent = (share: number) => (Number.isFinite(share) ? `${(100 * share).toFixed(1)} %` : "none");
 
 /** The entry whose number is largest; undefined where none is finite. */
 function greatest<T>(entries: readonly T[], of: (entry: T) => number): T | undefined {

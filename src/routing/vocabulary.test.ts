@@ -1,7 +1,12 @@
 import { describe, expect, it } from "vitest";
 import { traceOf } from "../../test/routingTraces.ts";
 import { analyse } from "./analysis.ts";
-import { vocabularySpecialisation } from "./vocabulary.ts";
+import {
+  type VocabularyCounts,
+  type VocabularyResult,
+  vocabularyShares,
+  vocabularySpecialisation,
+} from "./vocabulary.ts";
 
 describe("vocabulary specialisation", () => {
   // Id 7 is seen three times, 8 twice, 9 once. Sequence 1 goes on in a second chunk.
@@ -29,7 +34,7 @@ describe("vocabulary specialisation", () => {
     ],
     { numExperts: 4, slots: 2 },
   );
-  const all = { leastOccurrences: 1 };
+  const all = { leastOccurrences: 1, resamples: 0 };
 
   it("is the largest share that an expert has of an id's tokens", async () => {
     const [first, both] = await analyse(trace, [
@@ -59,6 +64,69 @@ describe("vocabulary specialisation", () => {
     expect(first.definition).toBe(
       "Of the tokens with one input id, the share that has an expert among the first k (paper, equation 8); specialisation is the mean over all ids of each one's largest share, weighted by occurrences.",
     );
+  });
+
+  it("has intervals over sequences, with each id's busiest expert as it is", async () => {
+    const two = traceOf(
+      [
+        [
+          run(0, 0, [
+            [7, 8, [0]],
+            [7, 8, [0]],
+          ]),
+          run(1, 0, [
+            [7, 8, [0]],
+            [7, 9, [1]],
+            [9, 8, [1]],
+          ]),
+        ],
+      ],
+      { numExperts: 2, slots: 1 },
+    );
+    const [ids, often, alike] = await analyse(two, [
+      vocabularySpecialisation({ leastOccurrences: 1 }),
+      vocabularySpecialisation({ leastOccurrences: 2 }),
+      vocabularySpecialisation({ mean: "released" }),
+    ]);
+    // Of the second sequence alone expert 0 has one of two tokens of id 7, and expert 1 the one of id 9.
+    expect(ids.perLayer[0]).toMatchObject({ specialisation: 4 / 5, interval: [2 / 3, 1] });
+    expect(ids.overall).toEqual({ specialisation: 4 / 5, interval: [2 / 3, 1] });
+    expect(ids.definition).toMatch(
+      /\. Intervals: 95 %, bootstrap over 2 sequences, with the ids and each one's busiest expert as they are\.$/,
+    );
+    expect(often.perLayer[0]).toMatchObject({ specialisation: 3 / 4, interval: [1 / 2, 1] });
+    expect(alike.overall).toEqual({ specialisation: 7 / 8 });
+  });
+
+  it("makes intervals of a sample narrower by the root of its share of the tokens", () => {
+    // 40 sampled sequences of two tokens of id 0, which all, or every second, have expert 0 and so 3 of 4 tokens.
+    const sequences = Array.from({ length: 40 }, (_, sequence) => [
+      { ids: Int32Array.of(0, 0), experts: Int8Array.of(0, sequence % 2) },
+    ]);
+    const counts = (times: number, numSequences: number, complete: boolean): VocabularyCounts => ({
+      kind: "input",
+      k: 1,
+      layers: [0],
+      numExperts: 2,
+      ids: {
+        ids: Int32Array.of(0),
+        occurrences: Float64Array.of(80 * times),
+        rows: Int32Array.of(0),
+        tables: [Float64Array.of(60 * times, 20 * times)],
+        width: 2,
+      },
+      sample: { sequences: sequences.slice(0, numSequences), complete },
+    });
+    const half = ({ perLayer }: VocabularyResult) => {
+      const [low, high] = perLayer[0]!.interval!;
+      return [0.75 - low, high - 0.75];
+    };
+    const whole = vocabularyShares(counts(1, 40, true));
+    const sample = vocabularyShares(counts(4, 40, false));
+    expect(sample.definition).toContain("bootstrap over 40 sequences, a sample of all, with the ids");
+    for (const [side, width] of half(sample).entries()) expect(width).toBeCloseTo(half(whole)[side]! / 2, 12);
+    // Too few for an interval.
+    expect(vocabularyShares(counts(4, 19, false)).overall).toEqual({ specialisation: 0.75 });
   });
 
   it("weighs ids alike, those that occur once included, as released, where that is asked", async () => {

@@ -16,6 +16,9 @@ import {
   type TraceInfo,
 } from "./analysis.ts";
 import { forEachId, type IdCounts, IdTables } from "./idTables.ts";
+import { bootstrap, checkResamples, type Interval, type ResampleOptions } from "./resample.ts";
+import { intervalText } from "./sequenceGroups.ts";
+import { type SampledTokens, type SequenceSample, SequenceSampler } from "./sequenceSample.ts";
 
 /** Which id of a token is meant: the one it is, the one the model finds most probable next, or the one that comes next. */
 export const ID_KINDS = ["input", "predicted", "truth"] as const;
@@ -28,9 +31,11 @@ export interface VocabularyCounts {
   readonly numExperts: number;
   /** A table of [ids, E] for each layer: tokens with the id that had the expert among their first k. */
   readonly ids: IdCounts;
+  /** Sequences that intervals are drawn from; missing where sequences are not known. */
+  readonly sample?: SequenceSample;
 }
 
-export interface VocabularyOptions extends LayerOptions {
+export interface VocabularyOptions extends LayerOptions, ResampleOptions {
   /** Default "input". */
   readonly kind?: IdKind | undefined;
   /** Ids that occur less often are left out; default 10, as in the paper's table 8. */
@@ -63,6 +68,11 @@ export interface VocabularyResult extends ResultHead {
     readonly tokens: number;
     /** Mean over these ids of the largest share that an expert has of the id's tokens; NaN where there are none. */
     readonly specialisation: number;
+    /**
+     * 95 % bootstrap interval of it over sequences, with the ids and each one's busiest expert as they are. Missing where
+     * the sequences are not known, and where ids count alike.
+     */
+    readonly interval?: Interval;
     /** [E] of the ids whose busiest expert it is (the first of equals). */
     readonly experts: readonly {
       readonly ids: number;
@@ -72,6 +82,8 @@ export interface VocabularyResult extends ResultHead {
       readonly top: readonly TopId[];
     }[];
   }[];
+  /** Mean over layers of the specialisation, and its interval, as those of layers. */
+  readonly overall: { readonly specialisation: number; readonly interval?: Interval };
 }
 
 const KIND_WORDS: Readonly<Record<IdKind, string>> = {
@@ -111,6 +123,7 @@ class VocabularyCounter implements Counter<VocabularyCounts> {
   readonly #trace: TraceInfo;
   readonly #chosen: ReturnType<typeof chooseLayers>;
   readonly #tables: IdTables;
+  readonly #sampler: SequenceSampler;
   /** Rows of the tokens that are held, and their experts [L, BATCH_TOKENS, k]. */
   readonly #rows = new Int32Array(BATCH_TOKENS);
   readonly #experts: Int16Array;
@@ -123,8 +136,9 @@ class VocabularyCounter implements Counter<VocabularyCounts> {
     this.#k = k;
     this.#kind = kind;
     this.#chosen = chooseLayers(trace, layers);
-    const { numExperts, model } = trace.header;
+    const { numExperts, model, slots } = trace.header;
     this.#tables = new IdTables(model.vocabSize, this.#chosen.layers.length, numExperts);
+    this.#sampler = new SequenceSampler({ places: this.#chosen.places, slots, k, numExperts });
     this.#experts = new Int16Array(this.#chosen.layers.length * BATCH_TOKENS * k);
   }
 
@@ -132,12 +146,19 @@ class VocabularyCounter implements Counter<VocabularyCounts> {
     if (this.#kind !== "truth") {
       const ids = columnOf(chunk, this.#kind === "input" ? "ids" : "predicted");
       this.#count(chunk, 0, ids);
+      let first = 0;
+      for (const { sequence, tokens } of chunk.runs) {
+        this.#sampler.add(sequence, ids.subarray(first, first + tokens), chunk, first);
+        first += tokens;
+      }
       return;
     }
     const ids = columnOf(chunk, "ids");
     let first = 0;
     for (const run of chunk.runs) {
-      this.#count(chunk, first, ids.subarray(first + 1, first + run.tokens));
+      const next = ids.subarray(first + 1, first + run.tokens);
+      this.#count(chunk, first, next);
+      this.#sampler.add(run.sequence, next, chunk, first);
       this.#meet(`${run.sequence}/${run.position}`, { id: ids[first]! }, run);
       const last = this.#expertsOf(chunk, first + run.tokens - 1);
       this.#meet(`${run.sequence}/${run.position + run.tokens}`, { experts: last }, run);
@@ -153,6 +174,7 @@ class VocabularyCounter implements Counter<VocabularyCounts> {
       layers: this.#chosen.layers,
       numExperts: this.#trace.header.numExperts,
       ids: this.#tables.result(),
+      sample: this.#sampler.result(),
     };
   }
 
@@ -212,13 +234,14 @@ class VocabularyCounter implements Counter<VocabularyCounts> {
   }
 
   /** Counts a token whose next one lies in another run, once both are there. */
-  #meet(key: string, part: Loose, { position }: TraceRun): void {
+  #meet(key: string, part: Loose, { sequence, position }: TraceRun): void {
     const other = this.#loose.get(key);
     const pair = { ...other, ...part };
     if ("experts" in pair && "id" in pair) {
       this.#loose.delete(key);
       const row = this.#tables.rowOf(pair.id);
       this.#tables.addOccurrence(row);
+      this.#sampler.addToken(sequence, pair.id, pair.experts);
       const width = this.#trace.header.numExperts;
       for (let index = 0; index < this.#chosen.layers.length; index++) {
         const experts = pair.experts.subarray(index * this.#k, (index + 1) * this.#k);
@@ -288,19 +311,81 @@ export function vocabularyShares(counts: VocabularyCounts, options: VocabularyOp
   const { mean = "occurrences", top = 10 } = options;
   const least = mean === "released" ? 1 : checkLeast(options.leastOccurrences ?? 10);
   const which = least === 1 ? "all ids" : `ids that occur at least ${least} times`;
+  const counted = layers.map((_, index) => layerShares(counts, index, least, mean, top));
+  const means = counted.map(({ shares }) => shares.specialisation);
+  const intervals = mean === "occurrences" ? wordIntervals(counts, counted, options) : undefined;
+  const over = intervals === undefined ? "" : ` ${intervals.text}`;
+  const intervalAt = (index: number) => (intervals === undefined ? {} : { interval: intervals.all[index]! });
   return {
     analysis: "vocabulary",
     definition:
       `Of the tokens with one ${KIND_WORDS[kind]} id, the share that has an expert among the first k (paper, equation 8); ` +
-      `specialisation is the mean over ${which} of each one's largest share, ${mean === "released" ? "all alike" : "weighted by occurrences"}.`,
+      `specialisation is the mean over ${which} of each one's largest share, ${mean === "released" ? "all alike" : "weighted by occurrences"}.${over}`,
     k,
     layers,
     tokens: sumOf(counts.ids.occurrences),
     kind,
     mean,
     leastOccurrences: least,
-    perLayer: layers.map((layer, index) => ({ layer, ...layerShares(counts, index, least, mean, top) })),
+    perLayer: layers.map((layer, index) => ({ layer, ...counted[index]!.shares, ...intervalAt(index) })),
+    overall: { specialisation: share(sumOf(means), layers.length), ...intervalAt(layers.length) },
   };
+}
+
+/** Sampled sequences at least, where there are more than are sampled: of fewer an interval would be too narrow. */
+const LEAST_SAMPLED = 20;
+
+/**
+ * Intervals [L + 1] of the specialisation of each layer and of the mean over layers. By occurrences the specialisation is the
+ * share of tokens that have the busiest expert of their id: a quotient of sums over sequences. Of a sample it varies more than of
+ * all: the distances from its own value are made smaller by the root of its share of the tokens.
+ */
+function wordIntervals(
+  { sample, kind }: VocabularyCounts,
+  layers: readonly CountedLayer[],
+  options: ResampleOptions,
+): { readonly all: readonly Interval[]; readonly text: string } | undefined {
+  if (sample === undefined || layers.length === 0 || checkResamples(options) === 0) return undefined;
+  const { sequences, complete } = sample;
+  if (!complete && sequences.length < LEAST_SAMPLED) return undefined;
+  const busiest = layers.map((layer) => layer.busiest);
+  const rows = sequences.map((pieces) => servedTokens(pieces, busiest)).filter((row) => row.at(-1)! > 0);
+  const sums = Float64Array.from(layers, (_, index) => sumOf(rows.map((row) => row[index]!)));
+  const tokens = sumOf(rows.map((row) => row.at(-1)!));
+  const narrower = complete ? 1 : Math.sqrt(tokens / layers[0]!.shares.tokens);
+  const divide = (drawn: Float64Array, values: Float64Array) => {
+    for (const [index, { shares }] of layers.entries()) {
+      const value = share(drawn[index]!, drawn[layers.length]!);
+      const away = value - sums[index]! / tokens;
+      values[index] = complete ? value : Math.min(1, shares.specialisation + narrower * away);
+    }
+    values[layers.length] = sumOf(values.subarray(0, -1)) / layers.length;
+  };
+  const all = bootstrap(rows, layers.length + 1, `vocabulary/${kind}`, divide, options);
+  if (all === undefined) return undefined;
+  const which = complete ? "" : ", a sample of all";
+  return {
+    all,
+    text: `${intervalText([rows.length], false)}${which}, with the ids and each one's busiest expert as they are.`,
+  };
+}
+
+/** [L + 1] tokens of one sequence that have the busiest expert of their id, and tokens whose ids are counted. */
+function servedTokens(pieces: readonly SampledTokens[], busiest: readonly Int16Array[]): Float64Array {
+  const row = new Float64Array(busiest.length + 1);
+  for (const { ids, experts } of pieces) {
+    const k = experts.length / (busiest.length * ids.length);
+    for (const [index, expertOf] of busiest.entries()) {
+      for (let token = 0; token < ids.length; token++) {
+        const expert = expertOf[ids[token]!] ?? NO_EXPERT;
+        if (expert === NO_EXPERT) continue;
+        if (index === 0) row[busiest.length]! += 1;
+        const start = (index * ids.length + token) * k;
+        for (let slot = start; slot < start + k; slot++) if (experts[slot] === expert) row[index]! += 1;
+      }
+    }
+  }
+  return row;
 }
 
 /** A mean that grows. */
@@ -323,17 +408,24 @@ class Mean {
   }
 }
 
+interface CountedLayer {
+  readonly shares: Omit<VocabularyResult["perLayer"][number], "layer" | "interval">;
+  /** By id: its busiest expert, the first of equals; -1 where it does not count. */
+  readonly busiest: Int16Array;
+}
+
 function layerShares(
   { numExperts, ids }: VocabularyCounts,
   table: number,
   least: number,
   mean: "occurrences" | "released",
-  top: number,
-): Omit<VocabularyResult["perLayer"][number], "layer"> {
+  most: number,
+): CountedLayer {
   const weighted = mean === "occurrences";
   const all = new Mean();
   const means = Array.from({ length: numExperts }, () => new Mean());
   const lists: TopId[][] = means.map(() => []);
+  const busiestOf = new Int16Array((ids.ids.at(-1) ?? -1) + 1).fill(NO_EXPERT);
   forEachId(ids, table, (id, occurrences, row) => {
     if (occurrences < least) return;
     let busiest = 0;
@@ -341,19 +433,22 @@ function layerShares(
     const value = row[busiest]! / occurrences;
     all.add(value, occurrences, weighted);
     means[busiest]!.add(value, occurrences, weighted);
+    busiestOf[id] = busiest;
     lists[busiest]!.push({ id, share: value, occurrences });
   });
+  const top = (list: TopId[]) =>
+    list.sort((a, b) => b.share - a.share || b.occurrences - a.occurrences || a.id - b.id).slice(0, most);
   return {
-    ids: all.ids,
-    tokens: all.tokens,
-    specialisation: all.value,
-    experts: means.map((own, expert) => ({
-      ids: own.ids,
-      specialisation: own.value,
-      top: lists[expert]!.sort((a, b) => b.share - a.share || b.occurrences - a.occurrences || a.id - b.id).slice(
-        0,
-        top,
-      ),
-    })),
+    busiest: busiestOf,
+    shares: {
+      ids: all.ids,
+      tokens: all.tokens,
+      specialisation: all.value,
+      experts: means.map((own, expert) => ({
+        ids: own.ids,
+        specialisation: own.value,
+        top: top(lists[expert]!),
+      })),
+    },
   };
 }

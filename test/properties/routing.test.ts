@@ -20,12 +20,12 @@ const analyses: Analysis<any, ResultHead>[] = [
   domainSpecialisation(random),
   specialisationTest(random),
   loadBalance({ ...random, k: 1 }),
-  coactivation(),
-  coactivation({ pairs: "adjacent-ranks" }),
-  crossLayerRouting(),
-  crossLayerRouting({ paths: "equal-ranks" }),
+  coactivation(random),
+  coactivation({ ...random, pairs: "adjacent-ranks" }),
+  crossLayerRouting(random),
+  crossLayerRouting({ ...random, paths: "equal-ranks" }),
   tokenIdRouting({ leastOccurrences: 1, experts: [0] }),
-  ...ID_KINDS.map((kind) => vocabularySpecialisation({ kind, leastOccurrences: 1 })),
+  ...ID_KINDS.map((kind) => vocabularySpecialisation({ ...random, kind, leastOccurrences: 1 })),
 ];
 
 const whole = ({ shape, runs }: DrawnTrace) => traceOf([runs], shape);
@@ -116,8 +116,8 @@ describe("routing analyses", () => {
         const list = [
           domainSpecialisation({ resamples: 0 }),
           specialisationTest(random),
-          coactivation(),
-          crossLayerRouting(),
+          coactivation(random),
+          crossLayerRouting(random),
         ] as const;
         const [domains, test, pairs, paths] = await analyse(whole(trace), list);
         const [domains2, test2, pairs2, paths2] = await analyse(whole(relabelled(trace, names)), list);
@@ -130,6 +130,25 @@ describe("routing analyses", () => {
         expect(paths2.domains.map(({ perStep }) => perStep.map(({ shares }) => square(shares)))).toEqual(
           paths.domains.map(({ perStep }) => perStep.map(({ shares }) => shares)),
         );
+        // Intervals go with the pairs and paths, of which equal ones may be listed in another order.
+        const pairsBy = (result: typeof pairs, rename: (expert: number) => number) =>
+          result.perLayer.map(
+            ({ strongest }) =>
+              new Map(strongest.map(({ expert, other, ...rest }) => [`${rename(expert)} ${rename(other)}`, rest])),
+          );
+        const [mine, theirs] = [pairsBy(pairs, (expert) => names[expert]!), pairsBy(pairs2, (expert) => expert)];
+        for (const [index, layer] of mine.entries()) {
+          const common = [...layer].filter(([pair]) => theirs[index]!.has(pair));
+          expect(common.map(([pair]) => theirs[index]!.get(pair))).toEqual(common.map(([, rest]) => rest));
+        }
+        for (const [index, { perStep }] of paths.domains.entries()) {
+          for (const [step, { strongest, strongestInterval }] of perStep.entries()) {
+            const other = paths2.domains[index]!.perStep[step]!;
+            expect(other.strongest[2]).toBe(strongest[2]);
+            if (other.strongest[0] !== names[strongest[0]] || other.strongest[1] !== names[strongest[1]]) continue;
+            expect(other.strongestInterval).toEqual(strongestInterval);
+          }
+        }
         for (const [index, layer] of test.perLayer.entries()) {
           expect(test2.perLayer[index]!.information).toBeCloseTo(layer.information, 12);
         }
