@@ -113,6 +113,11 @@ export class GenerationWork implements Work {
     return guesses;
   }
 
+  scored(position: number): number | undefined {
+    const isPrompt = this.#request.promptLogprobs !== undefined && position < this.#request.prompt.length - 1;
+    return isPrompt ? this.#known[position + 1] : undefined;
+  }
+
   take(row: Row): void {
     const { position } = row;
     if (this.#done || position >= this.#length || this.#known[position] !== row.id) return;

@@ -82,8 +82,9 @@ export class PassRunner {
       });
       const logits = withLogits ? this.#decoder.logits(graph, graph.constant(gathered)).value : undefined;
       this.#hooks.check?.();
+      const results = { hidden: gathered, logits, known: logits ? knownLogprobs(graph, group, logits) : [] };
       group.forEach((wanted, row) => {
-        give(wanted, rowOf(graph, wanted, row, gathered, logits));
+        give(wanted, rowOf(graph, wanted, row, results));
       });
       graph.release(gathered);
       if (logits !== undefined) graph.release(logits);
@@ -132,13 +133,43 @@ function give({ slice: { sequence }, position }: WantedRow, row: Row): void {
   }
 }
 
-function rowOf(
+/** -log p of an id in each row of logits [N, V]; 0 where the id is below 0. */
+function crossEntropies(graph: Graph, logits: Tensor, ids: readonly number[]): Float32Array {
+  const [labels, losses] = [graph.ids(ids), graph.take([ids.length])];
+  graph.kernels.crossEntropy(logits.pointer, labels.pointer, losses.pointer, ids.length, logits.dim(1), 0);
+  const values = losses.data.slice();
+  graph.release(labels);
+  graph.release(losses);
+  return values;
+}
+
+interface KnownLogprob {
+  readonly id: number;
+  readonly logprob: number;
+}
+
+/** By row, what is known to be asked for: one call of the kernel for the group takes a fraction of one for each row. */
+function knownLogprobs(
   graph: Graph,
-  { slice, position }: WantedRow,
-  row: number,
-  hidden: Tensor,
-  logits: Tensor | undefined,
-): Row {
+  group: readonly WantedRow[],
+  logits: Tensor,
+): readonly (KnownLogprob | undefined)[] {
+  const ids = group.map(({ slice, position }) => slice.sequence.work.scored(position) ?? -1);
+  if (ids.every((id) => id < 0)) return [];
+  const losses = crossEntropies(graph, logits, ids);
+  return ids.map((id, row) => (id < 0 ? undefined : { id, logprob: -(losses[row] as number) }));
+}
+
+interface GroupResults {
+  /** [N, D]. */
+  readonly hidden: Tensor;
+  /** [N, V]. */
+  readonly logits: Tensor | undefined;
+  readonly known: readonly (KnownLogprob | undefined)[];
+}
+
+function rowOf(graph: Graph, { slice, position }: WantedRow, row: number, results: GroupResults): Row {
+  const { hidden, logits, known } = results;
   const rowIn = (tensor: Tensor) => tensor.slice(row * tensor.dim(1), [1, tensor.dim(1)]);
   const needed = () => {
     if (logits === undefined) throw new Error("internal: logits of a row that did not want them");
@@ -154,13 +185,8 @@ function rowOf(
       return needed().data;
     },
     logprob(id) {
-      const [label, loss] = [graph.ids([id]), graph.take([1])];
-      const { pointer, size } = needed();
-      graph.kernels.crossEntropy(pointer, label.pointer, loss.pointer, 1, size, 0);
-      const logprob = -(loss.data[0] as number);
-      graph.release(label);
-      graph.release(loss);
-      return logprob;
+      const already = known[row];
+      return already?.id === id ? already.logprob : -(crossEntropies(graph, needed(), [id])[0] as number);
     },
   };
 }

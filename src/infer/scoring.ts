@@ -15,6 +15,8 @@ export interface Reading<Result = Float32Array> {
   readonly wants: Work["wants"];
   /** Where their routing is to be kept. */
   readonly routes?: RouteStore;
+  /** As `Work.scored`. */
+  readonly scored?: (position: number) => number | undefined;
   take(row: Row): void;
   result(): Result;
 }
@@ -42,6 +44,7 @@ export function logprobsReading(ids: Int32Array): Reading {
   return {
     ids: ids.subarray(0, -1),
     wants: "logits",
+    scored: (position) => ids[position + 1],
     take: (row) => {
       const { position } = row;
       values[position] = checked(row.logprob(ids[position + 1] as number), "the log-probability");
@@ -95,6 +98,7 @@ export function traceReading(
     ids,
     wants: logprobs || predicted ? "logits" : "hidden",
     routes,
+    scored: (position) => (logprobs === undefined ? undefined : ids[position + 1]),
     take: (row) => {
       const { position } = row;
       const next = ids[position + 1];
@@ -159,6 +163,10 @@ export class ReadingWork<Result> implements Work {
 
   guesses(): Int32Array {
     return NO_IDS;
+  }
+
+  scored(position: number): number | undefined {
+    return this.#reading.scored?.(position);
   }
 
   reused(): void {}

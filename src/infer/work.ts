@@ -30,6 +30,8 @@ export interface Work {
   readonly interventions: InterventionPlan | undefined;
   /** Guesses of the tokens after `ids` that this pass may check. */
   guesses(most: number): Int32Array;
+  /** The id whose log-probability after a position is asked for, where that is known before the pass. */
+  scored(position: number): number | undefined;
   /** Takes a row, in order of positions. A row whose token was a wrong guess has no meaning and is passed over. */
   take(row: Row): void;
   /** Told of tokens that need not be read because the prefix cache has their pages. */
