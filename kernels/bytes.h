@@ -290,3 +290,36 @@ INLINE vi two_products(vi w0, vi x0, vi w1, vi x1) {
 #endif
   return add_products<SIGNED>(add_products<SIGNED>(vi{}, w0, x0), w1, x1);
 }
+
+// sums[t] + the products of the bytes of COUNT vectors of weights with four bytes of each of N tokens, in each lane: weights(k)
+// is a vector, four(t, k) the token's bytes as a lane. Where instructions have pairs of products in 16 bits, RUN of them are
+// added up there first: weights are below 128 / RUN then, so that 2 RUN of their products with up to 127 stay below 2^15.
+template <bool SIGNED, int COUNT, int RUN, int N, class Weights, class Four>
+INLINE void add_quads(vi (&sums)[N], Weights weights, Four four) {
+#if defined(__AVX2__) && !defined(__AVX512VNNI__)
+  if (!SIGNED) {
+#pragma GCC unroll 8
+    for (int first = 0; first < COUNT; first += RUN) {
+      vi pairs[N];
+#pragma GCC unroll 8
+      for (int k = first; k < first + RUN; k++) {
+        vi w = weights(k);
+#pragma GCC unroll 12
+        for (int t = 0; t < N; t++) {
+          vi products = byte_pairs(w, vi{} + four(t, k));
+          pairs[t] = k == first ? products : add_halves(pairs[t], products);
+        }
+      }
+#pragma GCC unroll 12
+      for (int t = 0; t < N; t++) sums[t] += multiply_pairs(pairs[t], vi{} + 0x00010001);
+    }
+    return;
+  }
+#endif
+#pragma GCC unroll 8
+  for (int k = 0; k < COUNT; k++) {
+    vi w = weights(k);
+#pragma GCC unroll 12
+    for (int t = 0; t < N; t++) sums[t] = add_products<SIGNED>(sums[t], w, vi{} + four(t, k));
+  }
+}

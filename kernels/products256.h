@@ -179,13 +179,10 @@ static void panel_tokens256(const Panel256& panel, isize columns, const f32* con
       for (int j = 0; j < SUBS; j++) {
         vi part[N] = {};
         const u8* values = panel.values + (place * 64 + j * (W::SUB / 4)) * VECTOR_BYTES;
-#pragma GCC unroll 8
-        for (int k = 0; k < W::SUB / 4; k++) {
-          vi w = load_bytes(values + k * VECTOR_BYTES);
-#pragma GCC unroll 12
-          for (int t = 0; t < N; t++)
-            part[t] = add_products<false>(part[t], w, vi{} + read_i32(q[t] + b * 256 + j * W::SUB + k * 4));
-        }
+        // Weights of up to five bits where there is a minimum, of six elsewhere.
+        add_quads<false, W::SUB / 4, W::MINIMUM ? 4 : 2>(
+            part, [=](int k) INLINE_LAMBDA { return load_bytes(values + k * VECTOR_BYTES); },
+            [&](int t, int k) INLINE_LAMBDA { return read_i32(q[t] + b * 256 + j * W::SUB + k * 4); });
         vi factor = load_bytes(panel.factors + (place * SUBS + j) * LANES);
 #pragma GCC unroll 12
         for (int t = 0; t < N; t++) whole[t] += part[t] * factor;

@@ -162,13 +162,10 @@ static void panel_tokens(const Panel32& panel, isize columns, const f32* const* 
       vi whole[N];
 #pragma GCC unroll 12
       for (int t = 0; t < N; t++) whole[t] = vi{} - panel.offset * read_i32(q[t] + sums_at + b * 4);
-#pragma GCC unroll 8
-      for (int k = 0; k < 8; k++) {
-        vi w = load_bytes(values + k * VECTOR_BYTES);
-        isize at = place.offset + k / 4 * place.upper + k % 4 * 4;
-#pragma GCC unroll 12
-        for (int t = 0; t < N; t++) whole[t] = add_products<W::SIGNED>(whole[t], w, vi{} + read_i32(q[t] + at));
-      }
+      // Weights of up to five bits.
+      add_quads<W::SIGNED, 8, 4>(
+          whole, [=](int k) INLINE_LAMBDA { return load_bytes(values + k * VECTOR_BYTES); },
+          [&](int t, int k) INLINE_LAMBDA { return read_i32(q[t] + place.offset + k / 4 * place.upper + k % 4 * 4); });
       vf scale = load(scales), minimum = W::MINIMUM ? load(minima) : splat(0);
 #pragma GCC unroll 12
       for (int t = 0; t < N; t++) {

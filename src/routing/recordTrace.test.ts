@@ -6,11 +6,9 @@ it("leaves no failure without a handler while an earlier sequence is being writt
   const controller = new AbortController();
   const { signal } = controller;
   const rows = { tokens: 1, experts: new Int16Array(4), weights: new Float32Array(4), ids: Int32Array.of(1) };
+  const stopped = new Promise<never>((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
   const engine = {
-    trace: (ids: ArrayLike<number>) => {
-      if (ids[0] === 0) return Promise.resolve(rows);
-      return new Promise<never>((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
-    },
+    trace: (ids: ArrayLike<number>) => (ids[0] === 0 ? Promise.resolve(rows) : stopped.then(() => rows)),
   };
   const sequences = Array.from({ length: 20 }, (_, id) => ({ source: "a", ids: Int32Array.of(id) }));
   const sink = {
