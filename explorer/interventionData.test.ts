@@ -1,5 +1,6 @@
 import { expect, it } from "vitest";
 import { memoryTrace, type TraceHeader } from "../src/formats/trace.ts";
+import { TINY_HEADER } from "../test/traces.ts";
 import { type Dial, interventionOf, withRoutes } from "./interventionData.ts";
 
 const DIAL: Dial = {
@@ -56,15 +57,7 @@ it.each<[Partial<Dial>, string]>([
   expect(() => interventionOf({ ...DIAL, ...changes })).toThrow(new Error(message));
 });
 
-const HEADER: TraceHeader = {
-  model: { name: "m", digest: "served", vocabSize: 9 },
-  numExperts: 4,
-  topK: 1,
-  slots: 1,
-  layers: [0, 2],
-  columns: ["ids", "experts", "weights"],
-  origin: "generate",
-};
+const HEADER: TraceHeader = { ...TINY_HEADER, topK: 1, slots: 1 };
 const run = (sequence: number) => ({ sequence, source: 0, position: 0, tokens: 2 });
 const OPEN = [
   {

@@ -40,7 +40,7 @@ function drawnTrace(number: number, sequences: number) {
 }
 
 // Each sequence a unit, groups of several, and a sample of them.
-it.each([30, 100, 400])("intervals over %i sequences have the true value 95 times of 100", async (sequences) => {
+it.each([30, 100, 400])("intervals over %i sequences have the true value about 95 times of 100", async (sequences) => {
   const covered = { pair: 0, path: 0, mass: 0, words: 0 };
   const around = { ...covered };
   const note = (name: keyof typeof covered, value: number, interval: Interval | undefined, truth: number) => {
@@ -65,8 +65,9 @@ it.each([30, 100, 400])("intervals over %i sequences have the true value 95 time
     note("words", words.perLayer[1]!.specialisation, words.perLayer[1]!.interval, 0.7);
   }
   for (const [name, times] of Object.entries(covered)) {
-    expect(times, name).toBeGreaterThanOrEqual(85);
-    expect(times, name).toBeLessThanOrEqual(100);
+    expect(times, name).toBeGreaterThanOrEqual(90);
+    // All of them would say that intervals are too wide.
+    expect(times, name).toBeLessThan(TRACES);
   }
   expect(around).toEqual({ pair: TRACES, path: TRACES, mass: TRACES, words: TRACES });
 });

@@ -38,12 +38,12 @@ const SCALE_BYTES: Readonly<Partial<Record<StorageType, readonly number[]>>> = {
 /** An f16 of ordinary size: a random sign and fraction, 2^-8 to 2^-3. */
 const randomHalf = () => (draw.int(0, 1) << 15) | (draw.int(7, 11) << 10) | draw.int(0, 1023);
 
-/** Rows of random blocks. */
-export function randomRows(type: StorageType, rows: number, columns: number): Uint8Array {
+/** Rows of random blocks. @param byte what their bytes are, but for scales, offsets and minima. */
+export function randomRows(type: StorageType, rows: number, columns: number, byte?: number): Uint8Array {
   const { blockBytes } = STORAGE_TYPES[type];
   const count = rows * rowBytes(type, columns);
   if (type === "F32") return new Uint8Array(draw.floats(rows * columns).buffer);
-  const bytes = Uint8Array.from({ length: count }, () => draw.int(0, 255));
+  const bytes = Uint8Array.from({ length: count }, () => byte ?? draw.int(0, 255));
   const view = new DataView(bytes.buffer);
   for (let block = 0; block < count; block += blockBytes) {
     if (type === "F16") view.setUint16(block, randomHalf(), true);
@@ -62,17 +62,22 @@ export interface StoredSizes {
   readonly activations?: Activations;
   /** Values that x has in some places. */
   readonly special?: Readonly<Record<number, number>>;
+  /** Value of all of x, in place of random ones. */
+  readonly constant?: number;
+  /** See `randomRows`. */
+  readonly byte?: number;
 }
 
 export function storedLinearCase(sizes: StoredSizes): KernelCase {
-  const { type, rows, columns, tokens, parts = 1, activations = "q8", special = {} } = sizes;
+  const { type, rows, columns, tokens, parts = 1, activations = "q8", special = {}, constant, byte } = sizes;
   const padding = draw.int(0, 9);
   const part = rows * rowBytes(type, columns);
   const x = draw.matrix({ rows: tokens, cols: columns, padding }, 2);
+  if (constant !== undefined) x.fill(constant);
   for (const [place, value] of Object.entries(special)) x[Number(place)] = value;
   const operands = {
     x: input(x),
-    weights: input(randomRows(type, parts * rows, columns)),
+    weights: input(randomRows(type, parts * rows, columns, byte)),
     // The last part comes first in memory.
     parts: addresses(
       "weights",
@@ -212,6 +217,16 @@ const expertCases = STORED_TYPES.flatMap((type) => {
   ];
 });
 
+/** The largest numbers of each type by the largest activations: where sums of products need the most bits. */
+const widestCases = (Object.keys(SCALE_BYTES) as StorageType[]).flatMap((type) =>
+  [1, 17].flatMap((tokens) =>
+    [1, -1].map((constant) => {
+      const byte = type === "Q8_0" ? 0x80 : 0xff;
+      return storedLinearCase({ type, rows: 17, columns: 2 * unit(type), tokens, constant, byte });
+    }),
+  ),
+);
+
 export const storedCases: readonly KernelCase[] = [
   ...linearCases,
   ...plainColumns,
@@ -226,6 +241,7 @@ export const storedCases: readonly KernelCase[] = [
   storedExpertsCase({ type: "BF16", tokens: 530, experts: 2, topK: 1, width: 32, inner: 32, choice: "one expert" }),
   storedExpertsCase({ type: "Q4_0", tokens: 6, experts: 4, topK: 2, width: 32, inner: 32, choice: "all dropped" }),
   storedExpertsCase({ type: "Q4_0", tokens: 0, experts: 4, topK: 2, width: 32, inner: 32 }),
+  ...widestCases,
 ];
 
 /** Tokens `from` to `from + tokens - 1` of a linear case alone. */
