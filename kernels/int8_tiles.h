@@ -2,8 +2,7 @@
 // same steps in f32 in the same order. A tile multiplies up to 16 tokens with 16 rows of a panel over one step of k, a block
 // of 32 or a sub-block; its products pass through memory, a few steps ahead of their use.
 //
-// Panels hold bytes with signs here: what a type subtracts from its values is subtracted when they are unpacked. Tokens are
-// packed as panels are, so that all is read from front to back: in the first cache there is room for neither.
+// Panels hold bytes with signs here: what a type subtracts from its values is subtracted when they are unpacked.
 #pragma once
 #include "products256.h"
 
@@ -54,57 +53,6 @@ struct TileQueue {
     return queue.products[s % (STEPS_AHEAD + 1)];
   }
 };
-
-// N rounded rows in the order of the chains.
-template <int N>
-struct PackedTokens {
-  i8* q;        // [steps][N][K]
-  f32* scales;  // [blocks][N]
-  f32* minima;  // [blocks][N]: of blocks of 32, scale * sum
-  i32* sums;    // [blocks][SUBS / 2][N]: of blocks of 256, pairs of 16 bits
-
-  INLINE PackedTokens in(f32* memory, isize columns, isize blocks) {
-    f32 *scales = memory + N * columns / 4, *rest = scales + N * blocks;
-    return {(i8*)memory, scales, rest, (i32*)rest};
-  }
-};
-
-template <int N>
-static void pack_tokens(const f32* const* x, isize columns, const PackedTokens<N>& packed) {
-  isize blocks = columns / 32;
-  for (int t = 0; t < N; t++) {
-    const i8* q = Rounding32::values(x[t]);
-    const f32* scales = Rounding32::scales(x[t], columns);
-    const i32* sums = Rounding32::sums(x[t], columns);
-    isize place = t;
-    for (isize i = 0; i < LANES; i++)
-      for (isize b = chain_at(i); b < blocks; b += LANES, place += N) {
-        Place from = Place::of(b, columns);
-        memcpy(packed.q + place * 32, q + from.offset, 16);
-        memcpy(packed.q + place * 32 + 16, q + from.offset + from.upper, 16);
-        packed.scales[place] = scales[b];
-        packed.minima[place] = scales[b] * (f32)sums[b];
-      }
-  }
-  finish_stores(packed.q);
-}
-
-template <int SUB, int N>
-static void pack_tokens256(const f32* const* x, isize columns, const PackedTokens<N>& packed) {
-  typedef Rounding<256, SUB> Rounded;
-  constexpr int SUBS = 256 / SUB;
-  isize blocks = columns / 256, place = 0;
-  for (isize i = 0; i < CHAINS256; i++)
-    for (isize b = chain256_at(i); b < blocks; b += CHAINS256, place++)
-      for (int t = 0; t < N; t++) {
-        const i8* q = Rounded::values(x[t]) + b * 256;
-        const i16* sums = Rounded::sums(x[t], columns) + b * SUBS;
-        for (int j = 0; j < SUBS; j++) memcpy(packed.q + ((place * SUBS + j) * N + t) * SUB, q + j * SUB, SUB);
-        for (int j = 0; j < SUBS / 2; j++) packed.sums[(place * (SUBS / 2) + j) * N + t] = read_i32(sums + 2 * j);
-        packed.scales[place * N + t] = Rounded::scales(x[t], columns)[b];
-      }
-  finish_stores(packed.q);
-}
 
 template <class W, int N>
 static void tile_tokens(const Panel32& panel, isize columns, const PackedTokens<N>& x, f32* y, isize ldy) {

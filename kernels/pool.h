@@ -5,7 +5,7 @@
 
 // Scratch memory of the calling thread, grown when needed and kept. Each purpose has a slot of its own, so that nested
 // uses do not meet. Sizes are bounded by block sizes, never by a whole matrix.
-enum Slot { SLOT_A, SLOT_B, SLOT_C, SLOT_D, SLOT_E, SLOT_F, SLOT_G, SLOT_SHARED, SLOT_COUNT };
+enum Slot { SLOT_A, SLOT_B, SLOT_C, SLOT_D, SLOT_E, SLOT_F, SLOT_G, SLOT_SHARED, SLOT_TASKS, SLOT_COUNT };
 
 static f32* scratch(Slot slot, isize floats) {
   struct Buffer {

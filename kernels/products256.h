@@ -120,11 +120,10 @@ struct Panel256 {
   f32* scales;       // [blocks][LANES]
   f32* minima;       // [blocks][LANES]
 
-  INLINE isize floats(isize columns, isize subs) { return columns / 256 * LANES * (64 + subs + subs / 2 + 2); }
-  INLINE Panel256 in(f32* memory, isize columns, isize subs) {
-    isize unit = columns / 256 * LANES;
+  INLINE Panel256 of(isize columns, isize subs) {
+    isize unit = columns / 256 * LANES, ints_end = unit * (64 + subs + subs / 2);
+    f32 *memory = scratch(SLOT_A, ints_end + unit * 2), *scales = memory + ints_end;
     i32* ints = (i32*)memory + unit * 64;
-    f32* scales = memory + unit * (64 + subs + subs / 2);
     return {(u8*)memory, ints, ints + unit * subs, scales, scales + unit};
   }
 };
@@ -161,15 +160,28 @@ static void unpack_panel256(const u8* rows, isize row_bytes, isize columns, cons
   if (TILES) finish_stores(panel.values);
 }
 
-// y[t * ldy + lane] of N tokens.
 template <class W, int N>
-static void panel_tokens256(const Panel256& panel, isize columns, const f32* const* x, f32* y, isize ldy) {
+static void pack_tokens256(const f32* const* x, isize columns, const PackedTokens<N>& packed) {
   typedef Rounding<256, W::SUB> Rounded;
   constexpr int SUBS = 256 / W::SUB;
   isize blocks = columns / 256, place = 0;
-  const i8* q[N];
-  for (int t = 0; t < N; t++) q[t] = Rounded::values(x[t]);
-  isize scales_at = columns, sums_at = columns + blocks * (isize)sizeof(f32);  // bytes
+  for (isize i = 0; i < CHAINS256; i++)
+    for (isize b = chain256_at(i); b < blocks; b += CHAINS256, place++)
+      for (int t = 0; t < N; t++) {
+        const i8* q = Rounded::values(x[t]) + b * 256;
+        const i16* sums = Rounded::sums(x[t], columns) + b * SUBS;
+        for (int j = 0; j < SUBS; j++)
+          pack_bytes<N, W::SUB, W::SUB>(packed.q + (place * SUBS + j) * N * W::SUB, t, 0, q + j * W::SUB);
+        for (int j = 0; j < SUBS / 2; j++) packed.sums[(place * (SUBS / 2) + j) * N + t] = read_i32(sums + 2 * j);
+        packed.scales[place * N + t] = Rounded::scales(x[t], columns)[b];
+      }
+}
+
+// y[t * ldy + lane] of N tokens.
+template <class W, int N>
+static void panel_tokens256(const Panel256& panel, isize columns, const PackedTokens<N>& x, f32* y, isize ldy) {
+  constexpr int SUBS = 256 / W::SUB;
+  isize blocks = columns / 256, place = 0;
   ChainSums<N> sums;
   for (isize i = 0; i < CHAINS256; i++) {
     vf chain[N];
@@ -178,29 +190,30 @@ static void panel_tokens256(const Panel256& panel, isize columns, const f32* con
       vi whole[N] = {}, correction[N] = {};
       for (int j = 0; j < SUBS; j++) {
         vi part[N] = {};
-        const u8* values = panel.values + (place * 64 + j * (W::SUB / 4)) * VECTOR_BYTES;
+        isize step = place * SUBS + j;
+        const u8* values = panel.values + step * (W::SUB / 4) * VECTOR_BYTES;
+        const i8* q = x.q + step * N * W::SUB;
         // Weights of up to five bits where there is a minimum, of six elsewhere.
         add_quads<false, W::SUB / 4, W::MINIMUM ? 4 : 2>(
             part, [=](int k) INLINE_LAMBDA { return load_bytes(values + k * VECTOR_BYTES); },
-            [&](int t, int k) INLINE_LAMBDA { return read_i32(q[t] + b * 256 + j * W::SUB + k * 4); });
-        vi factor = load_bytes(panel.factors + (place * SUBS + j) * LANES);
+            [=](int t, int k) INLINE_LAMBDA { return packed_four<N>(q, t, k); });
+        vi factor = load_bytes(panel.factors + step * LANES);
 #pragma GCC unroll 12
         for (int t = 0; t < N; t++) whole[t] += part[t] * factor;
       }
       for (int j = 0; j < SUBS / 2; j++) {
-        vi pairs = load_bytes(panel.corrections + (place * (SUBS / 2) + j) * LANES);
+        isize at = place * (SUBS / 2) + j;
+        vi pairs = load_bytes(panel.corrections + at * LANES);
 #pragma GCC unroll 12
-        for (int t = 0; t < N; t++)
-          correction[t] += multiply_pairs(pairs, vi{} + read_i32(q[t] + sums_at + (b * SUBS + 2 * j) * 2));
+        for (int t = 0; t < N; t++) correction[t] += multiply_pairs(pairs, vi{} + x.sums[at * N + t]);
       }
       vf scale = load(panel.scales + place * LANES), minimum = W::MINIMUM ? load(panel.minima + place * LANES) : splat(0);
 #pragma GCC unroll 12
       for (int t = 0; t < N; t++) {
-        f32 own;
-        memcpy(&own, q[t] + scales_at + b * 4, sizeof own);
+        vf own = splat(x.scales[place * N + t]);
         if (W::OFFSET != 0) whole[t] -= W::OFFSET * correction[t];
-        chain[t] = fused(as_floats(whole[t]), scale * splat(own), chain[t]);
-        if (W::MINIMUM) chain[t] = fused(as_floats(correction[t]), -(minimum * splat(own)), chain[t]);
+        chain[t] = fused(as_floats(whole[t]), scale * own, chain[t]);
+        if (W::MINIMUM) chain[t] = fused(as_floats(correction[t]), -(minimum * own), chain[t]);
       }
     }
     ChainSums<N>::push(sums, i, chain);
@@ -212,8 +225,6 @@ static void panel_tokens256(const Panel256& panel, isize columns, const f32* con
 
 #if defined(__AMX_INT8__)
 // int8_tiles.h
-template <int SUB, int N>
-static void pack_tokens256(const f32* const* x, isize columns, const PackedTokens<N>& packed);
 template <class W, int N>
 static void tile_tokens256(const Panel256& panel, isize columns, const PackedTokens<N>& x, f32* y, isize ldy);
 #endif
@@ -234,28 +245,24 @@ struct Products256 {
 
   static void panels(const u8* rows, isize row_bytes, isize count, isize columns, const f32* const* x, isize inputs, f32* y,
                      isize ldy) {
-    constexpr isize SUBS = 256 / W::SUB;
-    Panel256 panel = Panel256::in(scratch(SLOT_A, Panel256::floats(columns, SUBS)), columns, SUBS);
+    multiply_packed<Products256>(rows, row_bytes, count, columns, x, inputs, y, ldy);
+  }
+
+  static constexpr isize BLOCK = 256;
+  static Panel256 panel(isize columns) { return Panel256::of(columns, 256 / W::SUB); }
+  template <int N>
+  INLINE void pack(const f32* const* x, isize columns, const PackedTokens<N>& packed) {
+    pack_tokens256<W>(x, columns, packed);
+  }
+  INLINE void unpack(const u8* rows, isize row_bytes, isize columns, const Panel256& panel) {
+    unpack_panel256<W>(rows, row_bytes, columns, panel);
+  }
+  template <int N>
+  INLINE void multiply(const Panel256& panel, isize columns, const PackedTokens<N>& x, f32* y, isize ldy) {
 #if defined(__AMX_INT8__)
-    isize unit = rounded_floats(columns);
-    f32* packed = scratch(SLOT_C, inputs * unit);
-    auto packed_at = [=](isize i, auto number) INLINE_LAMBDA {
-      return PackedTokens<decltype(number)::value>::in(packed + i * unit, columns, columns / 256);
-    };
-    in_groups<TILE_TOKENS>(inputs, [&](isize i, auto number) INLINE_LAMBDA {
-      pack_tokens256<W::SUB>(x + i, columns, packed_at(i, number));
-    });
-#endif
-    for (isize r = 0; r < count; r += LANES) {
-      unpack_panel256<W>(rows + r * row_bytes, row_bytes, columns, panel);
-      in_groups<TILE_TOKENS>(inputs, [&](isize i, auto number) INLINE_LAMBDA {
-        constexpr int N = decltype(number)::value;
-#if defined(__AMX_INT8__)
-        tile_tokens256<Unpacked256<W>, N>(panel, columns, packed_at(i, number), y + i * ldy + r, ldy);
+    tile_tokens256<Unpacked256<W>>(panel, columns, x, y, ldy);
 #else
-        panel_tokens256<Unpacked256<W>, N>(panel, columns, x + i, y + i * ldy + r, ldy);
+    panel_tokens256<Unpacked256<W>>(panel, columns, x, y, ldy);
 #endif
-      });
-    }
   }
 };

@@ -8,7 +8,7 @@
 //   Panels (many tokens): lanes are rows. LANES rows are unpacked once for all tokens, and a lane goes through the chains one
 //   after the other.
 #pragma once
-#include "quantised.h"
+#include "packed.h"
 
 typedef Rounding<32, 32> Rounding32;
 
@@ -109,15 +109,13 @@ struct Panel32 {
   u8* values;   // [blocks][8][LANES][4]
   f32* scales;  // [blocks][LANES]
   f32* minima;  // [blocks][LANES]
-  i32 offset;   // of the values
-};
 
-INLINE isize panel_floats(isize columns) { return columns / 32 * LANES * (8 + 2); }
-INLINE Panel32 panel_in(f32* memory, isize columns, i32 offset) {
-  isize blocks = columns / 32;
-  f32* scales = memory + blocks * LANES * 8;
-  return {(u8*)memory, scales, scales + blocks * LANES, offset};
-}
+  INLINE Panel32 of(isize columns) {
+    isize unit = columns / 32 * LANES;
+    f32 *memory = scratch(SLOT_A, unit * (8 + 2)), *scales = memory + unit * 8;
+    return {(u8*)memory, scales, scales + unit};
+  }
+};
 
 template <class W>
 static void unpack_panel(const u8* rows, isize row_bytes, isize columns, const Panel32& panel) {
@@ -144,37 +142,50 @@ static void unpack_panel(const u8* rows, isize row_bytes, isize columns, const P
   if (TILES) finish_stores(panel.values);
 }
 
+template <class W, int N>
+static void pack_tokens(const f32* const* x, isize columns, const PackedTokens<N>& packed) {
+  isize blocks = columns / 32;
+  for (int t = 0; t < N; t++) {
+    const i8* q = Rounding32::values(x[t]);
+    const f32* scales = Rounding32::scales(x[t], columns);
+    const i32* sums = Rounding32::sums(x[t], columns);
+    isize step = 0;
+    for (isize i = 0; i < LANES; i++)
+      for (isize b = chain_at(i); b < blocks; b += LANES, step++) {
+        Place from = Place::of(b, columns);
+        pack_bytes<N, 32, 16>(packed.q + step * N * 32, t, 0, q + from.offset);
+        pack_bytes<N, 32, 16>(packed.q + step * N * 32, t, 16, q + from.offset + from.upper);
+        packed.scales[step * N + t] = scales[b];
+        if (W::MINIMUM) packed.minima[step * N + t] = scales[b] * (f32)sums[b];
+        else packed.sums[step * N + t] = -W::OFFSET * sums[b];
+      }
+  }
+}
+
 // y[t * ldy + lane] of N tokens.
 template <class W, int N>
-static void panel_tokens(const Panel32& panel, isize columns, const f32* const* x, f32* y, isize ldy) {
-  isize blocks = columns / 32;
-  const u8* values = panel.values;
-  const f32 *scales = panel.scales, *minima = panel.minima;
-  const i8* q[N];
-  for (int t = 0; t < N; t++) q[t] = Rounding32::values(x[t]);
-  isize scales_at = columns, sums_at = columns + blocks * (isize)sizeof(f32);  // bytes
+static void panel_tokens(const Panel32& panel, isize columns, const PackedTokens<N>& x, f32* y, isize ldy) {
+  isize blocks = columns / 32, step = 0;
   ChainSums<N> sums;
   for (isize i = 0; i < LANES; i++) {
     vf chain[N];
     for (int t = 0; t < N; t++) chain[t] = splat(0);
-    for (isize b = chain_at(i); b < blocks; b += LANES) {
-      Place place = Place::of(b, columns);
+    for (isize b = chain_at(i); b < blocks; b += LANES, step++) {
+      const u8* values = panel.values + step * 8 * VECTOR_BYTES;
+      const i8* q = x.q + step * N * 32;
       vi whole[N];
 #pragma GCC unroll 12
-      for (int t = 0; t < N; t++) whole[t] = vi{} - panel.offset * read_i32(q[t] + sums_at + b * 4);
+      for (int t = 0; t < N; t++) whole[t] = W::OFFSET != 0 ? vi{} + x.sums[step * N + t] : vi{};
       // Weights of up to five bits.
       add_quads<W::SIGNED, 8, 4>(
           whole, [=](int k) INLINE_LAMBDA { return load_bytes(values + k * VECTOR_BYTES); },
-          [&](int t, int k) INLINE_LAMBDA { return read_i32(q[t] + place.offset + k / 4 * place.upper + k % 4 * 4); });
-      vf scale = load(scales), minimum = W::MINIMUM ? load(minima) : splat(0);
+          [=](int t, int k) INLINE_LAMBDA { return packed_four<N>(q, t, k); });
+      vf scale = load(panel.scales + step * LANES), minimum = W::MINIMUM ? load(panel.minima + step * LANES) : splat(0);
 #pragma GCC unroll 12
       for (int t = 0; t < N; t++) {
-        f32 own;
-        memcpy(&own, q[t] + scales_at + b * 4, sizeof own);
-        chain[t] = fused(as_floats(whole[t]), scale * splat(own), chain[t]);
-        if (W::MINIMUM) chain[t] = fused(minimum, splat(own * (f32)read_i32(q[t] + sums_at + b * 4)), chain[t]);
+        chain[t] = fused(as_floats(whole[t]), scale * splat(x.scales[step * N + t]), chain[t]);
+        if (W::MINIMUM) chain[t] = fused(minimum, splat(x.minima[step * N + t]), chain[t]);
       }
-      values += 8 * VECTOR_BYTES, scales += LANES, minima += LANES;
     }
     ChainSums<N>::push(sums, i, chain);
   }
@@ -185,10 +196,6 @@ static void panel_tokens(const Panel32& panel, isize columns, const f32* const* 
 
 #if defined(__AMX_INT8__)
 // int8_tiles.h
-template <int N>
-struct PackedTokens;
-template <int N>
-static void pack_tokens(const f32* const* x, isize columns, const PackedTokens<N>& packed);
 template <class W, int N>
 static void tile_tokens(const Panel32& panel, isize columns, const PackedTokens<N>& x, f32* y, isize ldy);
 #endif
@@ -208,27 +215,24 @@ struct Products32 {
   // The same for many inputs and a multiple of LANES rows.
   static void panels(const u8* rows, isize row_bytes, isize count, isize columns, const f32* const* x, isize inputs, f32* y,
                      isize ldy) {
-    Panel32 panel = panel_in(scratch(SLOT_A, panel_floats(columns)), columns, W::OFFSET);
+    multiply_packed<Products32>(rows, row_bytes, count, columns, x, inputs, y, ldy);
+  }
+
+  static constexpr isize BLOCK = 32;
+  static Panel32 panel(isize columns) { return Panel32::of(columns); }
+  template <int N>
+  INLINE void pack(const f32* const* x, isize columns, const PackedTokens<N>& packed) {
+    pack_tokens<W>(x, columns, packed);
+  }
+  INLINE void unpack(const u8* rows, isize row_bytes, isize columns, const Panel32& panel) {
+    unpack_panel<W>(rows, row_bytes, columns, panel);
+  }
+  template <int N>
+  INLINE void multiply(const Panel32& panel, isize columns, const PackedTokens<N>& x, f32* y, isize ldy) {
 #if defined(__AMX_INT8__)
-    isize unit = rounded_floats(columns);
-    f32* packed = scratch(SLOT_C, inputs * unit);
-    auto packed_at = [=](isize i, auto number) INLINE_LAMBDA {
-      return PackedTokens<decltype(number)::value>::in(packed + i * unit, columns, columns / 32);
-    };
-    in_groups<TILE_TOKENS>(inputs, [&](isize i, auto number) INLINE_LAMBDA {
-      pack_tokens(x + i, columns, packed_at(i, number));
-    });
-#endif
-    for (isize r = 0; r < count; r += LANES) {
-      unpack_panel<W>(rows + r * row_bytes, row_bytes, columns, panel);
-      in_groups<TILE_TOKENS>(inputs, [&](isize i, auto number) INLINE_LAMBDA {
-        constexpr int N = decltype(number)::value;
-#if defined(__AMX_INT8__)
-        tile_tokens<Unpacked32<W>, N>(panel, columns, packed_at(i, number), y + i * ldy + r, ldy);
+    tile_tokens<Unpacked32<W>>(panel, columns, x, y, ldy);
 #else
-        panel_tokens<Unpacked32<W>, N>(panel, columns, x + i, y + i * ldy + r, ldy);
+    panel_tokens<Unpacked32<W>>(panel, columns, x, y, ldy);
 #endif
-      });
-    }
   }
 };

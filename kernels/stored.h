@@ -73,10 +73,26 @@ static void multiply_stored(const StoredMatrices& w, isize part, isize begin, is
   }
 }
 
-// Rows of a matrix that one task multiplies, of `rows` altogether: two tasks for each thread where there are no more, which
-// read on for long, because each beginning waits for memory, and pack their tokens seldom.
-INLINE isize task_rows_for(isize rows) {
-  return round_up(minimum(maximum(rows / (2 * thread_count), 64), 1024), 64);
+// task(part, rows begin .. end of it) over the rows of all parts, each multiplied by about so many tokens. Where weights stream,
+// tasks take a share of the rows that are left: they read on for long, because each beginning waits for memory, and no thread
+// waits for long at the end. Where panels pack their tokens once a task, all are long.
+template <class F>
+static void parallel_parts_rows(isize parts, isize rows, isize tokens, F task) {
+  constexpr isize LEAST = 64;
+  isize all = parts * rows, share = 2 * thread_count, equal = round_up(minimum(maximum(all / share, LEAST), 1024), LEAST);
+  isize* borders = (isize*)scratch(SLOT_TASKS, (all / LEAST + 2) * POINTER_FLOATS);
+  isize count = 0;
+  for (isize begin = borders[0] = 0; begin < all; begin = borders[++count]) {
+    isize size = tokens > STREAMED_TOKENS ? equal : maximum(round_up((all - begin) / share, LEAST), LEAST);
+    borders[count + 1] = minimum(begin + size, all);
+  }
+  parallel_for(count, [&](isize i) {
+    for (isize begin = borders[i], end; begin < borders[i + 1]; begin = end) {
+      isize part = begin / rows, first = part * rows;
+      end = minimum(borders[i + 1], first + rows);
+      task(part, begin - first, end - first);
+    }
+  });
 }
 
 // Pointers to `count` rows of x, `ld` floats apart, in memory of the calling thread.
@@ -89,7 +105,7 @@ static const f32** row_pointers(Slot slot, const f32* x, isize ld, isize count) 
 OLMOE_API void olmoe_stored_linear(isize type, const f64* parts, isize part_count, isize rows, isize columns, const f32* x,
                                    isize ldx, f32* y, isize ldy, isize tokens, isize activations) {
   StoredMatrices w = stored_matrices(type, parts, rows, columns, activations);
-  isize size = task_rows_for(part_count * rows), tasks = (rows + size - 1) / size, ld = rounded_floats(columns);
+  isize ld = rounded_floats(columns);
   for (isize first = 0; first < tokens; first += MOST_TOKENS) {
     isize count = minimum(MOST_TOKENS, tokens - first);
     const f32* in = x + first * ldx;
@@ -98,8 +114,7 @@ OLMOE_API void olmoe_stored_linear(isize type, const f64* parts, isize part_coun
       parallel_rows(count, columns, [&](isize begin, isize end) {
         for (isize t = begin; t < end; t++) round_for(type, in + t * ldx, memory + t * ld, columns);
       });
-    parallel_for(part_count * tasks, [&](isize task) {
-      isize part = task / tasks, begin = task % tasks * size, end = minimum(begin + size, rows);
+    parallel_parts_rows(part_count, rows, count, [&](isize part, isize begin, isize end) {
       const f32** inputs = w.rounds ? row_pointers(SLOT_E, memory, ld, count) : row_pointers(SLOT_E, in, ldx, count);
       multiply_stored(w, part, begin, end, inputs, count, y + first * ldy + part * rows + begin, ldy);
     });
@@ -117,14 +132,12 @@ OLMOE_API void olmoe_stored_embedding(isize type, const f64* parts, const i32* i
 // task(expert, part of it, rows begin .. end of the part) over all experts that have rows.
 template <class F>
 static void each_expert_rows(const i32* offsets, isize experts, isize parts, isize rows, F task) {
-  isize* busy = (isize*)scratch(SLOT_SHARED, maximum(experts, 1) * (isize)(sizeof(isize) / sizeof(f32)));
+  isize* busy = (isize*)scratch(SLOT_SHARED, maximum(experts, 1) * POINTER_FLOATS);
   isize count = 0;
   for (isize e = 0; e < experts; e++)
     if (offsets[e + 1] > offsets[e]) busy[count++] = e;
-  isize size = task_rows_for(count * parts * rows), tasks = (rows + size - 1) / size;
-  parallel_for(count * parts * tasks, [&](isize i) {
-    isize begin = i % tasks * size;
-    task(busy[i / tasks / parts], i / tasks % parts, begin, minimum(begin + size, rows));
+  parallel_parts_rows(count * parts, rows, offsets[experts] / maximum(count, 1), [&](isize part, isize begin, isize end) {
+    task(busy[part / parts], part % parts, begin, end);
   });
 }
 
