@@ -120,6 +120,11 @@ inline Mapping* open(int descriptor, size_t bytes) {
     errno = reason;
     return nullptr;
   }
+#if defined(MADV_HUGEPAGE)
+  // Reads it in large pages where the file system has them: with small ones a fifth of the time of weights that stream is
+  // spent on looking up where they are. What is in memory already stays as it is.
+  madvise(begin, bytes, MADV_HUGEPAGE);
+#endif
   install_handler();
   Mapping* mapping = unused != nullptr ? unused : new Mapping;
   mapping->users = 1;

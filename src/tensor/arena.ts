@@ -13,6 +13,20 @@ interface Place {
   readonly byteLength: number;
 }
 
+/** Knows by itself where its memory goes back to: a table of all of them would take longer than the work on small ones. */
+class TakenTensor<D extends DType> extends Tensor<D> {
+  /** The arena's pass that it was taken in. */
+  readonly pass: object;
+  /** Until it is released. */
+  place: Place | undefined;
+
+  constructor(pass: object, place: Place, dtype: D, shape: readonly number[]) {
+    super(place.block, dtype, shape, place.byteOffset);
+    this.pass = pass;
+    this.place = place;
+  }
+}
+
 export class Arena {
   readonly #allocator: Allocator;
   #chunks: Block[] = [];
@@ -21,7 +35,8 @@ export class Arena {
   /** Bytes taken in this pass, what was taken again after a release not counted. */
   #bumped = 0;
   #free = new Map<number, Place[]>();
-  #places = new Map<Tensor<DType>, Place>();
+  /** Another one for each pass. */
+  #pass: object = {};
 
   constructor(allocator: Allocator) {
     this.#allocator = allocator;
@@ -36,16 +51,14 @@ export class Arena {
   take<D extends DType = "f32">(shape: readonly number[], dtype: D = "f32" as D): Tensor<D> {
     const byteLength = Math.ceil((shapeSize(shape) * elementBytes(dtype)) / ALIGNMENT) * ALIGNMENT;
     const place = this.#free.get(byteLength)?.pop() ?? this.#bump(byteLength);
-    const tensor = new Tensor(place.block, dtype, shape, place.byteOffset);
-    this.#places.set(tensor, place);
-    return tensor;
+    return new TakenTensor(this.#pass, place, dtype, shape);
   }
 
   /** Gives one tensor's memory back within the step. Views of it must not be used any more. */
   release(tensor: Tensor<DType>): void {
-    const place = this.#places.get(tensor);
-    if (place === undefined) return;
-    this.#places.delete(tensor);
+    if (!(tensor instanceof TakenTensor) || tensor.pass !== this.#pass || tensor.place === undefined) return;
+    const { place } = tensor;
+    tensor.place = undefined;
     const list = this.#free.get(place.byteLength);
     if (list) list.push(place);
     else this.#free.set(place.byteLength, [place]);
@@ -73,7 +86,7 @@ export class Arena {
     this.#used = 0;
     this.#bumped = 0;
     this.#free.clear();
-    this.#places.clear();
+    this.#pass = {};
   }
 
   #bump(byteLength: number): Place {

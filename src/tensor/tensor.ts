@@ -41,7 +41,9 @@ export interface Allocator {
 
 /** Elements in a shape; 1 for a scalar. */
 export function shapeSize(shape: readonly number[]): number {
-  return shape.reduce((product, dimension) => product * dimension, 1);
+  let product = 1;
+  for (const dimension of shape) product *= dimension;
+  return product;
 }
 
 /** A shape as people write it: [2, 3]. */

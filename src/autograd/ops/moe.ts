@@ -112,8 +112,18 @@ export function recordChoice(
     graph.release(dweights);
     graph.give(logits, dlogits);
   });
-  const choice = { topK, logits: logits.value, probs, lse, chosenIds, expertIds: chosenIds, expertWeights };
-  return { ...choice, rows, dropped: 0, lossGradient };
+  return {
+    topK,
+    logits: logits.value,
+    probs,
+    lse,
+    chosenIds,
+    expertIds: chosenIds,
+    expertWeights,
+    rows,
+    dropped: 0,
+    lossGradient,
+  };
 }
 
 /**
