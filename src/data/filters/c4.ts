@@ -6,7 +6,7 @@
  */
 import type { C4Recipe } from "../../config/dataFilters.ts";
 import { type Attributes, scoreOf, wholeText } from "../attributes.ts";
-import { characterKinds, LETTER } from "./characters.ts";
+import { characterTable, LETTER } from "./characters.ts";
 import { type Filter, KEEP, type Replacement } from "./filter.ts";
 import { type TextFacts, textFacts } from "./textFacts.ts";
 
@@ -17,22 +17,22 @@ const SENTENCES = "sentence_count";
 const CURLY_BRACE = "has_curly_brace";
 const LOREM_IPSUM = "has_lorem_ipsum";
 
-const unitsOf = (characters: string) => new Set([...characters].map((character) => character.charCodeAt(0)));
-const SENTENCE_ENDS = unitsOf(".?!");
+const unitSet = (characters: string) => new Set([...characters].map((character) => character.charCodeAt(0)));
+const SENTENCE_ENDS = unitSet(".?!");
 /** A line may also end in an end quotation mark. */
-const LINE_ENDS = unitsOf('.?!"\u201d');
+const LINE_ENDS = unitSet('.?!"\u201d');
 /** What may stand between the end of a sentence and the next white space. */
-const CLOSERS = unitsOf("\"')]\u2019\u201d");
+const CLOSERS = unitSet("\"')]\u2019\u201d");
 
 /** Words that end a sentence. */
-function countSentences({ text, starts, ends }: TextFacts, first: number, last: number): number {
-  const table = characterKinds();
+function countSentences({ units, starts, ends }: TextFacts, first: number, last: number): number {
+  const table = characterTable();
   let sentences = 0;
   for (let word = first; word < last; word++) {
     let place = ends[word]! - 1;
-    let unit = text.charCodeAt(place);
+    let unit = units[place] as number;
     if ((table[unit]! & LETTER) !== 0) continue;
-    while (place > starts[word]! && CLOSERS.has(unit)) unit = text.charCodeAt(--place);
+    while (place > starts[word]! && CLOSERS.has(unit)) unit = units[--place] as number;
     if (SENTENCE_ENDS.has(unit)) sentences += 1;
   }
   return sentences;
@@ -64,7 +64,7 @@ function addLine(spans: Lines, start: number, end: number): void {
 }
 
 function tagLines(facts: TextFacts, minLineWords: number): Attributes {
-  const { text, lines, lineStarts, lineWords, ends } = facts;
+  const { text, units, lines, lineStarts, lineWords, ends } = facts;
   const javascript = linesWithJavascript(facts);
   const [unended, short, scripted]: [Lines, Lines, Lines] = [[], [], []];
   let sentences = 0;
@@ -72,7 +72,7 @@ function tagLines(facts: TextFacts, minLineWords: number): Attributes {
     const [first, last] = [lineWords[line] as number, lineWords[line + 1] as number];
     const [start, end] = [lineStarts[line] as number, Math.min(lineStarts[line + 1] as number, text.length)];
     if (start === end) continue;
-    const ended = last > first && LINE_ENDS.has(text.charCodeAt(ends[last - 1]! - 1));
+    const ended = last > first && LINE_ENDS.has(units[ends[last - 1]! - 1]!);
     if (!ended) addLine(unended, start, end);
     if (last - first < minLineWords) addLine(short, start, end);
     if (javascript.has(line)) addLine(scripted, start, end);

@@ -2,21 +2,17 @@
  * N-grams of evaluation texts as 64-bit hashes in typed arrays: 60 to 110 bytes for each n-gram. Words are compared in lower
  * case and without punctuation, as GPT-3's study does (Brown et al. 2020, arXiv 2005.14165, appendix C).
  */
-import { normalUnits } from "./characters.ts";
-import { mix, step } from "./hash.ts";
+import { mix } from "./hash.ts";
 import { Scratch } from "./scratch.ts";
-import { findTextFacts, type TextFacts } from "./textFacts.ts";
+import { findTextFacts, NO_HASH, type TextFacts } from "./textFacts.ts";
 
 /** Odd, so that no bits are lost where hashes are multiplied by them. */
 const BASE_LOW = 0x2c1b3c6d | 1;
 const BASE_HIGH = 0x297a2d39 | 1;
-/** Where FNV-1a starts. */
-const HASH_SEED = 0x811c9dc5 | 0;
 /** An n-gram of more items than this is no sign of one of them, such as an instruction; it counts for the first ones. */
 const MAX_ITEMS_OF_NGRAM = 64;
 
 const arrays = {
-  hashOf: new Scratch(),
   words: new Scratch(),
   hashes: new Scratch(),
   low: new Scratch(),
@@ -32,41 +28,16 @@ interface Ngrams {
   readonly words: Int32Array;
 }
 
-/** Stands for a word that is punctuation only. */
-const NO_HASH = 0;
-
-/**
- * By id, the hash of a word in lower case without punctuation. Equal words are hashed once. The hash is the same in every
- * process, unlike those of the words' own table, because nothing compares the words themselves afterwards.
- */
-function normalHashes({ text, starts, ends, firsts, distinct }: TextFacts): Int32Array {
-  const normal = normalUnits();
-  const seed = HASH_SEED;
-  const hashOf = arrays.hashOf.take(distinct);
-  for (let id = 0; id < distinct; id++) {
-    const word = firsts[id] as number;
-    const end = ends[word] as number;
-    let hash = seed;
-    let some = false;
-    for (let place = starts[word] as number; place < end; place++) {
-      const unit = normal[text.charCodeAt(place)] as number;
-      if (unit === 0) continue;
-      hash = step(hash, unit);
-      some = true;
-    }
-    hashOf[id] = some ? mix(hash) : NO_HASH;
-  }
-  return hashOf;
-}
-
 /** Words with something in them, and their hashes. */
-function normalWords(facts: TextFacts): { count: number; words: Int32Array; hashes: Int32Array } {
-  const { ids } = facts;
-  const hashOf = normalHashes(facts);
-  const [words, hashes] = [arrays.words.take(facts.words), arrays.hashes.take(facts.words)];
+function normalWords({ words: all, normalHashes }: TextFacts): {
+  count: number;
+  words: Int32Array;
+  hashes: Int32Array;
+} {
+  const [words, hashes] = [arrays.words.take(all), arrays.hashes.take(all)];
   let count = 0;
-  for (let word = 0; word < facts.words; word++) {
-    const hash = hashOf[ids[word]!] as number;
+  for (let word = 0; word < all; word++) {
+    const hash = normalHashes[word] as number;
     if (hash === NO_HASH) continue;
     words[count] = word;
     hashes[count++] = hash;
@@ -90,11 +61,11 @@ function ngramsOf(facts: TextFacts, n: number): Ngrams {
   for (let index = 0; index < count; index++) {
     const hash = hashes[index] as number;
     a = (Math.imul(a, baseLow) + hash) | 0;
-    b = (Math.imul(b, baseHigh) + mix(hash ^ baseHigh)) | 0;
+    b = (Math.imul(b, baseHigh) + hash) | 0;
     if (index >= n) {
       const gone = hashes[index - n] as number;
       a = (a - Math.imul(gone, dropLow)) | 0;
-      b = (b - Math.imul(mix(gone ^ baseHigh), dropHigh)) | 0;
+      b = (b - Math.imul(gone, dropHigh)) | 0;
     }
     if (index + 1 < n) continue;
     low[index + 1 - n] = mix(a);

@@ -6,9 +6,9 @@ import { type Filter, KEEP } from "./filter.ts";
 import { shown } from "./limits.ts";
 
 export interface LanguageDetector {
-  /** ISO 639-1 codes. */
+  /** ISO 639-1 codes where there is one, else those of the language's Wikipedia, such as "ceb". */
   readonly languages: readonly string[];
-  /** The best language and its score from 0 to 1; undefined where there is nothing to go by, such as in a row of digits. */
+  /** The most probable language and its probability; undefined where there is nothing to go by, such as in a row of digits. */
   detect(text: string): { readonly language: string; readonly score: number } | undefined;
 }
 
@@ -29,20 +29,6 @@ export function languageSample(text: string): string {
     return text.slice(start + space + 1, end);
   });
   return pieces.join(" ");
-}
-
-/** Loads the detector: the package `eld`, whose n-grams of bytes know 60 languages. */
-export async function loadLanguageDetector(): Promise<LanguageDetector> {
-  const { eld } = await import("eld/small");
-  return {
-    languages: Object.values(eld.info().Languages),
-    detect(text) {
-      const found = eld.detect(text);
-      return found.language === ""
-        ? undefined
-        : { language: found.language, score: found.getScores()[found.language] ?? 0 };
-    },
-  };
 }
 
 /**

@@ -1,7 +1,7 @@
 /** Documents that are too short or too long. */
 import type { LengthRecipe } from "../../config/dataFilters.ts";
 import { utf8Bytes } from "../document.ts";
-import { countCharacters, SURROGATE } from "./characters.ts";
+import { countCharacters, SURROGATE, WIDE } from "./characters.ts";
 import type { Filter } from "./filter.ts";
 import { judgeLimits, wholeTextAttributes } from "./limits.ts";
 import { textFacts } from "./textFacts.ts";
@@ -19,7 +19,8 @@ export function lengthFilter(name: string, recipe: LengthRecipe): Filter {
       const { text } = document;
       const { words, allKinds } = textFacts(document);
       const characters = (allKinds & SURROGATE) === 0 ? text.length : countCharacters(text);
-      return wholeTextAttributes(text, { characters, bytes: utf8Bytes(text), words });
+      const bytes = (allKinds & WIDE) === 0 ? text.length : utf8Bytes(text);
+      return wholeTextAttributes(text, { characters, bytes, words });
     },
     judge: (attributes) => judgeLimits(attributes, limits),
   };

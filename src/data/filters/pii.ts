@@ -6,7 +6,7 @@
 import type { PiiRecipe } from "../../config/dataFilters.ts";
 import { type Attributes, type Span, scoreOf, wholeText } from "../attributes.ts";
 import { EMAIL_ADDRESS_MASK } from "../sources/email.ts";
-import { AT, characterKinds, DIGIT, DOT, LETTER } from "./characters.ts";
+import { AT, characterTable, DIGIT, DOT, LETTER } from "./characters.ts";
 import { type Filter, KEEP, type Replacement } from "./filter.ts";
 import { type TextFacts, textFacts } from "./textFacts.ts";
 
@@ -39,7 +39,7 @@ function digitsFrom(text: string, place: number, most: number): number {
 
 /** The address around an "@" between `from` and `to`: something before it, and a domain with a dot after it. */
 function emailAround(text: string, at: number, from: number, to: number): Place | undefined {
-  const kinds = characterKinds();
+  const kinds = characterTable();
   let start = at;
   while (start > from && !NOT_IN_LOCAL_PART.includes(text[start - 1] as string)) start -= 1;
   while (start < at && text[start] === ".") start += 1;
@@ -95,23 +95,25 @@ function isPersonal(text: string, [start, end]: Place): boolean {
   return !OTHER_NUMBERS.test(text.slice(Math.max(0, start - CONTEXT_CHARACTERS), end + CONTEXT_CHARACTERS));
 }
 
-function findAll({ text, words, starts, ends, kinds }: TextFacts): Record<string, Span[]> {
-  const found: Record<string, Span[]> = Object.fromEntries(Object.keys(MASKS).map((name) => [name, []]));
+function findAll({ text, words, starts, ends, kinds, allKinds }: TextFacts): Attributes {
+  const [emailSpans, phoneSpans, ipSpans]: [Span[], Span[], Span[]] = [[], [], []];
+  const found = { [EMAIL]: emailSpans, [PHONE]: phoneSpans, [IP]: ipSpans };
+  if ((allKinds & (AT | DIGIT)) === 0) return found;
   let past = 0;
-  const add = (name: string, place: Place) => {
-    if (place[0] < past || (name !== EMAIL && !isPersonal(text, place))) return;
-    found[name]!.push([...place, 1]);
+  const add = (spans: Span[], place: Place) => {
+    if (place[0] < past || (spans !== emailSpans && !isPersonal(text, place))) return;
+    spans.push([...place, 1]);
     past = place[1];
   };
   for (let word = 0; word < words; word++) {
     const kind = kinds[word] as number;
     if ((kind & (AT | DIGIT)) === 0) continue;
     const [start, end] = [starts[word] as number, ends[word] as number];
-    if ((kind & AT) !== 0) for (const place of emails(text, start, end)) add(EMAIL, place);
+    if ((kind & AT) !== 0) for (const place of emails(text, start, end)) add(emailSpans, place);
     if ((kind & DIGIT) === 0) continue;
-    if ((kind & DOT) !== 0) for (const place of ipAddresses(text, start, end)) add(IP, place);
+    if ((kind & DOT) !== 0) for (const place of ipAddresses(text, start, end)) add(ipSpans, place);
     const phone = phoneAt(text, start);
-    if (phone !== undefined) add(PHONE, phone);
+    if (phone !== undefined) add(phoneSpans, phone);
   }
   return found;
 }
