@@ -1,7 +1,8 @@
 /** Repetition inside a document: n-grams of words, lines and paragraphs that are there more than once. All counts are exact. */
+import { countCharacters, SURROGATE } from "./characters.ts";
 import { mix, PAIR_FACTORS, step, TABLE_SEED, tableSize } from "./hash.ts";
 import { Scratch } from "./scratch.ts";
-import { type TextFacts, wordLength } from "./textFacts.ts";
+import type { TextFacts } from "./textFacts.ts";
 
 const arrays = {
   before: new Scratch(),
@@ -16,14 +17,16 @@ const arrays = {
 };
 
 /** Characters (code points) before each word, white space left out; one more entry for the end. */
-export function charactersBefore(facts: TextFacts): Int32Array {
-  const before = arrays.before.take(facts.words + 1);
+export function charactersBefore({ text, words, starts, ends, allKinds }: TextFacts): Int32Array {
+  const before = arrays.before.take(words + 1);
+  const pairs = (allKinds & SURROGATE) !== 0;
   let characters = 0;
-  for (let word = 0; word < facts.words; word++) {
+  for (let word = 0; word < words; word++) {
     before[word] = characters;
-    characters += wordLength(facts, word);
+    const [start, end] = [starts[word] as number, ends[word] as number];
+    characters += pairs ? countCharacters(text, start, end) : end - start;
   }
-  before[facts.words] = characters;
+  before[words] = characters;
   return before;
 }
 

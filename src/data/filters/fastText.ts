@@ -2,7 +2,7 @@
  * Classification of text as fastText does it: a text is the mean of the vectors of its words and of their n-grams of
  * characters, whose rows a hash tells, and a tree of yes-or-no questions about that mean leads to a label.
  */
-import { type FastTextParts, type Matrix, readFastText } from "./fastTextFile.ts";
+import { CENTROIDS, type FastTextParts, type QuantisedMatrix, readFastText } from "./fastTextFile.ts";
 import { HASH_SEED, step, tableSize } from "./hash.ts";
 
 /** The word that fastText puts behind a text. */
@@ -97,6 +97,8 @@ export class FastTextModel {
   /** Of each word: the sum of its own vector and its n-grams', and how many these are. */
   readonly #wordSums: Float32Array;
   readonly #wordCounts: Int32Array;
+  /** A bit for each hash: whether an n-gram has a row. Few have, and unlike the rows' numbers this fits into a cache. */
+  readonly #hasRow: Int32Array;
   readonly #children: Int32Array;
   readonly #encoder = new TextEncoder();
   /** A text in UTF-8, as bytes and with their signs. */
@@ -111,12 +113,14 @@ export class FastTextModel {
   /** @throws DataError for a file that is not a model of the kinds that fastTextFile.ts reads. */
   constructor(file: Uint8Array) {
     const parts = readFastText(file);
-    const { words, labels, labelCounts, input } = parts;
+    const { words, labels, labelCounts, ngramRows, input } = parts;
     const { width } = input;
     this.labels = labels;
     this.#parts = parts;
     this.#vocabulary = new Vocabulary(words);
     this.#children = huffmanTree(labelCounts);
+    this.#hasRow = new Int32Array(Math.ceil(ngramRows.length / 32));
+    for (const [hash, row] of ngramRows.entries()) if (row > 0) this.#hasRow[hash >>> 5]! |= 1 << (hash & 31);
     this.#sum = new Float64Array(width);
     this.#wordSums = new Float32Array(words.length * width);
     this.#wordCounts = new Int32Array(words.length);
@@ -178,11 +182,15 @@ export class FastTextModel {
     this.#count += this.#wordCounts[word]!;
   }
 
-  #addRow({ values }: Matrix, row: number): void {
+  #addRow({ width, pieces, codes, norms, centroids }: QuantisedMatrix, row: number): void {
     const sum = this.#sum;
-    const { length } = sum;
-    const first = row * length;
-    for (let index = 0; index < length; index++) sum[index]! += values[first + index]!;
+    const norm = norms[row] as number;
+    const pieceWidth = width / pieces;
+    let place = 0;
+    for (let piece = 0; piece < pieces; piece++) {
+      let from = (piece * CENTROIDS + codes[row * pieces + piece]!) * pieceWidth;
+      for (let index = 0; index < pieceWidth; index++) sum[place++]! += norm * centroids[from++]!;
+    }
     this.#count += 1;
   }
 
@@ -190,6 +198,7 @@ export class FastTextModel {
   #addNgrams(start: number, end: number): void {
     const bytes = this.#bytes;
     const { shortest, longest, ngramRows, input } = this.#parts;
+    const hasRow = this.#hasRow;
     const buckets = ngramRows.length >>> 0;
     bytes[start - 1] = WORD_START;
     bytes[end] = WORD_END;
@@ -201,8 +210,9 @@ export class FastTextModel {
         do hash = step(hash, bytes[place++] as number);
         while (place <= end && continues(bytes[place] as number));
         if (characters < shortest) continue;
-        const row = ngramRows[(hash >>> 0) % buckets] as number;
-        if (row > 0) this.#addRow(input, row);
+        // Without the last shift, which changes nothing, V8 would divide floating-point numbers.
+        const bucket = ((hash >>> 0) % buckets) >>> 0;
+        if (((hasRow[bucket >>> 5]! >>> (bucket & 31)) & 1) === 1) this.#addRow(input, ngramRows[bucket]!);
       }
     }
   }

@@ -9,12 +9,23 @@ const VERSION = 12;
 const HIERARCHICAL_SOFTMAX = 1;
 const LABEL = "__label__";
 /** Vectors that a quantiser has for each piece of a row. */
-const CENTROIDS = 256;
+export const CENTROIDS = 256;
 
 /** One row after another. */
 export interface Matrix {
   readonly width: number;
   readonly values: Float32Array;
+}
+
+/** Rows of codes, a byte for each piece of a row. They stay as they are, because the numbers would not fit into a cache. */
+export interface QuantisedMatrix {
+  readonly width: number;
+  readonly pieces: number;
+  readonly codes: Uint8Array;
+  /** What the piece of each row is multiplied by. */
+  readonly norms: Float32Array;
+  /** Of each piece: the vectors that its codes stand for, one after another. */
+  readonly centroids: Float32Array;
 }
 
 /** What a file has of a model. */
@@ -30,7 +41,7 @@ export interface FastTextParts {
   /** By the hash of an n-gram, modulo its length: the n-gram's row in `input`, or 0 for none. */
   readonly ngramRows: Uint16Array;
   /** Vectors of the words, then of n-grams. */
-  readonly input: Matrix;
+  readonly input: QuantisedMatrix;
   /** Vectors of the tree's inner nodes. */
   readonly output: Matrix;
 }
@@ -99,33 +110,25 @@ function readDictionary(reader: Reader, buckets: number) {
   return { words: entries.slice(0, words).map(({ name }) => name), labels: entries.slice(words), kept, ngramRows };
 }
 
-/** Gives the vector that stands for the code of a row's piece. */
-function readQuantiser(reader: Reader): (piece: number, code: number) => Float32Array {
-  const [width, pieces, usual, last] = reader.int32s(4) as Int32Array & [number, number, number, number];
-  const centroids = reader.float32s(width * CENTROIDS);
-  return (piece, code) => {
-    const length = piece === pieces - 1 ? last : usual;
-    const start = piece * CENTROIDS * usual + code * length;
-    return centroids.subarray(start, start + length);
-  };
+/** The vectors of a quantiser whose pieces are equally wide. */
+function readCentroids(reader: Reader): Float32Array {
+  const [width, , usual, last] = reader.int32s(4);
+  if (usual !== last) throw new DataError("model of fastText: rows in unequal pieces, expected equal ones");
+  return reader.float32s(width! * CENTROIDS);
 }
 
-/** A quantised matrix as what its codes stand for. */
-function readQuantised(reader: Reader): Matrix {
+function readQuantised(reader: Reader): QuantisedMatrix {
   const normed = reader.byte() === 1;
   const [rows, width] = [reader.int64(), reader.int64()];
   const codes = reader.bytes(reader.int32s(1)[0]!);
-  const vectorOf = readQuantiser(reader);
-  const normCodes = normed ? reader.bytes(rows) : undefined;
-  const normOf = normed ? readQuantiser(reader) : undefined;
-  const values = new Float32Array(rows * width);
-  let place = 0;
-  for (const [index, code] of codes.entries()) {
-    const piece = index % (codes.length / rows);
-    const norm = normOf?.(0, normCodes![(index - piece) / (codes.length / rows)]!)[0] ?? 1;
-    for (const value of vectorOf(piece, code)) values[place++] = norm * value;
+  const centroids = readCentroids(reader);
+  const norms = new Float32Array(rows).fill(1);
+  if (normed) {
+    const normCodes = reader.bytes(rows);
+    const values = readCentroids(reader);
+    for (const [row, code] of normCodes.entries()) norms[row] = values[code]!;
   }
-  return { width, values };
+  return { width, pieces: codes.length / rows, codes, norms, centroids };
 }
 
 function readMatrix(reader: Reader): Matrix {

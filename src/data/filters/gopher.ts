@@ -12,8 +12,9 @@ import { hasLetter, type TextFacts, textFacts } from "./textFacts.ts";
 
 const LONGEST_STOP_WORD = 4;
 const STOP_WORDS = new Set(["the", "be", "to", "of", "and", "that", "have", "with"].map(packed));
-const BULLETS = "*-\u2022";
-const ELLIPSIS = "\u2026";
+const BULLETS = new Set([0x2a, 0x2d, 0x2022]);
+const ELLIPSIS = 0x2026;
+const FULL_STOP = 0x2e;
 const LAST_NGRAM = 10;
 
 /** Up to four characters below U+0100 as one number. */
@@ -27,18 +28,19 @@ function packed(word: string): number {
 function hasDots({ units, starts, ends }: TextFacts, word: number): boolean {
   let dots = 0;
   for (let place = starts[word] as number; place < ends[word]! && dots < 3; place++) {
-    dots = units[place] === 46 ? dots + 1 : 0;
+    dots = units[place] === FULL_STOP ? dots + 1 : 0;
   }
   return dots === 3;
 }
 
 /** Words with "#" or an ellipsis, and words with a letter. */
 function countWords(facts: TextFacts): { symbols: number; alphabetic: number } {
+  const { words, kinds } = facts;
   let [symbols, alphabetic] = [0, 0];
-  for (let word = 0; word < facts.words; word++) {
-    const kind = facts.kinds[word] as number;
+  for (let word = 0; word < words; word++) {
+    const kind = kinds[word] as number;
     if ((kind & SYMBOL) !== 0 || ((kind & DOT) !== 0 && hasDots(facts, word))) symbols += 1;
-    if (hasLetter(facts, word)) alphabetic += 1;
+    if ((kind & LETTER) !== 0 || hasLetter(facts, word)) alphabetic += 1;
   }
   return { symbols, alphabetic };
 }
@@ -70,19 +72,22 @@ function borders({ lines: count, lineWords, words }: TextFacts): { lines: number
     }
     afterEmpty = empty;
   }
-  return { lines: [...lines, words], paragraphs: [...paragraphs, words] };
+  lines.push(words);
+  paragraphs.push(words);
+  return { lines, paragraphs };
 }
 
 /** Shares of the lines that begin with a bullet and that end in an ellipsis. */
 function lineShares(
-  { text, starts, ends }: TextFacts,
+  { text, units, starts, ends }: TextFacts,
   lines: readonly number[],
 ): { bullets: number; ellipses: number } {
   let [bullets, ellipses] = [0, 0];
   for (let line = 0; line + 1 < lines.length; line++) {
-    if (BULLETS.includes(text[starts[lines[line]!]!] as string)) bullets += 1;
+    if (BULLETS.has(units[starts[lines[line]!]!]!)) bullets += 1;
     const end = ends[lines[line + 1]! - 1] as number;
-    if (text[end - 1] === ELLIPSIS || text.endsWith("...", end)) ellipses += 1;
+    const last = units[end - 1];
+    if (last === ELLIPSIS || (last === FULL_STOP && text.endsWith("...", end))) ellipses += 1;
   }
   const count = Math.max(1, lines.length - 1);
   return { bullets: bullets / count, ellipses: ellipses / count };

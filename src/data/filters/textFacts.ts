@@ -3,7 +3,7 @@
  * gives them), which of them are equal, and its lines.
  */
 import type { Document } from "../document.ts";
-import { characterTable, countCharacters, LETTER, NORMAL_SHIFT, SPACE, SURROGATE } from "./characters.ts";
+import { characterTable, LETTER, NORMAL_SHIFT, SPACE, SURROGATE } from "./characters.ts";
 import { HASH_SEED, mix, step, TABLE_SEED, tableSize } from "./hash.ts";
 import { Scratch } from "./scratch.ts";
 import { unitsOf } from "./units.io.ts";
@@ -213,12 +213,6 @@ let last: { readonly document: Document; readonly facts: TextFacts } | undefined
 export function textFacts(document: Document): TextFacts {
   if (last?.document !== document) last = { document, facts: findTextFacts(document.text) };
   return last.facts;
-}
-
-/** Characters (code points) of a word. */
-export function wordLength({ text, starts, ends, kinds }: TextFacts, word: number): number {
-  const [start, end] = [starts[word] as number, ends[word] as number];
-  return ((kinds[word] as number) & SURROGATE) === 0 ? end - start : countCharacters(text, start, end);
 }
 
 /** Whether a word has a letter of any script. */
