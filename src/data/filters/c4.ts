@@ -5,14 +5,13 @@
  * and deduplication are not part of it.
  */
 import type { C4Recipe } from "../../config/dataFilters.ts";
-import { type Attributes, scoreOf, wholeText } from "../attributes.ts";
+import { type Attributes, type Span, scoreOf, wholeText } from "../attributes.ts";
 import { characterTable, LETTER } from "./characters.ts";
 import { type Filter, KEEP, type Replacement } from "./filter.ts";
 import { type TextFacts, textFacts } from "./textFacts.ts";
 
-const NO_PUNCTUATION = "lines_with_no_ending_punctuation";
-const FEW_WORDS = "lines_with_too_few_words";
-const JAVASCRIPT = "lines_with_javascript";
+/** Attributes of lines that are removed. */
+const REMOVED = ["lines_with_no_ending_punctuation", "lines_with_too_few_words", "lines_with_javascript"];
 const SENTENCES = "sentence_count";
 const CURLY_BRACE = "has_curly_brace";
 const LOREM_IPSUM = "has_lorem_ipsum";
@@ -63,7 +62,7 @@ function addLine(spans: Lines, start: number, end: number): void {
   last[2] += 1;
 }
 
-function tagLines(facts: TextFacts, minLineWords: number): Attributes {
+function tagLines(facts: TextFacts, minLineWords: number): Record<string, Span[]> {
   const { text, units, lines, lineStarts, lineWords, ends } = facts;
   const javascript = linesWithJavascript(facts);
   const [unended, short, scripted]: [Lines, Lines, Lines] = [[], [], []];
@@ -79,18 +78,17 @@ function tagLines(facts: TextFacts, minLineWords: number): Attributes {
     else if (ended && last - first >= minLineWords) sentences += countSentences(facts, first, last);
   }
   return {
-    [NO_PUNCTUATION]: unended,
-    [FEW_WORDS]: short,
-    [JAVASCRIPT]: scripted,
-    [SENTENCES]: wholeText(text, sentences),
+    lines_with_no_ending_punctuation: unended,
+    lines_with_too_few_words: short,
+    lines_with_javascript: scripted,
+    sentence_count: wholeText(text, sentences),
     line_count: wholeText(text, lines),
   };
 }
 
 /** All lines that some rule removes; those that follow each other as one. */
 function removedLines(attributes: Attributes): Replacement[] {
-  const spans = [NO_PUNCTUATION, FEW_WORDS, JAVASCRIPT].flatMap((name) => attributes[name] ?? []);
-  spans.sort((a, b) => a[0] - b[0]);
+  const spans = REMOVED.flatMap((name) => attributes[name] ?? []).sort((a, b) => a[0] - b[0]);
   const removed: { start: number; end: number; text: "" }[] = [];
   for (const [start, end] of spans) {
     const last = removed.at(-1);
@@ -106,11 +104,10 @@ export function c4Filter(name: string, { minLineWords, minSentences }: C4Recipe)
     name,
     tag(document) {
       const { text } = document;
-      return {
-        ...tagLines(textFacts(document), minLineWords),
-        ...(text.includes("{") ? { [CURLY_BRACE]: wholeText(text, 1) } : {}),
-        ...(/lorem ipsum/i.test(text) ? { [LOREM_IPSUM]: wholeText(text, 1) } : {}),
-      };
+      const attributes = tagLines(textFacts(document), minLineWords);
+      if (text.includes("{")) attributes[CURLY_BRACE] = wholeText(text, 1);
+      if (/lorem ipsum/i.test(text)) attributes[LOREM_IPSUM] = wholeText(text, 1);
+      return attributes;
     },
     judge(attributes) {
       if (scoreOf(attributes, CURLY_BRACE) !== undefined) return { drop: "has a curly bracket" };

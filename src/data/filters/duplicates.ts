@@ -153,6 +153,10 @@ export function ngramShares(facts: TextFacts, before: Int32Array, last: number):
   const shares: NgramShare[] = [];
   let candidates = candidatesFromWords(facts);
   for (let n = 2; n <= last; n++) {
+    if (candidates.size === 0) {
+      shares.push({ n, top: 0, repeated: 0 });
+      continue;
+    }
     const repeated = keepRepeated(candidates);
     const { top, topCount } = repeated;
     const characters = topCount * (before[top + (topCount > 0 ? n : 0)]! - before[top]!);

@@ -2,7 +2,7 @@
  * Classification of text as fastText does it: a text is the mean of the vectors of its words and of their n-grams of
  * characters, whose rows a hash tells, and a tree of yes-or-no questions about that mean leads to a label.
  */
-import { CENTROIDS, type FastTextParts, type QuantisedMatrix, readFastText } from "./fastTextFile.ts";
+import { type FastTextParts, readFastText } from "./fastTextFile.ts";
 import { HASH_SEED, step, tableSize } from "./hash.ts";
 
 /** The word that fastText puts behind a text. */
@@ -127,7 +127,7 @@ export class FastTextModel {
     for (const [word, bytes] of words.entries()) {
       this.#sum.fill(0);
       this.#count = 0;
-      this.#addRow(input, word);
+      this.#addRow(word);
       if (word !== LINE_END) {
         this.#room(bytes.length);
         this.#encoded.set(bytes, 1);
@@ -182,22 +182,18 @@ export class FastTextModel {
     this.#count += this.#wordCounts[word]!;
   }
 
-  #addRow({ width, pieces, codes, norms, centroids }: QuantisedMatrix, row: number): void {
+  #addRow(row: number): void {
     const sum = this.#sum;
-    const norm = norms[row] as number;
-    const pieceWidth = width / pieces;
-    let place = 0;
-    for (let piece = 0; piece < pieces; piece++) {
-      let from = (piece * CENTROIDS + codes[row * pieces + piece]!) * pieceWidth;
-      for (let index = 0; index < pieceWidth; index++) sum[place++]! += norm * centroids[from++]!;
-    }
+    const { length } = sum;
+    const { values } = this.#parts.input;
+    for (let index = 0; index < length; index++) sum[index]! += values[row * length + index]!;
     this.#count += 1;
   }
 
   /** Adds the n-grams of a word with a mark at either end, which take the place of the bytes around it. */
   #addNgrams(start: number, end: number): void {
     const bytes = this.#bytes;
-    const { shortest, longest, ngramRows, input } = this.#parts;
+    const { shortest, longest, ngramRows } = this.#parts;
     const hasRow = this.#hasRow;
     const buckets = ngramRows.length >>> 0;
     bytes[start - 1] = WORD_START;
@@ -212,7 +208,7 @@ export class FastTextModel {
         if (characters < shortest) continue;
         // Without the last shift, which changes nothing, V8 would divide floating-point numbers.
         const bucket = ((hash >>> 0) % buckets) >>> 0;
-        if (((hasRow[bucket >>> 5]! >>> (bucket & 31)) & 1) === 1) this.#addRow(input, ngramRows[bucket]!);
+        if (((hasRow[bucket >>> 5]! >>> (bucket & 31)) & 1) === 1) this.#addRow(ngramRows[bucket]!);
       }
     }
   }

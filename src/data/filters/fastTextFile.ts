@@ -9,23 +9,12 @@ const VERSION = 12;
 const HIERARCHICAL_SOFTMAX = 1;
 const LABEL = "__label__";
 /** Vectors that a quantiser has for each piece of a row. */
-export const CENTROIDS = 256;
+const CENTROIDS = 256;
 
 /** One row after another. */
 export interface Matrix {
   readonly width: number;
   readonly values: Float32Array;
-}
-
-/** Rows of codes, a byte for each piece of a row. They stay as they are, because the numbers would not fit into a cache. */
-export interface QuantisedMatrix {
-  readonly width: number;
-  readonly pieces: number;
-  readonly codes: Uint8Array;
-  /** What the piece of each row is multiplied by. */
-  readonly norms: Float32Array;
-  /** Of each piece: the vectors that its codes stand for, one after another. */
-  readonly centroids: Float32Array;
 }
 
 /** What a file has of a model. */
@@ -41,7 +30,7 @@ export interface FastTextParts {
   /** By the hash of an n-gram, modulo its length: the n-gram's row in `input`, or 0 for none. */
   readonly ngramRows: Uint16Array;
   /** Vectors of the words, then of n-grams. */
-  readonly input: QuantisedMatrix;
+  readonly input: Matrix;
   /** Vectors of the tree's inner nodes. */
   readonly output: Matrix;
 }
@@ -117,18 +106,24 @@ function readCentroids(reader: Reader): Float32Array {
   return reader.float32s(width! * CENTROIDS);
 }
 
-function readQuantised(reader: Reader): QuantisedMatrix {
+/** A quantised matrix as the numbers that its codes stand for. */
+function readQuantised(reader: Reader): Matrix {
   const normed = reader.byte() === 1;
   const [rows, width] = [reader.int64(), reader.int64()];
   const codes = reader.bytes(reader.int32s(1)[0]!);
   const centroids = readCentroids(reader);
-  const norms = new Float32Array(rows).fill(1);
-  if (normed) {
-    const normCodes = reader.bytes(rows);
-    const values = readCentroids(reader);
-    for (const [row, code] of normCodes.entries()) norms[row] = values[code]!;
+  const normCodes = normed ? reader.bytes(rows) : new Uint8Array(rows);
+  const norms = normed ? readCentroids(reader) : [1];
+  const pieces = codes.length / rows;
+  const pieceWidth = width / pieces;
+  const values = new Float32Array(rows * width);
+  for (let place = 0; place < values.length; place++) {
+    const [code, within] = [Math.floor(place / pieceWidth), place % pieceWidth];
+    const row = Math.floor(code / pieces);
+    const centroid = (code % pieces) * CENTROIDS + codes[code]!;
+    values[place] = norms[normCodes[row]!]! * centroids[centroid * pieceWidth + within]!;
   }
-  return { width, pieces: codes.length / rows, codes, norms, centroids };
+  return { width, values };
 }
 
 function readMatrix(reader: Reader): Matrix {

@@ -6,6 +6,11 @@ export function mix(value: number): number {
   return mix32(value) | 0;
 }
 
+/** The upper bits of a hash that all its bits have a part in, as many as `shift` leaves of 32 (Fibonacci hashing). */
+export function spread(hash: number, shift: number): number {
+  return Math.imul(hash, 0x9e3779b1) >>> shift;
+}
+
 /** Where FNV-1a starts. */
 export const HASH_SEED = 0x811c9dc5 | 0;
 

@@ -22,13 +22,14 @@ const MAX_WORD = 24;
 /** Beginning, middle and end of a text, each from the start of a word on where one is near. */
 export function languageSample(text: string): string {
   if (text.length <= PIECES * PIECE_CHARACTERS) return text;
-  const pieces = Array.from({ length: PIECES }, (_, piece) => {
+  let sample = "";
+  for (let piece = 0; piece < PIECES; piece++) {
     const start = Math.floor(((text.length - PIECE_CHARACTERS) * piece) / (PIECES - 1));
-    const end = start + PIECE_CHARACTERS;
     const space = piece === 0 ? -1 : text.slice(start, start + MAX_WORD).indexOf(" ");
-    return text.slice(start + space + 1, end);
-  });
-  return pieces.join(" ");
+    const words = text.slice(start + space + 1, start + PIECE_CHARACTERS);
+    sample += piece === 0 ? words : ` ${words}`;
+  }
+  return sample;
 }
 
 /**

@@ -10,16 +10,12 @@ import { AT, characterTable, DIGIT, DOT, LETTER } from "./characters.ts";
 import { type Filter, KEEP, type Replacement } from "./filter.ts";
 import { type TextFacts, textFacts } from "./textFacts.ts";
 
-const EMAIL = "EMAIL_ADDRESS";
-const PHONE = "PHONE_NUMBER";
-const IP = "IP_ADDRESS";
 /** By attribute: tokens of their own in the OLMoE tokenizer. */
 const MASKS: Readonly<Record<string, string>> = {
-  [EMAIL]: EMAIL_ADDRESS_MASK,
-  [PHONE]: `|||${PHONE}|||`,
-  [IP]: `|||${IP}|||`,
+  EMAIL_ADDRESS: EMAIL_ADDRESS_MASK,
+  PHONE_NUMBER: "|||PHONE_NUMBER|||",
+  IP_ADDRESS: "|||IP_ADDRESS|||",
 };
-const COUNT = "doc_count";
 
 /** Numbers near one of these are taken for something else (Dolma's post-processing). */
 const OTHER_NUMBERS = /isbn|doi|#/i;
@@ -95,27 +91,33 @@ function isPersonal(text: string, [start, end]: Place): boolean {
   return !OTHER_NUMBERS.test(text.slice(Math.max(0, start - CONTEXT_CHARACTERS), end + CONTEXT_CHARACTERS));
 }
 
+/** Spans of the three kinds, and how many there are. */
 function findAll({ text, words, starts, ends, kinds, allKinds }: TextFacts): Attributes {
-  const [emailSpans, phoneSpans, ipSpans]: [Span[], Span[], Span[]] = [[], [], []];
-  const found = { [EMAIL]: emailSpans, [PHONE]: phoneSpans, [IP]: ipSpans };
-  if ((allKinds & (AT | DIGIT)) === 0) return found;
+  const [addresses, phones, ips]: [Span[], Span[], Span[]] = [[], [], []];
   let past = 0;
   const add = (spans: Span[], place: Place) => {
-    if (place[0] < past || (spans !== emailSpans && !isPersonal(text, place))) return;
+    if (place[0] < past || (spans !== addresses && !isPersonal(text, place))) return;
     spans.push([...place, 1]);
     past = place[1];
   };
-  for (let word = 0; word < words; word++) {
+  const either = AT | DIGIT;
+  const last = (allKinds & either) === 0 ? 0 : words;
+  for (let word = 0; word < last; word++) {
     const kind = kinds[word] as number;
-    if ((kind & (AT | DIGIT)) === 0) continue;
+    if ((kind & either) === 0) continue;
     const [start, end] = [starts[word] as number, ends[word] as number];
-    if ((kind & AT) !== 0) for (const place of emails(text, start, end)) add(emailSpans, place);
+    if ((kind & AT) !== 0) for (const place of emails(text, start, end)) add(addresses, place);
     if ((kind & DIGIT) === 0) continue;
-    if ((kind & DOT) !== 0) for (const place of ipAddresses(text, start, end)) add(ipSpans, place);
+    if ((kind & DOT) !== 0) for (const place of ipAddresses(text, start, end)) add(ips, place);
     const phone = phoneAt(text, start);
-    if (phone !== undefined) add(phoneSpans, phone);
+    if (phone !== undefined) add(phones, phone);
   }
-  return found;
+  return {
+    EMAIL_ADDRESS: addresses,
+    PHONE_NUMBER: phones,
+    IP_ADDRESS: ips,
+    doc_count: wholeText(text, addresses.length + phones.length + ips.length),
+  };
 }
 
 function maskAll(attributes: Attributes): Replacement[] {
@@ -127,13 +129,9 @@ function maskAll(attributes: Attributes): Replacement[] {
 export function piiFilter(name: string, { maxMasked }: PiiRecipe): Filter {
   return {
     name,
-    tag(document) {
-      const found = findAll(textFacts(document));
-      const count = Object.values(found).reduce((sum, spans) => sum + spans.length, 0);
-      return { ...found, [COUNT]: wholeText(document.text, count) };
-    },
+    tag: (document) => findAll(textFacts(document)),
     judge(attributes) {
-      const count = scoreOf(attributes, COUNT) ?? 0;
+      const count = scoreOf(attributes, "doc_count") ?? 0;
       if (count > maxMasked) return { drop: `${count} e-mail addresses, phone numbers and IPs, at most ${maxMasked}` };
       return count === 0 ? KEEP : { replace: maskAll(attributes) };
     },

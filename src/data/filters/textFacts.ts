@@ -4,7 +4,7 @@
  */
 import type { Document } from "../document.ts";
 import { characterTable, LETTER, NORMAL_SHIFT, SPACE, SURROGATE } from "./characters.ts";
-import { HASH_SEED, mix, step, TABLE_SEED, tableSize } from "./hash.ts";
+import { HASH_SEED, mix, spread, step, TABLE_SEED, tableSize } from "./hash.ts";
 import { Scratch } from "./scratch.ts";
 import { unitsOf } from "./units.io.ts";
 
@@ -128,7 +128,7 @@ function scan(text: string): Words {
     kinds[words] = kind & kindBits;
     allKinds |= kind;
     normalHashes[words] = normalHash === normalSeed ? NO_HASH : mix(normalHash);
-    hashes[words++] = mix(hash);
+    hashes[words++] = hash;
   }
   // Past the last line one would start after a line end that is not there.
   lineStarts[lines] = length + 1;
@@ -147,13 +147,13 @@ function identify({ units, words, starts, ends, hashes }: Words) {
   const [ids, counts, firsts] = [arrays.ids.take(words), arrays.counts.take(words), arrays.firsts.take(words)];
   const size = tableSize(words);
   const table = arrays.table.takeZeros(size);
-  const mask = size - 1;
+  const [mask, shift] = [size - 1, Math.clz32(size) + 1];
   let distinct = 0;
   for (let word = 0; word < words; word++) {
     const hash = hashes[word] as number;
     const start = starts[word] as number;
     const length = (ends[word] as number) - start;
-    let slot = hash & mask;
+    let slot = spread(hash, shift);
     let id = (table[slot] as number) - 1;
     while (id >= 0) {
       const first = firsts[id] as number;
