@@ -31,7 +31,7 @@ function sameBytes(a: Int8Array, start: number, b: Int8Array, from: number, leng
 
 /** White space between words: zero, tab to carriage return, and the space. */
 function isSpace(byte: number): boolean {
-  return byte === SPACE || byte === 0 || (byte >= 9 && byte <= 13);
+  return byte <= SPACE && (byte === SPACE || byte === 0 || (byte >= 9 && byte <= 13));
 }
 
 /** Words in a table by their bytes. */
@@ -94,18 +94,22 @@ export class FastTextModel {
   readonly labels: readonly string[];
   readonly #parts: FastTextParts;
   readonly #vocabulary: Vocabulary;
-  /** Of each word: the sum of its own vector and its n-grams', and how many these are. */
-  readonly #wordSums: Float32Array;
+  /** Vectors of words, then of n-grams. Here a word has its n-grams' vectors added to its own. */
+  readonly #vectors: Float32Array;
+  /** Of each word: how many vectors were added up. */
   readonly #wordCounts: Int32Array;
   /** A bit for each hash: whether an n-gram has a row. Few have, and unlike the rows' numbers this fits into a cache. */
   readonly #hasRow: Int32Array;
   readonly #children: Int32Array;
   readonly #encoder = new TextEncoder();
   /** A text in UTF-8, as bytes and with their signs. */
-  #encoded = new Uint8Array(1024);
-  #bytes = new Int8Array(this.#encoded.buffer);
-  readonly #sum: Float64Array;
+  #encoded = new Uint8Array(0);
+  #bytes = new Int8Array(0);
+  /** Rows of a text, and how many vectors they stand for. */
+  #rows = new Int32Array(0);
+  #size = 0;
   #count = 0;
+  readonly #mean: Float64Array;
   /** Of the search for a label. */
   #best = 0;
   #bestProbability = 0;
@@ -121,52 +125,51 @@ export class FastTextModel {
     this.#children = huffmanTree(labelCounts);
     this.#hasRow = new Int32Array(Math.ceil(ngramRows.length / 32));
     for (const [hash, row] of ngramRows.entries()) if (row > 0) this.#hasRow[hash >>> 5]! |= 1 << (hash & 31);
-    this.#sum = new Float64Array(width);
-    this.#wordSums = new Float32Array(words.length * width);
+    this.#mean = new Float64Array(width);
+    this.#vectors = input.values;
     this.#wordCounts = new Int32Array(words.length);
     for (const [word, bytes] of words.entries()) {
-      this.#sum.fill(0);
-      this.#count = 0;
-      this.#addRow(word);
-      if (word !== LINE_END) {
-        this.#room(bytes.length);
-        this.#encoded.set(bytes, 1);
-        this.#addNgrams(1, bytes.length + 1);
-      }
-      this.#wordSums.set(this.#sum, word * width);
-      this.#wordCounts[word] = this.#count;
+      this.#start(bytes.length);
+      this.#encoded.set(bytes, 1);
+      this.#rows[this.#size++] = word;
+      if (word !== LINE_END) this.#addNgrams(1, bytes.length + 1);
+      this.#sumRows();
+      this.#vectors.set(this.#mean, word * width);
+      this.#wordCounts[word] = this.#size;
     }
   }
 
   /** The most probable label of a text, whose ends of lines are white space; undefined where no word or n-gram is known. */
   predict(text: string): Prediction | undefined {
-    this.#room(3 * text.length);
+    this.#start(3 * text.length);
     const { written } = this.#encoder.encodeInto(text, this.#encoded.subarray(1));
     const bytes = this.#bytes;
     const end = written + 1;
     bytes[end] = SPACE;
-    this.#sum.fill(0);
-    this.#count = 0;
     let start = 1;
     for (let place = 1; place <= end; place++) {
       if (!isSpace(bytes[place] as number)) continue;
       if (place > start) this.#addWord(start, place);
       start = place + 1;
     }
-    if (this.#count === 0) return undefined;
+    if (this.#size === 0) return undefined;
     this.#addKnown(LINE_END);
-    const { length } = this.#sum;
-    for (let index = 0; index < length; index++) this.#sum[index]! /= this.#count;
+    this.#sumRows();
+    const { length } = this.#mean;
+    for (let index = 0; index < length; index++) this.#mean[index]! /= this.#count;
     this.#bestProbability = 0;
     this.#search(2 * this.labels.length - 2, 1);
     return { label: this.labels[this.#best]!, probability: Math.min(1, this.#bestProbability) };
   }
 
-  /** Makes room for so many bytes with one before and two after them. */
-  #room(length: number): void {
+  /** Makes room for so many bytes, with one before and two after them, and for the rows of their n-grams and words. */
+  #start(length: number): void {
+    this.#size = 0;
+    this.#count = 0;
     if (length + 3 <= this.#encoded.length) return;
     this.#encoded = new Uint8Array(2 * (length + 3));
     this.#bytes = new Int8Array(this.#encoded.buffer);
+    this.#rows = new Int32Array((this.#parts.longest + 1) * this.#encoded.length);
   }
 
   #addWord(start: number, end: number): void {
@@ -176,26 +179,17 @@ export class FastTextModel {
   }
 
   #addKnown(word: number): void {
-    const sum = this.#sum;
-    const { length } = sum;
-    for (let index = 0; index < length; index++) sum[index]! += this.#wordSums[word * length + index]!;
+    this.#rows[this.#size++] = word;
     this.#count += this.#wordCounts[word]!;
-  }
-
-  #addRow(row: number): void {
-    const sum = this.#sum;
-    const { length } = sum;
-    const { values } = this.#parts.input;
-    for (let index = 0; index < length; index++) sum[index]! += values[row * length + index]!;
-    this.#count += 1;
   }
 
   /** Adds the n-grams of a word with a mark at either end, which take the place of the bytes around it. */
   #addNgrams(start: number, end: number): void {
-    const bytes = this.#bytes;
+    const [bytes, rows, hasRow] = [this.#bytes, this.#rows, this.#hasRow];
     const { shortest, longest, ngramRows } = this.#parts;
-    const hasRow = this.#hasRow;
     const buckets = ngramRows.length >>> 0;
+    const before = this.#size;
+    let size = before;
     bytes[start - 1] = WORD_START;
     bytes[end] = WORD_END;
     for (let first = start - 1; first <= end; first++) {
@@ -208,8 +202,20 @@ export class FastTextModel {
         if (characters < shortest) continue;
         // Without the last shift, which changes nothing, V8 would divide floating-point numbers.
         const bucket = ((hash >>> 0) % buckets) >>> 0;
-        if (((hasRow[bucket >>> 5]! >>> (bucket & 31)) & 1) === 1) this.#addRow(ngramRows[bucket]!);
+        if (((hasRow[bucket >>> 5]! >>> (bucket & 31)) & 1) === 1) rows[size++] = ngramRows[bucket]!;
       }
+    }
+    this.#size = size;
+    this.#count += size - before;
+  }
+
+  #sumRows(): void {
+    const [rows, size, mean, vectors] = [this.#rows, this.#size, this.#mean, this.#vectors];
+    const { length } = mean;
+    for (let index = 0; index < length; index++) {
+      let sum = 0;
+      for (let place = 0; place < size; place++) sum += vectors[rows[place]! * length + index]!;
+      mean[index] = sum;
     }
   }
 
@@ -222,10 +228,10 @@ export class FastTextModel {
       this.#bestProbability = probability;
       return;
     }
-    const sum = this.#sum;
+    const mean = this.#mean;
     const { width, values } = this.#parts.output;
     let product = 0;
-    for (let index = 0; index < width; index++) product += sum[index]! * values[inner * width + index]!;
+    for (let index = 0; index < width; index++) product += mean[index]! * values[inner * width + index]!;
     const right = 1 / (1 + Math.exp(-product));
     this.#search(this.#children[2 * inner]!, probability * (1 - right + LEAST));
     this.#search(this.#children[2 * inner + 1]!, probability * (right + LEAST));

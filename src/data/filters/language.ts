@@ -12,21 +12,25 @@ export interface LanguageDetector {
   detect(text: string): { readonly language: string; readonly score: number } | undefined;
 }
 
-/** Pieces that a sample is made of, and characters of each. */
+/** Pieces that a sample is made of. */
 const PIECES = 3;
-const PIECE_CHARACTERS = 48;
+/** Characters of a piece, and of one where the first sample leaves doubt. */
+const SHORT = 48;
+const LONG = 333;
+/** A less probable language is looked at again in the longer sample, which takes six times as long. */
+const DOUBT = 0.65;
 
 /** How far a piece is moved so that it begins with a word. */
 const MAX_WORD = 24;
 
 /** Beginning, middle and end of a text, each from the start of a word on where one is near. */
-export function languageSample(text: string): string {
-  if (text.length <= PIECES * PIECE_CHARACTERS) return text;
+export function languageSample(text: string, characters = SHORT): string {
+  if (text.length <= PIECES * characters) return text;
   let sample = "";
   for (let piece = 0; piece < PIECES; piece++) {
-    const start = Math.floor(((text.length - PIECE_CHARACTERS) * piece) / (PIECES - 1));
+    const start = Math.floor(((text.length - characters) * piece) / (PIECES - 1));
     const space = piece === 0 ? -1 : text.slice(start, start + MAX_WORD).indexOf(" ");
-    const words = text.slice(start + space + 1, start + PIECE_CHARACTERS);
+    const words = text.slice(start + space + 1, start + characters);
     sample += piece === 0 ? words : ` ${words}`;
   }
   return sample;
@@ -46,7 +50,8 @@ export function languageFilter(name: string, recipe: LanguageRecipe, { languages
   return {
     name,
     tag({ text }) {
-      const found = detect(languageSample(text));
+      let found = detect(languageSample(text));
+      if ((found?.score ?? 0) < DOUBT && text.length > PIECES * SHORT) found = detect(languageSample(text, LONG));
       return found === undefined ? {} : { [found.language]: wholeText(text, found.score) };
     },
     judge(attributes) {
