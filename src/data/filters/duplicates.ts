@@ -147,8 +147,11 @@ export interface NgramShare {
   readonly repeated: number;
 }
 
-/** Shares of the characters for n from 2 to `last`. */
-export function ngramShares(facts: TextFacts, before: Int32Array, last: number): NgramShare[] {
+/**
+ * Shares of the characters for n from 2 to `last`.
+ * @param covered least n whose share of repeated n-grams is wanted; it is 0 below.
+ */
+export function ngramShares(facts: TextFacts, before: Int32Array, last: number, covered = 2): NgramShare[] {
   const all = Math.max(1, before[facts.words] as number);
   const shares: NgramShare[] = [];
   let candidates = candidatesFromWords(facts);
@@ -160,7 +163,8 @@ export function ngramShares(facts: TextFacts, before: Int32Array, last: number):
     const repeated = keepRepeated(candidates);
     const { top, topCount } = repeated;
     const characters = topCount * (before[top + (topCount > 0 ? n : 0)]! - before[top]!);
-    shares.push({ n, top: characters / all, repeated: coveredCharacters(repeated, n, before) / all });
+    const coveredBy = n < covered ? 0 : coveredCharacters(repeated, n, before);
+    shares.push({ n, top: characters / all, repeated: coveredBy / all });
     candidates = candidatesFrom(repeated, candidates);
   }
   return shares;

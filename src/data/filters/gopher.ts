@@ -15,6 +15,8 @@ const STOP_WORDS = new Set(["the", "be", "to", "of", "and", "that", "have", "wit
 const BULLETS = new Set([0x2a, 0x2d, 0x2022]);
 const ELLIPSIS = 0x2026;
 const FULL_STOP = 0x2e;
+/** N-grams whose repetition counts. */
+const FIRST_DUPLICATE = 5;
 const LAST_NGRAM = 10;
 
 /** Up to four characters below U+0100 as one number. */
@@ -102,7 +104,12 @@ function measure(facts: TextFacts): Attributes {
   const duplicateLines = duplicateShares(facts, before, lines);
   const duplicateParagraphs = duplicateShares(facts, before, paragraphs);
   const whole = (score: number) => wholeText(facts.text, score);
-  const [two, three, four, five, six, seven, eight, nine, ten] = ngramShares(facts, before, LAST_NGRAM);
+  const [two, three, four, five, six, seven, eight, nine, ten] = ngramShares(
+    facts,
+    before,
+    LAST_NGRAM,
+    FIRST_DUPLICATE,
+  );
   // Written out, because putting an object together by names takes as long as finding the words of a paragraph.
   return {
     word_count: whole(words),
@@ -146,7 +153,7 @@ function limitsOf(recipe: GopherRecipe): Limit[] {
       most,
     })),
     ...recipe.maxDuplicateNgrams.map((most, index) => ({
-      name: `fraction_of_characters_in_duplicate_${index + 5}grams`,
+      name: `fraction_of_characters_in_duplicate_${index + FIRST_DUPLICATE}grams`,
       most,
     })),
   ];
