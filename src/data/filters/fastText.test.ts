@@ -76,7 +76,7 @@ describe("lid.176, beside fastText's own program", () => {
 it("says what is wrong with a model", () => {
   const changed = (place: number, value: number) => file.with(place, value);
   const kind =
-    "model of fastText: expected a quantised one, pruned, of single words and n-grams of two characters and more, with hierarchical softmax";
+    "model of fastText: expected a quantised one, pruned to 65535 rows, of single words and n-grams of two characters and more, with hierarchical softmax";
   const cases: [Uint8Array, string][] = [
     [changed(0, 1), "not a model of fastText, version 12"],
     [changed(4, 11), "not a model of fastText, version 12"],

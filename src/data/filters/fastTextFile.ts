@@ -8,6 +8,8 @@ const MAGIC = 793_712_314;
 const VERSION = 12;
 const HIERARCHICAL_SOFTMAX = 1;
 const LABEL = "__label__";
+/** Rows that numbers of 16 bits can tell apart. */
+const MAX_ROWS = 0xffff;
 /** Vectors that a quantiser has for each piece of a row. */
 const CENTROIDS = 256;
 
@@ -140,9 +142,10 @@ export function readFastText(bytes: Uint8Array): FastTextParts {
   const { wordNgrams, loss, buckets, shortest, longest } = readSettings(reader);
   const { words, labels, kept, ngramRows } = readDictionary(reader, buckets);
   const quantised = reader.byte() === 1;
-  if (wordNgrams !== 1 || loss !== HIERARCHICAL_SOFTMAX || shortest < 2 || kept <= 0 || !quantised) {
+  const few = kept > 0 && words.length + kept <= MAX_ROWS;
+  if (wordNgrams !== 1 || loss !== HIERARCHICAL_SOFTMAX || shortest < 2 || !few || !quantised) {
     throw new DataError(
-      "model of fastText: expected a quantised one, pruned, of single words and n-grams of two characters and more, with hierarchical softmax",
+      `model of fastText: expected a quantised one, pruned to ${MAX_ROWS} rows, of single words and n-grams of two characters and more, with hierarchical softmax`,
     );
   }
   const input = readQuantised(reader);

@@ -40,3 +40,18 @@ it("looks at the beginning, the middle and the end of a long text, from words on
   expect(sample.length).toBeLessThanOrEqual(146);
   expect(sample).toMatch(/^(start )+ (middle )+mid (end )+$/);
 });
+
+it("looks at more of a long text where the language is in doubt", async () => {
+  const lengths: number[] = [];
+  const scored = (score: number) => {
+    const detect = (text: string) => {
+      lengths.push(text.length);
+      return { language: "en", score };
+    };
+    return languageFilter("language", filterRecipe({ kind: "language" }), { languages: ["en"], detect });
+  };
+  await verdictOf(scored(0.65), "a".repeat(5000));
+  await verdictOf(scored(0.64), "a".repeat(5000));
+  await verdictOf(scored(0.64), "a".repeat(144));
+  expect(lengths).toEqual([146, 146, 1001, 144]);
+});
