@@ -2,7 +2,7 @@
  * N-grams of evaluation texts as 64-bit hashes in typed arrays: 60 to 110 bytes for each n-gram. Words are compared in lower
  * case and without punctuation, as GPT-3's study does (Brown et al. 2020, arXiv 2005.14165, appendix C).
  */
-import { mix } from "./hash.ts";
+import { spread } from "./hash.ts";
 import { Scratch } from "./scratch.ts";
 import { findTextFacts, NO_HASH, type TextFacts } from "./textFacts.ts";
 
@@ -50,7 +50,7 @@ function ngramsOf({ words: all, normalHashes }: TextFacts, n: number): Ngrams {
     words[count] = word;
     hashes[count++] = hash;
     if (count < n) continue;
-    low[count - n] = mix(a);
+    low[count - n] = a;
     high[count - n] = b;
   }
   return { count: Math.max(0, count - n + 1), low, high, words };
@@ -114,11 +114,11 @@ export class ContaminationIndex {
     const seen = new Set<number>();
     const places: [number, number][] = [];
     const known = this.#known;
-    const mask = known.length - 1;
+    const shift = Math.clz32(known.length) + 1;
     let matched = 0;
     for (let index = 0; index < count; index++) {
       const bits = (1 << low[index]!) | (1 << high[index]!);
-      if ((known[(low[index]! >>> 5) & mask]! & bits) !== bits) continue;
+      if ((known[spread(low[index]!, shift)]! & bits) !== bits) continue;
       const slot = this.#slot(low[index] as number, high[index] as number);
       if (this.#heads[slot] === 0) continue;
       matched += 1;
@@ -151,13 +151,13 @@ export class ContaminationIndex {
     this.#low[slot] = low;
     this.#high[slot] = high;
     this.#heads[slot] = head;
-    this.#known[(low >>> 5) & (this.#known.length - 1)]! |= (1 << low) | (1 << high);
+    this.#known[spread(low, Math.clz32(this.#known.length) + 1)]! |= (1 << low) | (1 << high);
   }
 
   /** Where an n-gram is, or would go. */
   #slot(low: number, high: number): number {
     const mask = this.#heads.length - 1;
-    let slot = low & mask;
+    let slot = spread(low, Math.clz32(mask));
     while (this.#heads[slot] !== 0 && (this.#low[slot] !== low || this.#high[slot] !== high)) slot = (slot + 1) & mask;
     return slot;
   }

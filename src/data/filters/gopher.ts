@@ -4,7 +4,7 @@
  */
 import type { GopherRecipe } from "../../config/dataFilters.ts";
 import { type Attributes, wholeText } from "../attributes.ts";
-import { DOT, LETTER, SYMBOL } from "./characters.ts";
+import { DOT, LETTER, SURROGATE, SYMBOL } from "./characters.ts";
 import { charactersBefore, duplicateShares, ngramShares } from "./duplicates.ts";
 import type { Filter } from "./filter.ts";
 import { judgeLimits, type Limit } from "./limits.ts";
@@ -41,8 +41,8 @@ function countWords(facts: TextFacts): { symbols: number; alphabetic: number } {
   let [symbols, alphabetic] = [0, 0];
   for (let word = 0; word < words; word++) {
     const kind = kinds[word] as number;
-    if ((kind & SYMBOL) !== 0 || ((kind & DOT) !== 0 && hasDots(facts, word))) symbols += 1;
-    if ((kind & LETTER) !== 0 || hasLetter(facts, word)) alphabetic += 1;
+    if ((kind & (SYMBOL | DOT)) !== 0 && ((kind & SYMBOL) !== 0 || hasDots(facts, word))) symbols += 1;
+    if ((kind & LETTER) !== 0 || ((kind & SURROGATE) !== 0 && hasLetter(facts, word))) alphabetic += 1;
   }
   return { symbols, alphabetic };
 }

@@ -3,14 +3,25 @@ import type { LengthRecipe } from "../../config/dataFilters.ts";
 import { countCharacters, SURROGATE, WIDE } from "./characters.ts";
 import type { Filter } from "./filter.ts";
 import { judgeLimits, wholeTextAttributes } from "./limits.ts";
-import { textFacts } from "./textFacts.ts";
+import { type TextFacts, textFacts } from "./textFacts.ts";
 
-/** Bytes in UTF-8 of so many units; each half of a surrogate pair counts for two of its four. */
-function utf8Bytes(units: Uint16Array, length: number): number {
-  let bytes = length;
-  for (let place = 0; place < length; place++) {
+/** Bytes of some units beyond one each, in UTF-8; each half of a surrogate pair counts for two of its four. */
+function furtherBytes(units: Uint16Array, start: number, end: number): number {
+  let bytes = 0;
+  for (let place = start; place < end; place++) {
     const unit = units[place] as number;
     if (unit >= 0x80) bytes += unit < 0x800 || (unit >= 0xd800 && unit <= 0xdfff) ? 1 : 2;
+  }
+  return bytes;
+}
+
+function utf8Bytes({ text, units, words, starts, ends, kinds, allKinds, spaceKinds }: TextFacts): number {
+  const { length } = text;
+  if ((spaceKinds & WIDE) !== 0) return length + furtherBytes(units, 0, length);
+  let bytes = length;
+  if ((allKinds & WIDE) === 0) return bytes;
+  for (let word = 0; word < words; word++) {
+    if ((kinds[word]! & WIDE) !== 0) bytes += furtherBytes(units, starts[word]!, ends[word]!);
   }
   return bytes;
 }
@@ -26,10 +37,10 @@ export function lengthFilter(name: string, recipe: LengthRecipe): Filter {
     name,
     tag(document) {
       const { text } = document;
-      const { units, words, allKinds } = textFacts(document);
+      const facts = textFacts(document);
+      const { words, allKinds } = facts;
       const characters = (allKinds & SURROGATE) === 0 ? text.length : countCharacters(text);
-      const bytes = (allKinds & WIDE) === 0 ? text.length : utf8Bytes(units, text.length);
-      return wholeTextAttributes(text, { characters, bytes, words });
+      return wholeTextAttributes(text, { characters, bytes: utf8Bytes(facts), words });
     },
     judge: (attributes) => judgeLimits(attributes, limits),
   };

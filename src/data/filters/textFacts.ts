@@ -20,8 +20,10 @@ export interface TextFacts {
   readonly ends: Int32Array;
   /** Of each word: the kinds of its characters, as bits of characters.ts. */
   readonly kinds: Int32Array;
-  /** Those of all characters together. */
+  /** Those of all words together. */
   readonly allKinds: number;
+  /** Those of the white space. */
+  readonly spaceKinds: number;
   /**
    * Of each word: a hash of it in lower case without punctuation, NO_HASH where nothing is left. It is the same in every
    * process.
@@ -95,6 +97,7 @@ function scan(text: string): Words {
   let words = 0;
   let lines = 1;
   let allKinds = 0;
+  let spaceKinds = 0;
   let place = 0;
   lineStarts[0] = 0;
   lineWords[0] = 0;
@@ -104,7 +107,7 @@ function scan(text: string): Words {
     let unit = units[place] as number;
     let entry = table[unit] as number;
     if ((entry & space) !== 0) {
-      allKinds |= entry;
+      spaceKinds |= entry;
       place += 1;
       if (unit === 10) {
         lineStarts[lines] = place;
@@ -134,7 +137,22 @@ function scan(text: string): Words {
   lineStarts[lines] = length + 1;
   lineWords[lines] = words;
   allKinds &= kindBits;
-  return { text, units, words, allKinds, starts, ends, kinds, normalHashes, hashes, lines, lineStarts, lineWords };
+  spaceKinds &= kindBits;
+  return {
+    text,
+    units,
+    words,
+    allKinds,
+    spaceKinds,
+    starts,
+    ends,
+    kinds,
+    normalHashes,
+    hashes,
+    lines,
+    lineStarts,
+    lineWords,
+  };
 }
 
 function sameUnits(units: Uint16Array, a: number, b: number, length: number): boolean {
@@ -182,7 +200,7 @@ function identify({ units, words, starts, ends, hashes }: Words) {
 export function findTextFacts(text: string): TextFacts {
   last = undefined;
   const found = scan(text);
-  const { units, words, allKinds, starts, ends, kinds, normalHashes, lines, lineStarts, lineWords } = found;
+  const { units, words, allKinds, spaceKinds, starts, ends, kinds, normalHashes, lines, lineStarts, lineWords } = found;
   const { ids, distinct, counts, firsts } = identify(found);
   // Written out: spreading two objects takes as long as all the rest of a short text.
   return {
@@ -190,6 +208,7 @@ export function findTextFacts(text: string): TextFacts {
     units,
     words,
     allKinds,
+    spaceKinds,
     starts,
     ends,
     kinds,
