@@ -38,7 +38,7 @@ it("looks at the beginning, the middle and the end of a long text, from words on
   const long = `${"start ".repeat(20)}${"middle ".repeat(10)}${"end ".repeat(30)}`;
   const sample = languageSample(long);
   expect(sample.length).toBeLessThanOrEqual(122);
-  expect(sample).toMatch(/^(start )+ (middle )+mid (end )+$/);
+  expect(sample).toMatch(/^(start )+star (middle )+(end )+$/);
 });
 
 it("looks at more of a long text where the language is in doubt", async () => {
