@@ -6,7 +6,7 @@ import type { Document } from "../document.ts";
 import { characterTable, LETTER, NORMAL_SHIFT, SPACE, SURROGATE } from "./characters.ts";
 import { HASH_SEED, mix, spread, step, TABLE_SEED, tableSize } from "./hash.ts";
 import { Scratch } from "./scratch.ts";
-import { unitsOf } from "./units.io.ts";
+import { unitsOf } from "./units.ts";
 
 /** Arrays have more places than are used. */
 export interface TextFacts {
