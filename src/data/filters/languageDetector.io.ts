@@ -6,7 +6,7 @@ import type { LanguageDetector } from "./language.ts";
 
 const MODEL = "fasttext.wasm.js/dist/fastText/models/lid.176.ftz";
 
-/** Loads the detector. The package's own program would take three times as long for a text, most of it for its copies. */
+/** Loads the detector. The package's own program takes five times as long for a text. */
 export async function loadLanguageDetector(): Promise<LanguageDetector> {
   const model = new FastTextModel(await readFile(createRequire(import.meta.url).resolve(MODEL)));
   return {
