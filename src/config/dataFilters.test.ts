@@ -19,6 +19,12 @@ it("fills in the published limits", () => {
   ]);
 });
 
+it("takes codes of two and three letters for languages", () => {
+  const [filter] = parse([{ kind: "language", languages: ["en", "ceb"] }]);
+  expect(filter).toEqual({ kind: "language", languages: ["en", "ceb"], minScore: 0.5 });
+  expect(() => parse([{ kind: "language", languages: ["english"] }])).toThrow("must be an ISO 639-1 code, such as en");
+});
+
 it("refuses two filters of one name", () => {
   expect(() => parse([{ kind: "pii" }, { kind: "c4" }, { kind: "c4", name: "pii" }])).toThrow(
     'recipe: 2.name: "pii", is the name of filter 0 already; give one of them another',

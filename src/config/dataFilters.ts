@@ -92,12 +92,12 @@ const length = z.strictObject({ ...COMMON, kind: z.literal("length"), ...LENGTHS
 const language = z.strictObject({
   ...COMMON,
   kind: z.literal("language"),
-  /** ISO 639-1 codes of the languages to keep. */
+  /** Languages to keep: ISO 639-1 codes, or those of Wikipedias where there is none. */
   languages: z
-    .array(z.string().regex(/^[a-z]{2}$/, "must be an ISO 639-1 code, such as en"))
+    .array(z.string().regex(/^[a-z]{2,3}$/, "must be an ISO 639-1 code, such as en"))
     .min(1)
     .default(["en"]),
-  /** Least score of the best language, from 0 to 1. */
+  /** Least probability of the best language. */
   minScore: share.default(0.5),
 });
 

@@ -5,34 +5,33 @@
  * and deduplication are not part of it.
  */
 import type { C4Recipe } from "../../config/dataFilters.ts";
-import { type Attributes, scoreOf, wholeText } from "../attributes.ts";
-import { characterKinds, LETTER } from "./characters.ts";
+import { type Attributes, type Span, scoreOf, wholeText } from "../attributes.ts";
+import { characterTable, LETTER } from "./characters.ts";
 import { type Filter, KEEP, type Replacement } from "./filter.ts";
 import { type TextFacts, textFacts } from "./textFacts.ts";
 
-const NO_PUNCTUATION = "lines_with_no_ending_punctuation";
-const FEW_WORDS = "lines_with_too_few_words";
-const JAVASCRIPT = "lines_with_javascript";
+/** Attributes of lines that are removed. */
+const REMOVED = ["lines_with_no_ending_punctuation", "lines_with_too_few_words", "lines_with_javascript"];
 const SENTENCES = "sentence_count";
 const CURLY_BRACE = "has_curly_brace";
 const LOREM_IPSUM = "has_lorem_ipsum";
 
-const unitsOf = (characters: string) => new Set([...characters].map((character) => character.charCodeAt(0)));
-const SENTENCE_ENDS = unitsOf(".?!");
+const unitSet = (characters: string) => new Set([...characters].map((character) => character.charCodeAt(0)));
+const SENTENCE_ENDS = unitSet(".?!");
 /** A line may also end in an end quotation mark. */
-const LINE_ENDS = unitsOf('.?!"\u201d');
+const LINE_ENDS = unitSet('.?!"\u201d');
 /** What may stand between the end of a sentence and the next white space. */
-const CLOSERS = unitsOf("\"')]\u2019\u201d");
+const CLOSERS = unitSet("\"')]\u2019\u201d");
 
 /** Words that end a sentence. */
-function countSentences({ text, starts, ends }: TextFacts, first: number, last: number): number {
-  const table = characterKinds();
+function countSentences({ units, starts, ends }: TextFacts, first: number, last: number): number {
+  const table = characterTable();
   let sentences = 0;
   for (let word = first; word < last; word++) {
     let place = ends[word]! - 1;
-    let unit = text.charCodeAt(place);
+    let unit = units[place] as number;
     if ((table[unit]! & LETTER) !== 0) continue;
-    while (place > starts[word]! && CLOSERS.has(unit)) unit = text.charCodeAt(--place);
+    while (place > starts[word]! && CLOSERS.has(unit)) unit = units[--place] as number;
     if (SENTENCE_ENDS.has(unit)) sentences += 1;
   }
   return sentences;
@@ -63,8 +62,8 @@ function addLine(spans: Lines, start: number, end: number): void {
   last[2] += 1;
 }
 
-function tagLines(facts: TextFacts, minLineWords: number): Attributes {
-  const { text, lines, lineStarts, lineWords, ends } = facts;
+function tagLines(facts: TextFacts, minLineWords: number): Record<string, Span[]> {
+  const { text, units, lines, lineStarts, lineWords, ends } = facts;
   const javascript = linesWithJavascript(facts);
   const [unended, short, scripted]: [Lines, Lines, Lines] = [[], [], []];
   let sentences = 0;
@@ -72,25 +71,24 @@ function tagLines(facts: TextFacts, minLineWords: number): Attributes {
     const [first, last] = [lineWords[line] as number, lineWords[line + 1] as number];
     const [start, end] = [lineStarts[line] as number, Math.min(lineStarts[line + 1] as number, text.length)];
     if (start === end) continue;
-    const ended = last > first && LINE_ENDS.has(text.charCodeAt(ends[last - 1]! - 1));
+    const ended = last > first && LINE_ENDS.has(units[ends[last - 1]! - 1]!);
     if (!ended) addLine(unended, start, end);
     if (last - first < minLineWords) addLine(short, start, end);
     if (javascript.has(line)) addLine(scripted, start, end);
     else if (ended && last - first >= minLineWords) sentences += countSentences(facts, first, last);
   }
   return {
-    [NO_PUNCTUATION]: unended,
-    [FEW_WORDS]: short,
-    [JAVASCRIPT]: scripted,
-    [SENTENCES]: wholeText(text, sentences),
+    lines_with_no_ending_punctuation: unended,
+    lines_with_too_few_words: short,
+    lines_with_javascript: scripted,
+    sentence_count: wholeText(text, sentences),
     line_count: wholeText(text, lines),
   };
 }
 
 /** All lines that some rule removes; those that follow each other as one. */
 function removedLines(attributes: Attributes): Replacement[] {
-  const spans = [NO_PUNCTUATION, FEW_WORDS, JAVASCRIPT].flatMap((name) => attributes[name] ?? []);
-  spans.sort((a, b) => a[0] - b[0]);
+  const spans = REMOVED.flatMap((name) => attributes[name] ?? []).sort((a, b) => a[0] - b[0]);
   const removed: { start: number; end: number; text: "" }[] = [];
   for (const [start, end] of spans) {
     const last = removed.at(-1);
@@ -106,11 +104,10 @@ export function c4Filter(name: string, { minLineWords, minSentences }: C4Recipe)
     name,
     tag(document) {
       const { text } = document;
-      return {
-        ...tagLines(textFacts(document), minLineWords),
-        ...(text.includes("{") ? { [CURLY_BRACE]: wholeText(text, 1) } : {}),
-        ...(/lorem ipsum/i.test(text) ? { [LOREM_IPSUM]: wholeText(text, 1) } : {}),
-      };
+      const attributes = tagLines(textFacts(document), minLineWords);
+      if (text.includes("{")) attributes[CURLY_BRACE] = wholeText(text, 1);
+      if (/lorem ipsum/i.test(text)) attributes[LOREM_IPSUM] = wholeText(text, 1);
+      return attributes;
     },
     judge(attributes) {
       if (scoreOf(attributes, CURLY_BRACE) !== undefined) return { drop: "has a curly bracket" };

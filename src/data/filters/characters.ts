@@ -13,11 +13,15 @@ export const SYMBOL = 16;
 export const DOT = 32;
 /** Half of a surrogate pair. */
 export const SURROGATE = 64;
+/** Beyond ASCII. */
+export const WIDE = 128;
+
+/** Bits from here on are a unit in lower case; none where it is neither letter nor number, such as punctuation. */
+export const NORMAL_SHIFT = 8;
 
 const UNITS = 65_536;
 
-let kinds: Uint8Array | undefined;
-let normal: Uint16Array | undefined;
+let table: Int32Array | undefined;
 
 function kindOf(unit: number): number {
   const character = String.fromCharCode(unit);
@@ -36,16 +40,13 @@ function normalOf(unit: number): number {
   return /[\p{L}\p{M}\p{N}]/u.test(character) ? character.toLowerCase().charCodeAt(0) : 0;
 }
 
-/** Every UTF-16 unit in lower case; 0 for what is neither letter nor number, such as punctuation. Made when first asked for. */
-export function normalUnits(): Uint16Array {
-  normal ??= Uint16Array.from({ length: UNITS }, (_, unit) => normalOf(unit));
-  return normal;
-}
-
-/** The kind of every UTF-16 unit; made when first asked for. */
-export function characterKinds(): Uint8Array {
-  kinds ??= Uint8Array.from({ length: UNITS }, (_, unit) => kindOf(unit));
-  return kinds;
+/** Of every UTF-16 unit: its kind, and above it what it is in lower case. Made when first asked for. */
+export function characterTable(): Int32Array {
+  table ??= Int32Array.from({ length: UNITS }, (_, unit) => {
+    const wide = unit < 128 ? 0 : WIDE;
+    return kindOf(unit) | wide | (normalOf(unit) << NORMAL_SHIFT);
+  });
+  return table;
 }
 
 /** Characters (code points) of a text; half a surrogate pair alone counts as one. */

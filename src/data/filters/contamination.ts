@@ -6,8 +6,6 @@ import { type Filter, KEEP } from "./filter.ts";
 import { shown } from "./limits.ts";
 import { textFacts } from "./textFacts.ts";
 
-const SHARES = { item: "share_of_item", document: "share_of_document" } as const;
-
 /**
  * Attributes are both shares, and the spans that overlap.
  * @param index of the evaluation texts, with n-grams of `recipe.ngram` words.
@@ -22,13 +20,13 @@ export function contaminationFilter(
     tag(document) {
       const { item, document: own, places } = index.overlap(textFacts(document));
       return {
-        [SHARES.item]: wholeText(document.text, item),
-        [SHARES.document]: wholeText(document.text, own),
+        share_of_item: wholeText(document.text, item),
+        share_of_document: wholeText(document.text, own),
         overlap: places.map(([start, end]) => [start, end, 1] as const),
       };
     },
     judge(attributes) {
-      const share = scoreOf(attributes, SHARES[shareOf]) ?? 0;
+      const share = scoreOf(attributes, `share_of_${shareOf}`) ?? 0;
       if (share <= maxShare) return KEEP;
       const whose = shareOf === "item" ? "an evaluation item's" : "its";
       return {

@@ -2,21 +2,17 @@
  * N-grams of evaluation texts as 64-bit hashes in typed arrays: 60 to 110 bytes for each n-gram. Words are compared in lower
  * case and without punctuation, as GPT-3's study does (Brown et al. 2020, arXiv 2005.14165, appendix C).
  */
-import { normalUnits } from "./characters.ts";
-import { mix, step } from "./hash.ts";
+import { spread } from "./hash.ts";
 import { Scratch } from "./scratch.ts";
-import { findTextFacts, type TextFacts } from "./textFacts.ts";
+import { findTextFacts, NO_HASH, type TextFacts } from "./textFacts.ts";
 
 /** Odd, so that no bits are lost where hashes are multiplied by them. */
 const BASE_LOW = 0x2c1b3c6d | 1;
 const BASE_HIGH = 0x297a2d39 | 1;
-/** Where FNV-1a starts. */
-const HASH_SEED = 0x811c9dc5 | 0;
 /** An n-gram of more items than this is no sign of one of them, such as an instruction; it counts for the first ones. */
 const MAX_ITEMS_OF_NGRAM = 64;
 
 const arrays = {
-  hashOf: new Scratch(),
   words: new Scratch(),
   hashes: new Scratch(),
   low: new Scratch(),
@@ -32,48 +28,6 @@ interface Ngrams {
   readonly words: Int32Array;
 }
 
-/** Stands for a word that is punctuation only. */
-const NO_HASH = 0;
-
-/**
- * By id, the hash of a word in lower case without punctuation. Equal words are hashed once. The hash is the same in every
- * process, unlike those of the words' own table, because nothing compares the words themselves afterwards.
- */
-function normalHashes({ text, starts, ends, firsts, distinct }: TextFacts): Int32Array {
-  const normal = normalUnits();
-  const seed = HASH_SEED;
-  const hashOf = arrays.hashOf.take(distinct);
-  for (let id = 0; id < distinct; id++) {
-    const word = firsts[id] as number;
-    const end = ends[word] as number;
-    let hash = seed;
-    let some = false;
-    for (let place = starts[word] as number; place < end; place++) {
-      const unit = normal[text.charCodeAt(place)] as number;
-      if (unit === 0) continue;
-      hash = step(hash, unit);
-      some = true;
-    }
-    hashOf[id] = some ? mix(hash) : NO_HASH;
-  }
-  return hashOf;
-}
-
-/** Words with something in them, and their hashes. */
-function normalWords(facts: TextFacts): { count: number; words: Int32Array; hashes: Int32Array } {
-  const { ids } = facts;
-  const hashOf = normalHashes(facts);
-  const [words, hashes] = [arrays.words.take(facts.words), arrays.hashes.take(facts.words)];
-  let count = 0;
-  for (let word = 0; word < facts.words; word++) {
-    const hash = hashOf[ids[word]!] as number;
-    if (hash === NO_HASH) continue;
-    words[count] = word;
-    hashes[count++] = hash;
-  }
-  return { count, words, hashes };
-}
-
 function power(base: number, exponent: number): number {
   let result = 1;
   for (let index = 0; index < exponent; index++) result = Math.imul(result, base);
@@ -81,24 +35,23 @@ function power(base: number, exponent: number): number {
 }
 
 /** Rolling hashes: each is a polynomial in the hashes of n words. */
-function ngramsOf(facts: TextFacts, n: number): Ngrams {
-  const { count, words, hashes } = normalWords(facts);
-  const [low, high] = [arrays.low.take(count), arrays.high.take(count)];
+function ngramsOf({ words: all, normalHashes }: TextFacts, n: number): Ngrams {
+  const [words, hashes] = [arrays.words.take(all), arrays.hashes.take(all)];
+  const [low, high] = [arrays.low.take(all), arrays.high.take(all)];
   const [baseLow, baseHigh] = [BASE_LOW, BASE_HIGH];
   const [dropLow, dropHigh] = [power(baseLow, n), power(baseHigh, n)];
-  let [a, b] = [0, 0];
-  for (let index = 0; index < count; index++) {
-    const hash = hashes[index] as number;
-    a = (Math.imul(a, baseLow) + hash) | 0;
-    b = (Math.imul(b, baseHigh) + mix(hash ^ baseHigh)) | 0;
-    if (index >= n) {
-      const gone = hashes[index - n] as number;
-      a = (a - Math.imul(gone, dropLow)) | 0;
-      b = (b - Math.imul(mix(gone ^ baseHigh), dropHigh)) | 0;
-    }
-    if (index + 1 < n) continue;
-    low[index + 1 - n] = mix(a);
-    high[index + 1 - n] = b;
+  let [count, a, b] = [0, 0, 0];
+  for (let word = 0; word < all; word++) {
+    const hash = normalHashes[word] as number;
+    if (hash === NO_HASH) continue;
+    const gone = count < n ? 0 : (hashes[count - n] as number);
+    a = (Math.imul(a, baseLow) + hash - Math.imul(gone, dropLow)) | 0;
+    b = (Math.imul(b, baseHigh) + hash - Math.imul(gone, dropHigh)) | 0;
+    words[count] = word;
+    hashes[count++] = hash;
+    if (count < n) continue;
+    low[count - n] = a;
+    high[count - n] = b;
   }
   return { count: Math.max(0, count - n + 1), low, high, words };
 }
@@ -122,8 +75,11 @@ export class ContaminationIndex {
   #high = new Int32Array(32);
   /** One more than the n-gram's first posting. */
   #heads = new Int32Array(32);
-  /** A bit for each place that is taken: most n-grams of a document are not there, and this fits into a cache. */
-  #taken = new Int32Array(1);
+  /**
+   * Two bits of one number for each n-gram, four bits for each place: a document has few n-grams of which both are set, and
+   * this fits into a cache.
+   */
+  #known = new Int32Array(4);
   #ngrams = 0;
   /** Postings: the item, and one more than the next posting of the same n-gram. */
   #items = new Int32Array(32);
@@ -157,9 +113,12 @@ export class ContaminationIndex {
     const { count, low, high, words } = ngramsOf(facts, this.n);
     const seen = new Set<number>();
     const places: [number, number][] = [];
+    const known = this.#known;
+    const shift = Math.clz32(known.length) + 1;
     let matched = 0;
     for (let index = 0; index < count; index++) {
-      if (!this.#mayHave(low[index] as number)) continue;
+      const bits = (1 << low[index]!) | (1 << high[index]!);
+      if ((known[spread(low[index]!, shift)]! & bits) !== bits) continue;
       const slot = this.#slot(low[index] as number, high[index] as number);
       if (this.#heads[slot] === 0) continue;
       matched += 1;
@@ -188,23 +147,17 @@ export class ContaminationIndex {
     return largest;
   }
 
-  /** Whether the place where an n-gram would go first is taken. */
-  #mayHave(low: number): boolean {
-    const slot = low & (this.#heads.length - 1);
-    return ((this.#taken[slot >>> 5]! >>> (slot & 31)) & 1) === 1;
-  }
-
   #take(slot: number, low: number, high: number, head: number): void {
     this.#low[slot] = low;
     this.#high[slot] = high;
     this.#heads[slot] = head;
-    this.#taken[slot >>> 5]! |= 1 << (slot & 31);
+    this.#known[spread(low, Math.clz32(this.#known.length) + 1)]! |= (1 << low) | (1 << high);
   }
 
   /** Where an n-gram is, or would go. */
   #slot(low: number, high: number): number {
     const mask = this.#heads.length - 1;
-    let slot = low & mask;
+    let slot = spread(low, Math.clz32(mask));
     while (this.#heads[slot] !== 0 && (this.#low[slot] !== low || this.#high[slot] !== high)) slot = (slot + 1) & mask;
     return slot;
   }
@@ -234,7 +187,7 @@ export class ContaminationIndex {
     const [low, high, heads] = [this.#low, this.#high, this.#heads];
     const size = 2 * heads.length;
     [this.#low, this.#high, this.#heads] = [new Int32Array(size), new Int32Array(size), new Int32Array(size)];
-    this.#taken = new Int32Array(size >>> 5);
+    this.#known = new Int32Array(size >>> 3);
     for (let old = 0; old < heads.length; old++) {
       if (heads[old] === 0) continue;
       const [a, b] = [low[old] as number, high[old] as number];

@@ -1,7 +1,8 @@
 /** Repetition inside a document: n-grams of words, lines and paragraphs that are there more than once. All counts are exact. */
-import { mix, step, TABLE_SEED, tableSize } from "./hash.ts";
+import { countCharacters, SURROGATE } from "./characters.ts";
+import { mix, PAIR_FACTORS, step, TABLE_SEED, tableSize } from "./hash.ts";
 import { Scratch } from "./scratch.ts";
-import { type TextFacts, wordLength } from "./textFacts.ts";
+import type { TextFacts } from "./textFacts.ts";
 
 const arrays = {
   before: new Scratch(),
@@ -10,109 +11,121 @@ const arrays = {
   heads: new Scratch(),
   tails: new Scratch(),
   counts: new Scratch(),
+  firsts: new Scratch(),
   hashes: new Scratch(),
   table: new Scratch(),
 };
 
 /** Characters (code points) before each word, white space left out; one more entry for the end. */
-export function charactersBefore(facts: TextFacts): Int32Array {
-  const before = arrays.before.take(facts.words + 1);
+export function charactersBefore({ text, words, starts, ends, allKinds }: TextFacts): Int32Array {
+  const before = arrays.before.take(words + 1);
+  const pairs = (allKinds & SURROGATE) !== 0;
   let characters = 0;
-  for (let word = 0; word < facts.words; word++) {
+  for (let word = 0; word < words; word++) {
     before[word] = characters;
-    characters += wordLength(facts, word);
+    const [start, end] = [starts[word] as number, ends[word] as number];
+    characters += pairs ? countCharacters(text, start, end) : end - start;
   }
-  before[facts.words] = characters;
+  before[words] = characters;
   return before;
 }
 
+/** Places where an n-gram may be repeated, because the two n-grams that it is made of, one word shorter, are. */
+interface Candidates {
+  readonly size: number;
+  /** Their first words, in order. */
+  readonly places: Int32Array;
+  /** Numbers of the two shorter n-grams. */
+  readonly heads: Int32Array;
+  readonly tails: Int32Array;
+}
+
 /** N-grams of one length that are there more than once. */
-interface Shorter {
+interface Repeated {
   /** How many there are, each counted as often as it is there. */
   readonly size: number;
   /** Their first words, in order. */
   readonly places: Int32Array;
   /** A number for each n-gram. */
   readonly names: Int32Array;
-}
-
-interface Repeated extends Shorter {
   /** Place of the most frequent n-gram, the first of several, and how often it is there; 0 where none is repeated. */
   readonly top: number;
   readonly topCount: number;
 }
 
-/** Keeps the places whose n-gram is there more than once. */
-function keepRepeated(places: Int32Array, names: Int32Array, size: number, counts: Int32Array): Repeated {
-  let [kept, top, topCount] = [0, 0, 0];
-  for (let index = 0; index < size; index++) {
-    const name = names[index] as number;
-    const count = counts[name] as number;
-    if (count < 2) continue;
-    const place = places[index] as number;
-    if (count > topCount) {
-      top = place;
-      topCount = count;
-    }
-    places[kept] = place;
-    names[kept++] = name;
-  }
-  return { size: kept, places, names, top, topCount };
+/** 1 for a count above 1, else 0. What to keep is counted with it, because half of the branches there would be guessed wrong. */
+function isRepeated(count: number): number {
+  return (1 - count) >>> 31;
 }
 
-function repeatedWords({ words, ids, counts }: TextFacts): Shorter {
-  const [places, names] = [arrays.places.take(words), arrays.names.take(words)];
+function candidatesFromWords({ words, ids, counts }: TextFacts): Candidates {
+  const [places, heads, tails] = [arrays.places.take(words), arrays.heads.take(words), arrays.tails.take(words)];
   let size = 0;
-  for (let word = 0; word < words; word++) {
-    const id = ids[word] as number;
-    if (counts[id] === 1) continue;
+  let tail = ids[0] as number;
+  for (let word = 0; word + 1 < words; word++) {
+    const head = tail;
+    tail = ids[word + 1] as number;
     places[size] = word;
-    names[size++] = id;
+    heads[size] = head;
+    tails[size] = tail;
+    size += isRepeated(counts[head] as number) & isRepeated(counts[tail] as number);
   }
-  return { size, places, names };
+  return { size, places, heads, tails };
 }
 
-/** Room for the different n-grams of one length. */
-interface Room {
-  /** Of each n-gram: the numbers of the two n-grams that it is made of, one word shorter. */
-  readonly heads: Int32Array;
-  readonly tails: Int32Array;
-  readonly counts: Int32Array;
-  readonly table: Int32Array;
-}
-
-/**
- * From n-grams to those one word longer, in the same arrays. A longer one can be there twice only if both shorter ones in it
- * are, so only these are looked at, and the pair of their numbers tells exactly which it is.
- */
-function longer({ size, places, names }: Shorter, { heads, tails, counts, table }: Room): Repeated {
-  const slots = tableSize(size);
-  const mask = slots - 1;
-  const seed = TABLE_SEED;
-  table.fill(0, 0, slots);
-  let [found, distinct] = [0, 0];
-  for (let index = 0; index + 1 < size; index++) {
+/** From n-grams to those one word longer, in the same arrays. */
+function candidatesFrom({ size: count, places, names }: Repeated, { heads, tails }: Candidates): Candidates {
+  let size = 0;
+  for (let index = 0; index + 1 < count; index++) {
     const place = places[index] as number;
-    if (places[index + 1] !== place + 1) continue;
-    const [head, tail] = [names[index] as number, names[index + 1] as number];
-    let slot = mix(step(mix(seed ^ head), tail)) & mask;
+    places[size] = place;
+    heads[size] = names[index] as number;
+    tails[size] = names[index + 1] as number;
+    // 1 where the next one starts at the next word.
+    size += (places[index + 1]! - place - 2) >>> 31;
+  }
+  return { size, places, heads, tails };
+}
+
+/** Keeps the candidates that are there more than once. The pair of numbers tells exactly which n-gram it is. */
+function keepRepeated({ size, places, heads, tails }: Candidates): Repeated {
+  const [names, counts, firsts] = [arrays.names.take(size), arrays.counts.take(size), arrays.firsts.take(size)];
+  const slots = tableSize(size);
+  const table = arrays.table.takeZeros(slots);
+  const [mask, shift] = [slots - 1, Math.clz32(slots) + 1];
+  const [headFactor, tailFactor] = PAIR_FACTORS as unknown as [number, number];
+  let distinct = 0;
+  for (let index = 0; index < size; index++) {
+    const [head, tail] = [heads[index] as number, tails[index] as number];
+    let slot = (Math.imul(head, headFactor) + Math.imul(tail, tailFactor)) >>> shift;
     let name = (table[slot] as number) - 1;
-    while (name >= 0 && (heads[name] !== head || tails[name] !== tail)) {
+    while (name >= 0 && (heads[firsts[name]!] !== head || tails[firsts[name]!] !== tail)) {
       slot = (slot + 1) & mask;
       name = (table[slot] as number) - 1;
     }
     if (name < 0) {
       name = distinct++;
       table[slot] = distinct;
-      heads[name] = head;
-      tails[name] = tail;
+      firsts[name] = index;
       counts[name] = 0;
     }
     counts[name]! += 1;
-    places[found] = place;
-    names[found++] = name;
+    names[index] = name;
   }
-  return keepRepeated(places, names, found, counts);
+  let [top, topCount] = [0, 1];
+  for (let name = 0; name < distinct; name++) {
+    if (counts[name]! <= topCount) continue;
+    top = places[firsts[name]!] as number;
+    topCount = counts[name] as number;
+  }
+  let kept = 0;
+  for (let index = 0; index < size; index++) {
+    const name = names[index] as number;
+    places[kept] = places[index] as number;
+    names[kept] = name;
+    kept += isRepeated(counts[name] as number);
+  }
+  return { size: kept, places, names, top, topCount: kept === 0 ? 0 : topCount };
 }
 
 /** Characters of the words that some repeated n-gram covers, each counted once. */
@@ -134,20 +147,25 @@ export interface NgramShare {
   readonly repeated: number;
 }
 
-/** Shares of the characters for n from 2 to `last`. */
-export function ngramShares(facts: TextFacts, before: Int32Array, last: number): NgramShare[] {
+/**
+ * Shares of the characters for n from 2 to `last`.
+ * @param covered least n whose share of repeated n-grams is wanted; it is 0 below.
+ */
+export function ngramShares(facts: TextFacts, before: Int32Array, last: number, covered = 2): NgramShare[] {
   const all = Math.max(1, before[facts.words] as number);
   const shares: NgramShare[] = [];
-  let shorter = repeatedWords(facts);
-  const { size } = shorter;
-  const [heads, tails, counts] = [arrays.heads.take(size), arrays.tails.take(size), arrays.counts.take(size)];
-  const room = { heads, tails, counts, table: arrays.table.take(tableSize(size)) };
+  let candidates = candidatesFromWords(facts);
   for (let n = 2; n <= last; n++) {
-    const repeated = longer(shorter, room);
+    if (candidates.size === 0) {
+      shares.push({ n, top: 0, repeated: 0 });
+      continue;
+    }
+    const repeated = keepRepeated(candidates);
     const { top, topCount } = repeated;
-    shorter = repeated;
     const characters = topCount * (before[top + (topCount > 0 ? n : 0)]! - before[top]!);
-    shares.push({ n, top: characters / all, repeated: coveredCharacters(repeated, n, before) / all });
+    const coveredBy = n < covered ? 0 : coveredCharacters(repeated, n, before);
+    shares.push({ n, top: characters / all, repeated: coveredBy / all });
+    candidates = candidatesFrom(repeated, candidates);
   }
   return shares;
 }
@@ -174,6 +192,7 @@ export function duplicateShares(
   borders: readonly number[],
 ): DuplicateShares {
   const size = Math.max(0, borders.length - 1);
+  if (size < 2) return { pieces: 0, characters: 0 };
   const [hashes, counts] = [arrays.hashes.take(size), arrays.counts.take(size)];
   const slots = tableSize(size);
   const table = arrays.table.takeZeros(slots);
@@ -182,7 +201,8 @@ export function duplicateShares(
   for (let piece = 0; piece < size; piece++) {
     const [start, end] = [borders[piece] as number, borders[piece + 1] as number];
     let hash = TABLE_SEED;
-    for (let word = start; word < end; word++) hash = mix(step(hash, ids[word] as number));
+    for (let word = start; word < end; word++) hash = step(hash, ids[word] as number);
+    hash = mix(hash);
     hashes[piece] = hash;
     let slot = hash & mask;
     let first = (table[slot] as number) - 1;
@@ -204,5 +224,5 @@ export function duplicateShares(
     pieces += times;
     characters += times * (before[end]! - before[start]!);
   }
-  return { pieces: pieces / Math.max(1, size), characters: characters / Math.max(1, before[words] as number) };
+  return { pieces: pieces / size, characters: characters / Math.max(1, before[words] as number) };
 }

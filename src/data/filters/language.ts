@@ -6,43 +6,34 @@ import { type Filter, KEEP } from "./filter.ts";
 import { shown } from "./limits.ts";
 
 export interface LanguageDetector {
-  /** ISO 639-1 codes. */
+  /** ISO 639-1 codes where there is one, else those of the language's Wikipedia, such as "ceb". */
   readonly languages: readonly string[];
-  /** The best language and its score from 0 to 1; undefined where there is nothing to go by, such as in a row of digits. */
+  /** The most probable language and its probability; undefined where there is nothing to go by, such as in a row of digits. */
   detect(text: string): { readonly language: string; readonly score: number } | undefined;
 }
 
-/** Pieces that a sample is made of, and characters of each. */
+/** Pieces that a sample is made of. */
 const PIECES = 3;
-const PIECE_CHARACTERS = 48;
+/** Characters of a piece, and of one where the first sample leaves doubt. */
+const SHORT = 40;
+const LONG = 160;
+/** A less probable language is looked at again in the longer sample. */
+const DOUBT = 0.65;
 
 /** How far a piece is moved so that it begins with a word. */
 const MAX_WORD = 24;
 
 /** Beginning, middle and end of a text, each from the start of a word on where one is near. */
-export function languageSample(text: string): string {
-  if (text.length <= PIECES * PIECE_CHARACTERS) return text;
-  const pieces = Array.from({ length: PIECES }, (_, piece) => {
-    const start = Math.floor(((text.length - PIECE_CHARACTERS) * piece) / (PIECES - 1));
-    const end = start + PIECE_CHARACTERS;
+export function languageSample(text: string, characters = SHORT): string {
+  if (text.length <= PIECES * characters) return text;
+  let sample = "";
+  for (let piece = 0; piece < PIECES; piece++) {
+    const start = Math.floor(((text.length - characters) * piece) / (PIECES - 1));
     const space = piece === 0 ? -1 : text.slice(start, start + MAX_WORD).indexOf(" ");
-    return text.slice(start + space + 1, end);
-  });
-  return pieces.join(" ");
-}
-
-/** Loads the detector: the package `eld`, whose n-grams of bytes know 60 languages. */
-export async function loadLanguageDetector(): Promise<LanguageDetector> {
-  const { eld } = await import("eld/small");
-  return {
-    languages: Object.values(eld.info().Languages),
-    detect(text) {
-      const found = eld.detect(text);
-      return found.language === ""
-        ? undefined
-        : { language: found.language, score: found.getScores()[found.language] ?? 0 };
-    },
-  };
+    const words = text.slice(start + space + 1, start + characters);
+    sample += piece === 0 ? words : ` ${words}`;
+  }
+  return sample;
 }
 
 /**
@@ -59,7 +50,8 @@ export function languageFilter(name: string, recipe: LanguageRecipe, { languages
   return {
     name,
     tag({ text }) {
-      const found = detect(languageSample(text));
+      let found = detect(languageSample(text));
+      if ((found?.score ?? 0) < DOUBT && text.length > PIECES * SHORT) found = detect(languageSample(text, LONG));
       return found === undefined ? {} : { [found.language]: wholeText(text, found.score) };
     },
     judge(attributes) {

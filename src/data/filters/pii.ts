@@ -6,20 +6,16 @@
 import type { PiiRecipe } from "../../config/dataFilters.ts";
 import { type Attributes, type Span, scoreOf, wholeText } from "../attributes.ts";
 import { EMAIL_ADDRESS_MASK } from "../sources/email.ts";
-import { AT, characterKinds, DIGIT, DOT, LETTER } from "./characters.ts";
+import { AT, characterTable, DIGIT, DOT, LETTER } from "./characters.ts";
 import { type Filter, KEEP, type Replacement } from "./filter.ts";
 import { type TextFacts, textFacts } from "./textFacts.ts";
 
-const EMAIL = "EMAIL_ADDRESS";
-const PHONE = "PHONE_NUMBER";
-const IP = "IP_ADDRESS";
 /** By attribute: tokens of their own in the OLMoE tokenizer. */
 const MASKS: Readonly<Record<string, string>> = {
-  [EMAIL]: EMAIL_ADDRESS_MASK,
-  [PHONE]: `|||${PHONE}|||`,
-  [IP]: `|||${IP}|||`,
+  EMAIL_ADDRESS: EMAIL_ADDRESS_MASK,
+  PHONE_NUMBER: "|||PHONE_NUMBER|||",
+  IP_ADDRESS: "|||IP_ADDRESS|||",
 };
-const COUNT = "doc_count";
 
 /** Numbers near one of these are taken for something else (Dolma's post-processing). */
 const OTHER_NUMBERS = /isbn|doi|#/i;
@@ -39,7 +35,7 @@ function digitsFrom(text: string, place: number, most: number): number {
 
 /** The address around an "@" between `from` and `to`: something before it, and a domain with a dot after it. */
 function emailAround(text: string, at: number, from: number, to: number): Place | undefined {
-  const kinds = characterKinds();
+  const kinds = characterTable();
   let start = at;
   while (start > from && !NOT_IN_LOCAL_PART.includes(text[start - 1] as string)) start -= 1;
   while (start < at && text[start] === ".") start += 1;
@@ -95,25 +91,33 @@ function isPersonal(text: string, [start, end]: Place): boolean {
   return !OTHER_NUMBERS.test(text.slice(Math.max(0, start - CONTEXT_CHARACTERS), end + CONTEXT_CHARACTERS));
 }
 
-function findAll({ text, words, starts, ends, kinds }: TextFacts): Record<string, Span[]> {
-  const found: Record<string, Span[]> = Object.fromEntries(Object.keys(MASKS).map((name) => [name, []]));
+/** Spans of the three kinds, and how many there are. */
+function findAll({ text, words, starts, ends, kinds, allKinds }: TextFacts): Attributes {
+  const [addresses, phones, ips]: [Span[], Span[], Span[]] = [[], [], []];
   let past = 0;
-  const add = (name: string, place: Place) => {
-    if (place[0] < past || (name !== EMAIL && !isPersonal(text, place))) return;
-    found[name]!.push([...place, 1]);
+  const add = (spans: Span[], place: Place) => {
+    if (place[0] < past || (spans !== addresses && !isPersonal(text, place))) return;
+    spans.push([...place, 1]);
     past = place[1];
   };
-  for (let word = 0; word < words; word++) {
+  const either = AT | DIGIT;
+  const last = (allKinds & either) === 0 ? 0 : words;
+  for (let word = 0; word < last; word++) {
     const kind = kinds[word] as number;
-    if ((kind & (AT | DIGIT)) === 0) continue;
+    if ((kind & either) === 0) continue;
     const [start, end] = [starts[word] as number, ends[word] as number];
-    if ((kind & AT) !== 0) for (const place of emails(text, start, end)) add(EMAIL, place);
+    if ((kind & AT) !== 0) for (const place of emails(text, start, end)) add(addresses, place);
     if ((kind & DIGIT) === 0) continue;
-    if ((kind & DOT) !== 0) for (const place of ipAddresses(text, start, end)) add(IP, place);
+    if ((kind & DOT) !== 0) for (const place of ipAddresses(text, start, end)) add(ips, place);
     const phone = phoneAt(text, start);
-    if (phone !== undefined) add(PHONE, phone);
+    if (phone !== undefined) add(phones, phone);
   }
-  return found;
+  return {
+    EMAIL_ADDRESS: addresses,
+    PHONE_NUMBER: phones,
+    IP_ADDRESS: ips,
+    doc_count: wholeText(text, addresses.length + phones.length + ips.length),
+  };
 }
 
 function maskAll(attributes: Attributes): Replacement[] {
@@ -125,13 +129,9 @@ function maskAll(attributes: Attributes): Replacement[] {
 export function piiFilter(name: string, { maxMasked }: PiiRecipe): Filter {
   return {
     name,
-    tag(document) {
-      const found = findAll(textFacts(document));
-      const count = Object.values(found).reduce((sum, spans) => sum + spans.length, 0);
-      return { ...found, [COUNT]: wholeText(document.text, count) };
-    },
+    tag: (document) => findAll(textFacts(document)),
     judge(attributes) {
-      const count = scoreOf(attributes, COUNT) ?? 0;
+      const count = scoreOf(attributes, "doc_count") ?? 0;
       if (count > maxMasked) return { drop: `${count} e-mail addresses, phone numbers and IPs, at most ${maxMasked}` };
       return count === 0 ? KEEP : { replace: maskAll(attributes) };
     },

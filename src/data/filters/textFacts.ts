@@ -3,13 +3,16 @@
  * gives them), which of them are equal, and its lines.
  */
 import type { Document } from "../document.ts";
-import { characterKinds, countCharacters, LETTER, SPACE, SURROGATE } from "./characters.ts";
-import { mix, step, TABLE_SEED, tableSize } from "./hash.ts";
+import { characterTable, LETTER, NORMAL_SHIFT, SPACE, SURROGATE } from "./characters.ts";
+import { HASH_SEED, mix, spread, step, TABLE_SEED, tableSize } from "./hash.ts";
 import { Scratch } from "./scratch.ts";
+import { unitsOf } from "./units.ts";
 
 /** Arrays have more places than are used. */
 export interface TextFacts {
   readonly text: string;
+  /** The text's UTF-16 units. */
+  readonly units: Uint16Array;
   readonly words: number;
   /** Of each word: its first UTF-16 unit. */
   readonly starts: Int32Array;
@@ -19,6 +22,13 @@ export interface TextFacts {
   readonly kinds: Int32Array;
   /** Those of all words together. */
   readonly allKinds: number;
+  /** Those of the white space. */
+  readonly spaceKinds: number;
+  /**
+   * Of each word: a hash of it in lower case without punctuation, NO_HASH where nothing is left. It is the same in every
+   * process.
+   */
+  readonly normalHashes: Int32Array;
   /** Of each word: equal words have the same number; numbers go by first occurrence, from 0. */
   readonly ids: Int32Array;
   readonly distinct: number;
@@ -38,6 +48,7 @@ const arrays = {
   starts: new Scratch(),
   ends: new Scratch(),
   kinds: new Scratch(),
+  normalHashes: new Scratch(),
   hashes: new Scratch(),
   ids: new Scratch(),
   counts: new Scratch(),
@@ -47,21 +58,23 @@ const arrays = {
   table: new Scratch(),
 };
 
+/** Stands for the hash of a word that is punctuation only. */
+export const NO_HASH = 0;
+
 /** Up to here the most words and lines that a text can have are taken for those it has. */
 const SHORT_TEXT = 2 ** 16;
 
 /** Room for the words and lines of a text. */
-function roomFor(text: string): { words: number; lines: number } {
-  const { length } = text;
+function roomFor(units: Uint16Array, length: number): { words: number; lines: number } {
   if (length <= SHORT_TEXT) return { words: (length >> 1) + 1, lines: length + 2 };
-  const table = characterKinds();
+  const table = characterTable();
   let [words, lines, before] = [0, 2, SPACE];
   for (let place = 0; place < length; place++) {
-    const unit = text.charCodeAt(place);
-    const kind = table[unit] as number;
-    if (kind !== SPACE && before === SPACE) words += 1;
+    const unit = units[place] as number;
+    const space = (table[unit] as number) & SPACE;
+    if (space < before) words += 1;
     if (unit === 10) lines += 1;
-    before = kind;
+    before = space;
   }
   return { words, lines };
 }
@@ -70,85 +83,101 @@ type Words = Omit<TextFacts, "ids" | "distinct" | "counts" | "firsts"> & { reado
 
 /** Borders, kinds and hashes of the words, and borders of the lines. */
 function scan(text: string): Words {
-  const table = characterKinds();
+  const table = characterTable();
+  const units = unitsOf(text);
   const { length } = text;
-  const room = roomFor(text);
+  const room = roomFor(units, length);
   const [starts, ends] = [arrays.starts.take(room.words), arrays.ends.take(room.words)];
   const [kinds, hashes] = [arrays.kinds.take(room.words), arrays.hashes.take(room.words)];
+  const normalHashes = arrays.normalHashes.take(room.words);
   const [lineStarts, lineWords] = [arrays.lineStarts.take(room.lines), arrays.lineWords.take(room.lines)];
   // Constants of modules are looked up whenever they are used.
-  const [space, seed] = [SPACE, TABLE_SEED];
+  const [space, seed, normalSeed, shift] = [SPACE, TABLE_SEED, HASH_SEED, NORMAL_SHIFT];
+  const kindBits = (1 << shift) - 1;
   let words = 0;
   let lines = 1;
   let allKinds = 0;
-  let inWord = false;
-  let found = 0;
-  let hash = seed;
+  let spaceKinds = 0;
+  let place = 0;
   lineStarts[0] = 0;
   lineWords[0] = 0;
-  for (let place = 0; place < length; place++) {
-    const unit = text.charCodeAt(place);
-    const kind = table[unit] as number;
-    if (kind !== space) {
-      if (!inWord) {
-        starts[words] = place;
-        inWord = true;
+  // Ends the last word.
+  units[length] = 32;
+  while (place < length) {
+    let unit = units[place] as number;
+    let entry = table[unit] as number;
+    if ((entry & space) !== 0) {
+      spaceKinds |= entry;
+      place += 1;
+      if (unit === 10) {
+        lineStarts[lines] = place;
+        lineWords[lines++] = words;
       }
-      found |= kind;
-      hash = step(hash, unit);
       continue;
     }
-    if (inWord) {
-      ends[words] = place;
-      kinds[words] = found;
-      hashes[words++] = mix(hash);
-      allKinds |= found;
-      inWord = false;
-      found = 0;
-      hash = seed;
-    }
-    if (unit === 10) {
-      lineStarts[lines] = place + 1;
-      lineWords[lines++] = words;
-    }
-  }
-  if (inWord) {
-    ends[words] = length;
-    kinds[words] = found;
-    hashes[words++] = mix(hash);
-    allKinds |= found;
+    starts[words] = place;
+    let kind = 0;
+    let hash = seed;
+    let normalHash = normalSeed;
+    do {
+      kind |= entry;
+      hash = step(hash, unit);
+      const normal = entry >> shift;
+      if (normal !== 0) normalHash = step(normalHash, normal);
+      unit = units[++place] as number;
+      entry = table[unit] as number;
+    } while ((entry & space) === 0);
+    ends[words] = place;
+    kinds[words] = kind & kindBits;
+    allKinds |= kind;
+    normalHashes[words] = normalHash === normalSeed ? NO_HASH : mix(normalHash);
+    hashes[words++] = hash;
   }
   // Past the last line one would start after a line end that is not there.
   lineStarts[lines] = length + 1;
   lineWords[lines] = words;
-  return { text, words, allKinds, starts, ends, kinds, hashes, lines, lineStarts, lineWords };
+  allKinds &= kindBits;
+  spaceKinds &= kindBits;
+  return {
+    text,
+    units,
+    words,
+    allKinds,
+    spaceKinds,
+    starts,
+    ends,
+    kinds,
+    normalHashes,
+    hashes,
+    lines,
+    lineStarts,
+    lineWords,
+  };
 }
 
-function sameUnits(text: string, a: number, b: number, length: number): boolean {
-  for (let index = 0; index < length; index++) {
-    if (text.charCodeAt(a + index) !== text.charCodeAt(b + index)) return false;
-  }
+function sameUnits(units: Uint16Array, a: number, b: number, length: number): boolean {
+  for (let index = 0; index < length; index++) if (units[a + index] !== units[b + index]) return false;
   return true;
 }
 
 /** Numbers the different words. */
-function identify({ text, words, starts, ends, hashes }: Words) {
+function identify({ units, words, starts, ends, hashes }: Words) {
   const [ids, counts, firsts] = [arrays.ids.take(words), arrays.counts.take(words), arrays.firsts.take(words)];
   const size = tableSize(words);
   const table = arrays.table.takeZeros(size);
-  const mask = size - 1;
+  const [mask, shift] = [size - 1, Math.clz32(size) + 1];
   let distinct = 0;
   for (let word = 0; word < words; word++) {
     const hash = hashes[word] as number;
     const start = starts[word] as number;
     const length = (ends[word] as number) - start;
-    let slot = hash & mask;
+    let slot = spread(hash, shift);
     let id = (table[slot] as number) - 1;
     while (id >= 0) {
       const first = firsts[id] as number;
       const other = starts[first] as number;
       const alike = hashes[first] === hash && (ends[first] as number) - other === length;
-      if (alike && sameUnits(text, start, other, length)) break;
+      if (alike && sameUnits(units, start, other, length)) break;
       slot = (slot + 1) & mask;
       id = (table[slot] as number) - 1;
     }
@@ -171,16 +200,19 @@ function identify({ text, words, starts, ends, hashes }: Words) {
 export function findTextFacts(text: string): TextFacts {
   last = undefined;
   const found = scan(text);
-  const { words, allKinds, starts, ends, kinds, lines, lineStarts, lineWords } = found;
+  const { units, words, allKinds, spaceKinds, starts, ends, kinds, normalHashes, lines, lineStarts, lineWords } = found;
   const { ids, distinct, counts, firsts } = identify(found);
   // Written out: spreading two objects takes as long as all the rest of a short text.
   return {
     text,
+    units,
     words,
     allKinds,
+    spaceKinds,
     starts,
     ends,
     kinds,
+    normalHashes,
     ids,
     distinct,
     counts,
@@ -200,12 +232,6 @@ let last: { readonly document: Document; readonly facts: TextFacts } | undefined
 export function textFacts(document: Document): TextFacts {
   if (last?.document !== document) last = { document, facts: findTextFacts(document.text) };
   return last.facts;
-}
-
-/** Characters (code points) of a word. */
-export function wordLength({ text, starts, ends, kinds }: TextFacts, word: number): number {
-  const [start, end] = [starts[word] as number, ends[word] as number];
-  return ((kinds[word] as number) & SURROGATE) === 0 ? end - start : countCharacters(text, start, end);
 }
 
 /** Whether a word has a letter of any script. */
