@@ -3,6 +3,9 @@
 // one key/value head of one sequence, with all the query heads that share it.
 #pragma once
 #include "gemm.h"
+#if defined(__AMX_BF16__) && !defined(OLMOE_BF16)
+#include "attention_tiles.h"
+#endif
 
 // The forward pass wants long rows of scores, for one softmax each; the backward pass holds two tiles, and short ones.
 constexpr isize KEY_UNIT = NR > 32 ? NR : 32;
@@ -204,9 +207,22 @@ OLMOE_API void olmoe_attention_backward(const f32* q, isize ldq, const f32* k, i
                                         isize lddo, f32* dq, isize lddq, f32* dk, isize lddk, f32* dv, isize lddv, isize batch,
                                         isize length, isize heads, isize kv_heads, isize channels, f32 scale) {
   isize group = heads / kv_heads;
+#if defined(__AMX_BF16__) && !defined(OLMOE_BF16)
   parallel_for(batch * kv_heads, [&](isize task) {
-    using namespace backward_products;
-    [[maybe_unused]] Registers registers;
+    Tiles tiles;
+    isize b = task / kv_heads, kv_head = task % kv_heads, row = b * length, shared = kv_head * channels;
+    for (isize h = kv_head * group; h < (kv_head + 1) * group; h++) {
+      isize column = h * channels;
+      attention_tiles::Head head{q + row * ldq + column, k + row * ldk + shared, v + row * ldv + shared, out + row * ldo + column,
+                                 lse + (b * heads + h) * length, dout + row * lddo + column, kv_start ? kv_start + row : nullptr,
+                                 dq + row * lddq + column, dk + row * lddk + shared, dv + row * lddv + shared,
+                                 ldq, ldk, ldv, ldo, lddo, lddq, lddk, lddv, length, channels};
+      attention_tiles::backward_of_head(head, h == kv_head * group, scale);
+    }
+  });
+#else
+  parallel_for(batch * kv_heads, [&](isize task) {
+    using namespace tile_products;
     isize b = task / kv_heads, kv_head = task % kv_heads, row0 = b * length;
     // delta = dout . out of each query: the part of the softmax's gradient that all keys share.
     f32* delta = scratch(SLOT_C, group * length);
@@ -250,4 +266,5 @@ OLMOE_API void olmoe_attention_backward(const f32* q, isize ldq, const f32* k, i
         }
     }
   });
+#endif
 }

@@ -6,7 +6,7 @@
 // faster than multiply-adds that this is the quicker way. (Henry, Tang, Heinecke: arXiv 1904.06376.)
 //
 // Operands are packed in fragments: 16 rows of A, or columns of B, by 32 of k, one kilobyte for each part. A line of an A
-// fragment is a row, its k in rising order; a line of a B fragment is a pair of k for 16 columns, pair by pair.
+// fragment is a row, pair of k by pair; a line of a B fragment is a pair of k for 16 columns. A pair is k and k + 16.
 #pragma once
 #include <immintrin.h>
 
@@ -66,45 +66,66 @@ INLINE __m512i take_part(__m512& x, int part) {
   return bits;
 }
 
-// One line of a fragment from the values at k = 0, 2, 4, ... and at k = 1, 3, 5, ..., or from two neighbours of k.
-INLINE void split_line(__m512 even, __m512 odd, bf16* line) {
+// Of each pair its second half's upper bits over its first half's upper bits.
+INLINE __m512i join_pairs(__m512i first, __m512i second) {
+  // Bit by bit: `second` where the mask is set, else what is shifted down.
+  return _mm512_ternarylogic_epi32(_mm512_set1_epi32((int)0xffff0000), second, _mm512_srli_epi32(first, 16), 0xca);
+}
+
+// One line of a fragment from the values of a step at k = 0 .. 15 and at k = 16 .. 31: k and k + 16 are a pair.
+INLINE void split_line(__m512 first, __m512 second, bf16* line) {
 #pragma GCC unroll 3
   for (int part = 0; part < PARTS; part++) {
-    __m512i low = _mm512_srli_epi32(take_part(even, part), 16), high = take_part(odd, part);
-    // Bit by bit: the upper half of `high` where the mask is set, else `low`.
-    _mm512_store_si512(line + part * FRAGMENT, _mm512_ternarylogic_epi32(_mm512_set1_epi32((int)0xffff0000), high, low, 0xca));
+    __m512i low = take_part(first, part), high = take_part(second, part);
+    _mm512_store_si512(line + part * FRAGMENT, join_pairs(low, high));
   }
 }
 
-// Exchanges lines and pairs of a fragment, which turns rows of A into columns of B and back.
-INLINE void transpose_fragment(bf16* fragment) {
-  __m512i r[16], s[16];
+// Exchanges rows and columns of a square.
+INLINE void transpose_square(__m512 (&x)[16]) {
+  __m512 y[16];
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; i++) {
+    y[2 * i] = _mm512_unpacklo_ps(x[2 * i], x[2 * i + 1]);
+    y[2 * i + 1] = _mm512_unpackhi_ps(x[2 * i], x[2 * i + 1]);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; i++) {
+    x[4 * i] = (__m512)_mm512_unpacklo_pd((__m512d)y[4 * i], (__m512d)y[4 * i + 2]);
+    x[4 * i + 1] = (__m512)_mm512_unpackhi_pd((__m512d)y[4 * i], (__m512d)y[4 * i + 2]);
+    x[4 * i + 2] = (__m512)_mm512_unpacklo_pd((__m512d)y[4 * i + 1], (__m512d)y[4 * i + 3]);
+    x[4 * i + 3] = (__m512)_mm512_unpackhi_pd((__m512d)y[4 * i + 1], (__m512d)y[4 * i + 3]);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; i++) {
+    y[i] = _mm512_shuffle_f32x4(x[i], x[i + 4], 0x88);
+    y[i + 4] = _mm512_shuffle_f32x4(x[i], x[i + 4], 0xdd);
+    y[i + 8] = _mm512_shuffle_f32x4(x[i + 8], x[i + 12], 0x88);
+    y[i + 12] = _mm512_shuffle_f32x4(x[i + 8], x[i + 12], 0xdd);
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; i++) {
+    x[i] = _mm512_shuffle_f32x4(y[i], y[i + 8], 0x88);
+    x[i + 8] = _mm512_shuffle_f32x4(y[i], y[i + 8], 0xdd);
+  }
+}
+
+// One part of a step by sixteen: lines are rows, or, transposed, columns of two squares, given by line(i, second half?).
+template <class Line>
+INLINE void split_lines(Line line, bool transposed, bf16* target) {
+  if (!transposed) {
+    for (int i = 0; i < EDGE; i++) split_line(line(i, false), line(i, true), target + i * STEP);
+    return;
+  }
+  __m512 first[EDGE], second[EDGE];
 #pragma GCC unroll 16
-  for (int i = 0; i < 16; i++) r[i] = _mm512_load_si512(fragment + i * STEP);
-#pragma GCC unroll 8
-  for (int i = 0; i < 8; i++) {
-    s[2 * i] = _mm512_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
-    s[2 * i + 1] = _mm512_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
-  }
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; i++) {
-    r[4 * i] = _mm512_unpacklo_epi64(s[4 * i], s[4 * i + 2]);
-    r[4 * i + 1] = _mm512_unpackhi_epi64(s[4 * i], s[4 * i + 2]);
-    r[4 * i + 2] = _mm512_unpacklo_epi64(s[4 * i + 1], s[4 * i + 3]);
-    r[4 * i + 3] = _mm512_unpackhi_epi64(s[4 * i + 1], s[4 * i + 3]);
-  }
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; i++) {
-    s[i] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0x88);
-    s[i + 4] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0xdd);
-    s[i + 8] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0x88);
-    s[i + 12] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0xdd);
-  }
-#pragma GCC unroll 8
-  for (int i = 0; i < 8; i++) {
-    _mm512_store_si512(fragment + i * STEP, _mm512_shuffle_i32x4(s[i], s[i + 8], 0x88));
-    _mm512_store_si512(fragment + (i + 8) * STEP, _mm512_shuffle_i32x4(s[i], s[i + 8], 0xdd));
-  }
+  for (int i = 0; i < EDGE; i++) first[i] = line(i, false);
+  transpose_square(first);
+#pragma GCC unroll 16
+  for (int i = 0; i < EDGE; i++) second[i] = line(i, true);
+  transpose_square(second);
+#pragma GCC unroll 16
+  for (int i = 0; i < EDGE; i++) split_line(first[i], second[i], target + i * STEP);
 }
 
 INLINE __mmask16 first_lanes(isize count) { return (__mmask16)(count >= 16 ? 0xffff : count <= 0 ? 0 : (1 << count) - 1); }
@@ -113,21 +134,14 @@ INLINE __mmask16 first_lanes(isize count) { return (__mmask16)(count >= 16 ? 0xf
 // beyond the last vector, up to `room` of them, are zero.
 template <class Row>
 INLINE void pack_along(const Fragments& out, Row row, isize count, isize room, isize k, bool transposed) {
-  const __m512i evens = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-  const __m512i odds = _mm512_add_epi32(evens, _mm512_set1_epi32(1));
   for (isize edge = 0; edge < room; edge += EDGE)
     for (isize p = 0; p < k; p += STEP) {
-      bf16* target = Fragments::at(out, edge) + p / STEP * PARTS * FRAGMENT;
-      __mmask16 first = first_lanes(k - p), second = first_lanes(k - p - 16);
-      for (isize i = 0; i < EDGE; i++) {
-        __m512 a = _mm512_setzero_ps(), b = a;
-        if (edge + i < count) {
-          a = _mm512_maskz_loadu_ps(first, row(edge + i) + p);
-          b = _mm512_maskz_loadu_ps(second, row(edge + i) + p + 16);
-        }
-        split_line(_mm512_permutex2var_ps(a, evens, b), _mm512_permutex2var_ps(a, odds, b), target + i * STEP);
-      }
-      for (int part = 0; part < PARTS && transposed; part++) transpose_fragment(target + part * FRAGMENT);
+      __mmask16 first = first_lanes(k - p), second = first_lanes(k - p - EDGE);
+      auto line = [&](isize i, bool half) INLINE_LAMBDA {
+        if (edge + i >= count) return _mm512_setzero_ps();
+        return _mm512_maskz_loadu_ps(half ? second : first, row(edge + i) + p + (half ? EDGE : 0));
+      };
+      split_lines(line, transposed, Fragments::at(out, edge) + p / STEP * PARTS * FRAGMENT);
     }
 }
 
@@ -137,15 +151,12 @@ template <class Row>
 INLINE void pack_across(const Fragments& out, Row row, isize count, isize room, isize k, bool transposed) {
   for (isize p = 0; p < k; p += STEP)
     for (isize edge = 0; edge < room; edge += EDGE) {
-      bf16* target = Fragments::at(out, edge) + p / STEP * PARTS * FRAGMENT;
       __mmask16 mask = first_lanes(count - edge);
-      for (isize i = 0; i < EDGE; i++) {
-        isize even = p + 2 * i, odd = even + 1;
-        __m512 a = even < k ? _mm512_maskz_loadu_ps(mask, row(even) + edge) : _mm512_setzero_ps();
-        __m512 b = odd < k ? _mm512_maskz_loadu_ps(mask, row(odd) + edge) : _mm512_setzero_ps();
-        split_line(a, b, target + i * STEP);
-      }
-      for (int part = 0; part < PARTS && transposed; part++) transpose_fragment(target + part * FRAGMENT);
+      auto line = [&](isize i, bool half) INLINE_LAMBDA {
+        isize place = p + i + (half ? EDGE : 0);
+        return place < k ? _mm512_maskz_loadu_ps(mask, row(place) + edge) : _mm512_setzero_ps();
+      };
+      split_lines(line, transposed, Fragments::at(out, edge) + p / STEP * PARTS * FRAGMENT);
     }
 }
 
@@ -182,7 +193,7 @@ INLINE void multiply_square(const bf16* a0, const bf16* a1, const bf16* b0, cons
   }
   isize asked = 0, share = (4 * EDGE + steps - 1) / steps;
   for (isize s = 0; s < steps; s++) {
-    for (isize more = minimum(asked + share, 4 * EDGE); asked < more; asked++)
+    for (isize more = minimum(asked + share, 4 * EDGE); next && asked < more; asked++)
       __builtin_prefetch(next + asked / 2 * next_ld + asked % 2 * EDGE, 1);
     if (ahead) Ahead::take(*ahead, 8);
     auto load_a = [&](int part) INLINE_LAMBDA {
