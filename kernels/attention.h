@@ -208,16 +208,20 @@ OLMOE_API void olmoe_attention_backward(const f32* q, isize ldq, const f32* k, i
                                         isize length, isize heads, isize kv_heads, isize channels, f32 scale) {
   isize group = heads / kv_heads;
 #if defined(__AMX_BF16__) && !defined(OLMOE_BF16)
+  auto head_of = [&](isize index) -> attention_tiles::Head {
+    isize b = index / heads, h = index % heads, row = b * length, column = h * channels, shared = h / group * channels;
+    return {q + row * ldq + column, k + row * ldk + shared, v + row * ldv + shared, out + row * ldo + column,
+            lse + index * length, dout + row * lddo + column, kv_start ? kv_start + row : nullptr,
+            dq + row * lddq + column, dk + row * lddk + shared, dv + row * lddv + shared,
+            ldq, ldk, ldv, ldo, lddo, lddq, lddk, lddv, length, channels};
+  };
   parallel_for(batch * kv_heads, [&](isize task) {
     Tiles tiles;
-    isize b = task / kv_heads, kv_head = task % kv_heads, row = b * length, shared = kv_head * channels;
-    for (isize h = kv_head * group; h < (kv_head + 1) * group; h++) {
-      isize column = h * channels;
-      attention_tiles::Head head{q + row * ldq + column, k + row * ldk + shared, v + row * ldv + shared, out + row * ldo + column,
-                                 lse + (b * heads + h) * length, dout + row * lddo + column, kv_start ? kv_start + row : nullptr,
-                                 dq + row * lddq + column, dk + row * lddk + shared, dv + row * lddv + shared,
-                                 ldq, ldk, ldv, ldo, lddo, lddq, lddk, lddv, length, channels};
-      attention_tiles::backward_of_head(head, h == kv_head * group, scale);
+    for (isize h = 0; h < group; h++) {
+      // What this thread is likely to do next.
+      isize index = task * group + h, later = h + 1 < group ? index + 1 : (task + thread_count) * group;
+      attention_tiles::Head head = head_of(index), next = head_of(later < batch * heads ? later : index);
+      attention_tiles::backward_of_head(head, h == 0, scale, later < batch * heads ? &next : nullptr);
     }
   });
 #else

@@ -13,6 +13,31 @@ constexpr isize KEYS = 64, QUERIES = 128;  // of one tile of scores
 constexpr isize PACKED = 32 * 1024;        // elements of queries that are packed at a time: they stay in the second cache
 constexpr isize LINE = PARTS * FRAGMENT;   // one step of k
 
+// Rows of several matrices that will be read, or written, soon: their lines are asked for, a few at a time.
+struct RowsAhead {
+  struct Part {
+    const char* place;
+    isize step, rows, lines;
+    bool write;
+  };
+  Part parts[8];
+  int count = 0, part = 0;
+  isize line = 0;
+  INLINE void add(RowsAhead& ahead, const f32* rows, isize ld, isize count, isize channels, bool write) {
+    if (count > 0) ahead.parts[ahead.count++] = {(const char*)rows, ld * (isize)sizeof(f32), count, (channels + 15) / 16, write};
+  }
+  INLINE void take(RowsAhead& ahead, int lines) {
+    for (; lines > 0 && ahead.part < ahead.count; lines--) {
+      Part& part = ahead.parts[ahead.part];
+      if (part.write) __builtin_prefetch(part.place + ahead.line * 64, 1, 2);
+      else __builtin_prefetch(part.place + ahead.line * 64, 0, 2);
+      if (++ahead.line < part.lines) continue;
+      ahead.line = 0, part.place += part.step;
+      if (--part.rows == 0) ahead.part++;
+    }
+  }
+};
+
 // Memory for the fragments of several operands, taken one after the other.
 struct Room {
   bf16* place;
@@ -41,38 +66,58 @@ struct PackedScores {
   Fragments probs, gradients, across;
 };
 
-// Turns raw scores and dout . value of SIDE keys and queries into fragments.
-template <bool BORDER>
-static void pack_gradients(const f32* scores, const f32* dprobs, const PackedQueries& queries, isize query, isize key, f32 scale,
-                           const PackedScores& out, isize row, isize column) {
-  bf16* probs = Fragments::at(out.probs, row) + column / STEP * LINE;
-  bf16* gradients = Fragments::at(out.gradients, row) + column / STEP * LINE;
-  bf16* across = Fragments::at(out.across, column) + row / STEP * LINE;
-  const isize below = out.probs.steps * LINE, beside = out.across.steps * LINE;  // to the second half of rows and columns
-  const vf factor = splat(scale);
-  vf lse[2], delta[2];
-  vi start[2], position[2];
-  for (int side = 0; side < 2; side++) {
-    isize i = query + side * EDGE;
-    lse[side] = load(queries.lse + i), delta[side] = load(queries.delta + i);
-    start[side] = (vi)load((const f32*)queries.start + i);
-    position[side] = lane_numbers() + (i32)(queries.first + i);
+// Turns raw scores and dout . value of SIDE keys and queries into fragments, two lines of each at a time.
+struct Gradients {
+  f32 scores[SIDE * SIDE], dprobs[SIDE * SIDE];
+  const f32 *lse, *delta;
+  const i32* start;
+  isize query, key;  // positions of the first ones
+  bool border;       // whether something of it may be hidden
+  bf16 *probs, *gradients, *across;
+  isize below, beside;  // to the second half of rows and columns
+  f32 scale;
+  isize line;  // that is next
+
+  INLINE void begin(Gradients& g, const PackedQueries& queries, isize query, const PackedKeys& keys, isize row, bool border,
+                    const PackedScores& out, isize column, f32 scale) {
+    g.lse = queries.lse + query, g.delta = queries.delta + query, g.start = queries.start + query;
+    g.query = queries.first + query, g.key = keys.first + row;
+    g.border = border;
+    g.probs = Fragments::at(out.probs, row) + column / STEP * LINE;
+    g.gradients = Fragments::at(out.gradients, row) + column / STEP * LINE;
+    g.across = Fragments::at(out.across, column) + row / STEP * LINE;
+    g.below = out.probs.steps * LINE, g.beside = out.across.steps * LINE;
+    g.scale = scale;
+    g.line = 0;
   }
-  for (isize r = 0; r < EDGE; r++) {
+
+  INLINE void take(Gradients& state) {
+    const Gradients& g = state;
+    isize r = state.line++, below = g.below, beside = g.beside, line = r * STEP;
+    const f32 *scores = g.scores + r * SIDE, *dprobs = g.dprobs + r * SIDE, *lse = g.lse, *delta = g.delta;
+    bf16 *probs = g.probs + line, *gradients = g.gradients + line, *across = g.across + line;
+    const vf factor = splat(g.scale);
     vf p[2][2], d[2][2];
 #pragma GCC unroll 2
     for (int half = 0; half < 2; half++)
 #pragma GCC unroll 2
-      for (int side = 0; side < 2; side++) {
-        isize place = (r + half * EDGE) * SIDE + side * EDGE;
-        vf probability = exp_below(load(scores + place) * factor - lse[side]);
-        if (BORDER) {
-          vi own = (vi)splat(0) + (i32)(key + r + half * EDGE);
-          probability = choose((own >= start[side]) & (own <= position[side]), probability, splat(0));
+      for (int side = 0; side < 2; side++)
+        p[half][side] = exp_below(load(scores + half * EDGE * SIDE + side * EDGE) * factor - load(lse + side * EDGE));
+    if (g.border) {
+      for (int half = 0; half < 2; half++)
+        for (int side = 0; side < 2; side++) {
+          vi own = vi{} + (i32)(g.key + r + half * EDGE), position = lane_numbers() + (i32)(g.query + side * EDGE);
+          vi seen = (own >= (vi)load((const f32*)g.start + side * EDGE)) & (own <= position);
+          p[half][side] = choose(seen, p[half][side], splat(0));
         }
-        p[half][side] = probability;
+    }
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; half++)
+#pragma GCC unroll 2
+      for (int side = 0; side < 2; side++) {
+        vf dprob = load(dprobs + half * EDGE * SIDE + side * EDGE) - load(delta + side * EDGE);
         // What is not seen stays out of it, whatever its value is.
-        d[half][side] = choose(probability == splat(0), splat(0), probability * (load(dprobs + place) - delta[side]) * factor);
+        d[half][side] = choose(p[half][side] == splat(0), splat(0), p[half][side] * dprob * factor);
       }
 #pragma GCC unroll 3
     for (int part = 0; part < PARTS; part++) {
@@ -84,52 +129,66 @@ static void pack_gradients(const f32* scores, const f32* dprobs, const PackedQue
           x[half][side] = take_part((__m512&)p[half][side], part);
           y[half][side] = take_part((__m512&)d[half][side], part);
         }
-      isize line = part * FRAGMENT + r * STEP;
 #pragma GCC unroll 2
       for (int i = 0; i < 2; i++) {
-        _mm512_store_si512(probs + i * below + line, join_pairs(x[i][0], x[i][1]));
-        _mm512_store_si512(gradients + i * below + line, join_pairs(y[i][0], y[i][1]));
-        _mm512_store_si512(across + i * beside + line, join_pairs(y[0][i], y[1][i]));
+        _mm512_store_si512(probs + i * below + part * FRAGMENT, join_pairs(x[i][0], x[i][1]));
+        _mm512_store_si512(gradients + i * below + part * FRAGMENT, join_pairs(y[i][0], y[i][1]));
+        _mm512_store_si512(across + i * beside + part * FRAGMENT, join_pairs(y[0][i], y[1][i]));
       }
     }
   }
-}
+};
 
 // A square of C (+)= SIDE rows of A by SIDE columns of B, over `steps` of k.
-INLINE void multiply(const bf16* a, isize a_steps, const bf16* b, isize b_steps, isize steps, f32* c, isize ldc, bool add) {
-  multiply_square<true>(a, a + a_steps * LINE, b, b + b_steps * LINE, steps, c, ldc, add, nullptr, 0, nullptr);
+template <class Beside>
+INLINE void multiply(const bf16* a, isize a_steps, const bf16* b, isize b_steps, isize steps, f32* c, isize ldc, bool add,
+                     Beside beside) {
+  multiply_square<true>(a, a + a_steps * LINE, b, b + b_steps * LINE, steps, c, ldc, add, beside);
 }
 
 // dkeys and dvalues, [KEYS, width], gain what the queries make of them, and dqueries, squares of [width, SIDE], what the keys do.
 static void multiply_tile_of_scores(const PackedQueries& queries, const PackedKeys& keys, const PackedScores& scores, bool starts,
-                                    isize query, isize channels, f32 scale, f32* dkeys, f32* dvalues, f32* dqueries) {
-  alignas(64) f32 raw[SIDE * SIDE], dprobs[SIDE * SIDE];
+                                    isize query, isize channels, f32 scale, f32* dkeys, f32* dvalues, f32* dqueries,
+                                    RowsAhead& ahead) {
   isize width = round_up(channels, SIDE), steps = width / STEP;
   isize end = minimum(query + QUERIES, queries.count);
   // The first query of the tile that sees keys from `row` on, in whole squares.
   auto begin = [&](isize row) { return maximum(query, keys.first + row - queries.first); };
+  // While a square is multiplied, the one before it becomes fragments.
+  alignas(64) Gradients squares[2];
+  squares[1].line = EDGE;
+  isize turn = 0;
   for (isize row = 0; row < keys.count; row += SIDE)
-    for (isize i = begin(row); i < end; i += SIDE) {
-      multiply(Fragments::at(keys.rows, row), steps, Fragments::at(queries.across, i), steps, steps, raw, SIDE, false);
-      multiply(Fragments::at(keys.value_rows, row), steps, Fragments::at(queries.dout_across, i), steps, steps, dprobs, SIDE, false);
+    for (isize i = begin(row); i < end; i += SIDE, turn ^= 1) {
+      Gradients &own = squares[turn], &before = squares[turn ^ 1];
+      auto beside = [&]() INLINE_LAMBDA {
+        if (before.line < EDGE) Gradients::take(before);
+      };
+      multiply(Fragments::at(keys.rows, row), steps, Fragments::at(queries.across, i), steps, steps, own.scores, SIDE, false, beside);
+      multiply(Fragments::at(keys.value_rows, row), steps, Fragments::at(queries.dout_across, i), steps, steps, own.dprobs, SIDE,
+               false, beside);
+      while (before.line < EDGE) Gradients::take(before);
       bool border = starts || keys.first + row == queries.first + i || i + SIDE > queries.count;
-      (border ? pack_gradients<true> : pack_gradients<false>)(raw, dprobs, queries, i, keys.first + row, scale, scores, row, i - query);
+      Gradients::begin(own, queries, i, keys, row, border, scores, i - query, scale);
     }
+  Gradients& last = squares[turn ^ 1];
+  while (last.line < EDGE) Gradients::take(last);
+  auto ask = [&]() INLINE_LAMBDA { RowsAhead::take(ahead, 4); };
   for (isize row = 0; row < keys.count; row += SIDE) {
     isize i = begin(row), some = (end - i + STEP - 1) / STEP, lines = i / STEP * LINE, skip = (i - query) / STEP * LINE;
     if (some <= 0) break;
     for (isize c = 0; c < width; c += SIDE) {
       multiply(Fragments::at(scores.probs, row) + skip, scores.probs.steps, Fragments::at(queries.dout_rows, c) + lines,
-               queries.dout_rows.steps, some, dvalues + row * width + c, width, true);
+               queries.dout_rows.steps, some, dvalues + row * width + c, width, true, ask);
       multiply(Fragments::at(scores.gradients, row) + skip, scores.gradients.steps, Fragments::at(queries.rows, c) + lines,
-               queries.rows.steps, some, dkeys + row * width + c, width, true);
+               queries.rows.steps, some, dkeys + row * width + c, width, true, ask);
     }
   }
   for (isize i = begin(0); i < end; i += SIDE) {
     isize seen = minimum(keys.count, queries.first + i + SIDE - keys.first);
     for (isize c = 0; c < width; c += SIDE)
       multiply(Fragments::at(keys.transposed, c), keys.transposed.steps, Fragments::at(scores.across, i - query), scores.across.steps,
-               steps_of(seen), dqueries + i * width + c * SIDE, SIDE, true);
+               steps_of(seen), dqueries + i * width + c * SIDE, SIDE, true, ask);
   }
 }
 
@@ -201,12 +260,24 @@ static void put_queries(const f32* squares, const Head& head, isize first, isize
 }
 
 // Gradients of a head; those of keys and values are added to what earlier heads made of them, unless this is the first.
-static void backward_of_head(const Head& head, bool first_head, f32 scale) {
+static void backward_of_head(const Head& head, bool first_head, f32 scale, const Head* next) {
   isize channels = head.channels, width = round_up(channels, SIDE);
   isize block = maximum(PACKED / width / QUERIES, 1) * QUERIES;
   Room room{(bf16*)scratch(SLOT_E, 3 * fragment_floats(KEYS, QUERIES))};
   PackedScores scores{Room::take(room, KEYS, QUERIES), Room::take(room, KEYS, QUERIES), Room::take(room, QUERIES, KEYS)};
   f32 *dkeys = scratch(SLOT_F, 2 * KEYS * width), *dvalues = dkeys + KEYS * width;
+  RowsAhead ahead;
+  isize soon = minimum(block, head.length);
+  RowsAhead::add(ahead, head.dk, head.lddk, soon, channels, true);
+  RowsAhead::add(ahead, head.dv, head.lddv, soon, channels, true);
+  RowsAhead::add(ahead, head.dq, head.lddq, soon, channels, true);
+  if (next) {
+    RowsAhead::add(ahead, next->q, head.ldq, soon, channels, false);
+    RowsAhead::add(ahead, next->dout, head.lddo, soon, channels, false);
+    RowsAhead::add(ahead, next->out, head.ldo, soon, channels, false);
+    RowsAhead::add(ahead, next->k, head.ldk, soon, channels, false);
+    RowsAhead::add(ahead, next->v, head.ldv, soon, channels, false);
+  }
   for (isize first = 0; first < head.length; first += block) {
     PackedQueries queries = pack_queries(head, first, minimum(block, head.length - first));
     f32* dqueries = scratch(SLOT_C, round_up(queries.count, SIDE) * width);
@@ -215,7 +286,8 @@ static void backward_of_head(const Head& head, bool first_head, f32 scale) {
       PackedKeys keys = pack_keys(head, j, minimum(KEYS, head.length - j));
       memset(dkeys, 0, (size_t)(2 * KEYS * width) * sizeof(f32));
       for (isize i = maximum(j - first, 0) / QUERIES * QUERIES; i < queries.count; i += QUERIES)
-        multiply_tile_of_scores(queries, keys, scores, head.kv_start != nullptr, i, channels, scale, dkeys, dvalues, dqueries);
+        multiply_tile_of_scores(queries, keys, scores, head.kv_start != nullptr, i, channels, scale, dkeys, dvalues, dqueries,
+                                ahead);
       bool add = !first_head || j < first;
       put_rows(dkeys, width, head.dk + j * head.lddk, head.lddk, keys.count, channels, add);
       put_rows(dvalues, width, head.dv + j * head.lddv, head.lddv, keys.count, channels, add);

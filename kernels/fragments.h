@@ -19,6 +19,7 @@ constexpr isize DEEP = 512;  // of k that are packed at a time
 constexpr int PARTS = 3;
 constexpr isize DEEP = 256;
 #endif
+constexpr int TURNS = PARTS == 3 ? 6 : 1;  // products of parts that make up one
 constexpr isize EDGE = 16, SIDE = 2 * EDGE, STEP = 32, FRAGMENT = EDGE * STEP;
 // Columns of B whose fragments stay in the second cache while rows of A run past them.
 constexpr isize NEAR_COLUMNS = 512;
@@ -45,7 +46,7 @@ INLINE __m512i round_bits(__m512i bits) {
 }
 
 // The next part of x in the upper halves of `bits`, whose lower halves are to be ignored; x becomes what is left of it. The
-// first of three parts is cut, so that it never rounds up to infinity; infinities and NaN leave nothing.
+// first of three parts is cut, so that it never rounds up to infinity. What is left of infinity and NaN is NaN.
 INLINE __m512i take_part(__m512& x, int part) {
   const __m512i upper = _mm512_set1_epi32((int)0xffff0000);
   __m512i bits = _mm512_castps_si512(x);
@@ -55,7 +56,7 @@ INLINE __m512i take_part(__m512& x, int part) {
   }
   if (part == 0) {
     __m512i high = _mm512_and_si512(bits, upper);
-    x = _mm512_maskz_sub_ps(_knot_mask16(_mm512_fpclass_ps_mask(x, 0x99)), x, _mm512_castsi512_ps(high));
+    x = _mm512_sub_ps(x, _mm512_castsi512_ps(high));
     return high;
   }
   if (part == 1) {
@@ -66,10 +67,9 @@ INLINE __m512i take_part(__m512& x, int part) {
   return bits;
 }
 
-// Of each pair its second half's upper bits over its first half's upper bits.
+// The upper halves of `first` and `second`, as pairs.
 INLINE __m512i join_pairs(__m512i first, __m512i second) {
-  // Bit by bit: `second` where the mask is set, else what is shifted down.
-  return _mm512_ternarylogic_epi32(_mm512_set1_epi32((int)0xffff0000), second, _mm512_srli_epi32(first, 16), 0xca);
+  return _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_srli_epi32(first, 16), second);
 }
 
 // One line of a fragment from the values of a step at k = 0 .. 15 and at k = 16 .. 31: k and k + 16 are a pair.
@@ -176,9 +176,10 @@ struct Tiles {
 };
 
 // C[32, 32], or C[16, 32] where not `TALL`, (+)= A B over `steps` of k. a1 and b1 are the second 16 rows and columns.
-template <bool TALL>
+// beside(), TURNS times a step, is work for the vector units, which wait otherwise.
+template <bool TALL, class Beside>
 INLINE void multiply_square(const bf16* a0, const bf16* a1, const bf16* b0, const bf16* b1, isize steps, f32* c, isize ldc,
-                            bool add, const f32* next, isize next_ld, Ahead* ahead) {
+                            bool add, Beside beside) {
   isize stride = ldc * (isize)sizeof(f32);
   if (add) {
     _tile_loadd(0, c, stride);
@@ -191,11 +192,7 @@ INLINE void multiply_square(const bf16* a0, const bf16* a1, const bf16* b0, cons
     _tile_zero(2);
     _tile_zero(3);
   }
-  isize asked = 0, share = (4 * EDGE + steps - 1) / steps;
   for (isize s = 0; s < steps; s++) {
-    for (isize more = minimum(asked + share, 4 * EDGE); next && asked < more; asked++)
-      __builtin_prefetch(next + asked / 2 * next_ld + asked % 2 * EDGE, 1);
-    if (ahead) Ahead::take(*ahead, 8);
     auto load_a = [&](int part) INLINE_LAMBDA {
       _tile_loadd(4, a0 + part * FRAGMENT, 64);
       if (TALL) _tile_loadd(5, a1 + part * FRAGMENT, 64);
@@ -209,6 +206,7 @@ INLINE void multiply_square(const bf16* a0, const bf16* a1, const bf16* b0, cons
       _tile_dpbf16ps(1, 4, 7);
       if (TALL) _tile_dpbf16ps(2, 5, 6);
       if (TALL) _tile_dpbf16ps(3, 5, 7);
+      beside();
     };
     load_a(0);
     if constexpr (PARTS == 3) {  // small products first, each operand loaded as rarely as can be
@@ -255,9 +253,9 @@ INLINE void multiply_eight(const bf16* a, const bf16* b0, const bf16* b1, isize 
     for (int j = 0; j < 2; j++) _mm512_storeu_ps(c + i * ldc + j * EDGE, sums[i][j]);
 }
 
-template <bool TALL>
+template <bool TALL, class Beside>
 INLINE void multiply_square(const bf16* a0, const bf16* a1, const bf16* b0, const bf16* b1, isize steps, f32* c, isize ldc,
-                            bool add, const f32*, isize, Ahead*) {
+                            bool add, Beside) {
   static_assert(PARTS == 1, "without tiles, f32 multiply-adds are the quicker way to f32 products");
   for (int half = 0; half < 2; half++) {
     multiply_eight(a0 + half * 8 * STEP, b0, b1, steps, c + half * 8 * ldc, ldc, add);
@@ -285,8 +283,14 @@ INLINE void multiply_fragments(isize m, isize n, const Fragments& a, const Fragm
       f32* target = whole ? place : border;
       isize ld = whole ? ldc : SIDE;
       const f32* next = j + SIDE < n ? place + SIDE : c + minimum(i + SIDE, m - 1) * ldc;
-      if (tall) multiply_square<true>(a0, a1, b0, b1, a.steps, target, ld, add, next, ldc, ahead);
-      else multiply_square<false>(a0, a1, b0, b1, a.steps, target, ld, add, next, ldc, ahead);
+      isize asked = 0, share = (4 * EDGE + TURNS * a.steps - 1) / (TURNS * a.steps);
+      auto ask = [&]() INLINE_LAMBDA {
+        for (isize more = minimum(asked + share, 4 * EDGE); asked < more; asked++)
+          __builtin_prefetch(next + asked / 2 * ldc + asked % 2 * EDGE, 1);
+        if (ahead) Ahead::take(*ahead, 8 / TURNS + 1);
+      };
+      if (tall) multiply_square<true>(a0, a1, b0, b1, a.steps, target, ld, add, ask);
+      else multiply_square<false>(a0, a1, b0, b1, a.steps, target, ld, add, ask);
       for (isize r = 0; r < rows && !whole; r++) memcpy(place + r * ldc, border + r * SIDE, (size_t)cols * sizeof(f32));
     }
   }

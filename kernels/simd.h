@@ -86,13 +86,11 @@ INLINE f32 max_lanes(vf x) {
 // e^x for x up to 88.37, to 1e-7 relative: x = n ln 2 + r, |r| <= ln(2)/2, a polynomial in r (Cephes' coefficients), times
 // 2^n. Below -86.6 it is 0; not-a-number stays so. Softmaxes need no more: nothing there is above 0.
 INLINE vf exp_below(vf x) {
-  const vf low = splat(-86.6f);
-  vf clamped = choose(x < low, low, x);
   const vf magic = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
-  vf rounded = clamped * splat(1.44269504f) + magic;
+  vf rounded = x * splat(1.44269504f) + magic;
   vf power = (vf)(((vi)rounded + 127) << 23);
   vf n = rounded - magic;
-  vf r = clamped - n * splat(0.693359375f);
+  vf r = x - n * splat(0.693359375f);
   r = r - n * splat(-2.12194440e-4f);
   vf p = splat(1.9875691500e-4f);
   p = p * r + splat(1.3981999507e-3f);
@@ -101,7 +99,7 @@ INLINE vf exp_below(vf x) {
   p = p * r + splat(1.6666665459e-1f);
   p = p * r + splat(5.0000001201e-1f);
   p = p * (r * r) + r + splat(1.0f);
-  return choose(x < low, splat(0.0f), p * power);
+  return choose(x < splat(-86.6f), splat(0.0f), p * power);
 }
 // e^x for any x: above 88.37 infinity.
 INLINE vf exp_vector(vf x) {
