@@ -11,6 +11,7 @@ namespace attention_tiles {
 
 constexpr isize KEYS = 64, QUERIES = 128;  // of one tile of scores
 constexpr isize PACKED = 32 * 1024;        // elements of queries that are packed at a time: they stay in the second cache
+constexpr int ASK = 2;  // lines that are asked for beside one product of parts
 constexpr isize LINE = PARTS * FRAGMENT;   // one step of k
 
 // Rows of several matrices that will be read, or written, soon: their lines are asked for, a few at a time.
@@ -163,6 +164,7 @@ static void multiply_tile_of_scores(const PackedQueries& queries, const PackedKe
       Gradients &own = squares[turn], &before = squares[turn ^ 1];
       auto beside = [&]() INLINE_LAMBDA {
         if (before.line < EDGE) Gradients::take(before);
+        RowsAhead::take(ahead, ASK);
       };
       multiply(Fragments::at(keys.rows, row), steps, Fragments::at(queries.across, i), steps, steps, own.scores, SIDE, false, beside);
       multiply(Fragments::at(keys.value_rows, row), steps, Fragments::at(queries.dout_across, i), steps, steps, own.dprobs, SIDE,
@@ -173,7 +175,7 @@ static void multiply_tile_of_scores(const PackedQueries& queries, const PackedKe
     }
   Gradients& last = squares[turn ^ 1];
   while (last.line < EDGE) Gradients::take(last);
-  auto ask = [&]() INLINE_LAMBDA { RowsAhead::take(ahead, 4); };
+  auto ask = [&]() INLINE_LAMBDA { RowsAhead::take(ahead, ASK); };
   for (isize row = 0; row < keys.count; row += SIDE) {
     isize i = begin(row), some = (end - i + STEP - 1) / STEP, lines = i / STEP * LINE, skip = (i - query) / STEP * LINE;
     if (some <= 0) break;
@@ -236,13 +238,20 @@ static PackedKeys pack_keys(const Head& head, isize first, isize count) {
   return keys;
 }
 
+// Up to 16 channels of a row of a gradient. Whole lines go past the caches, which would read them first.
+INLINE void put_line(f32* place, __m512 x, isize some, bool add) {
+  if (add || some < EDGE || (uintptr_t)place % 64) {
+    __mmask16 mask = first_lanes(some);
+    _mm512_mask_storeu_ps(place, mask, add ? _mm512_add_ps(_mm512_maskz_loadu_ps(mask, place), x) : x);
+  } else {
+    _mm512_stream_ps(place, x);
+  }
+}
+
 // Rows of a gradient become, or gain, those of a tile.
 INLINE void put_rows(const f32* tile, isize width, f32* rows, isize ld, isize count, isize channels, bool add) {
   for (isize r = 0; r < count; r++)
-    each_vector(channels, [&](isize c, isize n) {
-      vf x = load_n(tile + r * width + c, n);
-      store_n(rows + r * ld + c, add ? load_n(rows + r * ld + c, n) + x : x, n);
-    });
+    for (isize c = 0; c < channels; c += EDGE) put_line(rows + r * ld + c, _mm512_loadu_ps(tile + r * width + c), channels - c, add);
 }
 
 // The same from squares of [width, SIDE] with queries as columns.
@@ -255,7 +264,7 @@ static void put_queries(const f32* squares, const Head& head, isize first, isize
       for (isize j = 0; j < EDGE; j++) x[j] = _mm512_loadu_ps(squares + i / SIDE * SIDE * width + (c + j) * SIDE + i % SIDE);
       transpose_square(x);
       for (isize r = 0; r < minimum(EDGE, count - i); r++)
-        _mm512_mask_storeu_ps(head.dq + (first + i + r) * head.lddq + c, first_lanes(head.channels - c), x[r]);
+        put_line(head.dq + (first + i + r) * head.lddq + c, x[r], head.channels - c, false);
     }
 }
 
@@ -266,23 +275,33 @@ static void backward_of_head(const Head& head, bool first_head, f32 scale, const
   Room room{(bf16*)scratch(SLOT_E, 3 * fragment_floats(KEYS, QUERIES))};
   PackedScores scores{Room::take(room, KEYS, QUERIES), Room::take(room, KEYS, QUERIES), Room::take(room, QUERIES, KEYS)};
   f32 *dkeys = scratch(SLOT_F, 2 * KEYS * width), *dvalues = dkeys + KEYS * width;
-  RowsAhead ahead;
-  isize soon = minimum(block, head.length);
-  RowsAhead::add(ahead, head.dk, head.lddk, soon, channels, true);
-  RowsAhead::add(ahead, head.dv, head.lddv, soon, channels, true);
-  RowsAhead::add(ahead, head.dq, head.lddq, soon, channels, true);
-  if (next) {
-    RowsAhead::add(ahead, next->q, head.ldq, soon, channels, false);
-    RowsAhead::add(ahead, next->dout, head.lddo, soon, channels, false);
-    RowsAhead::add(ahead, next->out, head.ldo, soon, channels, false);
-    RowsAhead::add(ahead, next->k, head.ldk, soon, channels, false);
-    RowsAhead::add(ahead, next->v, head.ldv, soon, channels, false);
-  }
   for (isize first = 0; first < head.length; first += block) {
     PackedQueries queries = pack_queries(head, first, minimum(block, head.length - first));
     f32* dqueries = scratch(SLOT_C, round_up(queries.count, SIDE) * width);
     memset(dqueries, 0, (size_t)(round_up(queries.count, SIDE) * width) * sizeof(f32));
-    for (isize j = 0; j < first + queries.count; j += KEYS) {
+    const Head* following = first + block < head.length ? &head : next;
+    isize end = first + queries.count, later = following == &head ? first + block : 0;
+    // Rows of the following block that are asked for before tile j, in proportion to the work: earlier tiles have more.
+    auto asked = [&](isize j) {
+      f32 left = (f32)maximum(end - j, 0) / (f32)end;
+      return minimum((isize)((f32)queries.count * (1 - left * left)), queries.count);
+    };
+    for (isize j = 0; j < end; j += KEYS) {
+      RowsAhead ahead;
+      isize some = minimum(KEYS, head.length - j), begin = asked(j), count = asked(j + KEYS) - begin;
+      const Head* source = j + KEYS < end ? &head : following;
+      isize row = j + KEYS < end ? j + KEYS : 0;
+      if (source) {
+        some = minimum(KEYS, head.length - row);
+        RowsAhead::add(ahead, source->k + row * head.ldk, head.ldk, some, channels, false);
+        RowsAhead::add(ahead, source->v + row * head.ldv, head.ldv, some, channels, false);
+      }
+      if (following) {
+        some = minimum(count, head.length - later - begin);
+        RowsAhead::add(ahead, following->q + (later + begin) * head.ldq, head.ldq, some, channels, false);
+        RowsAhead::add(ahead, following->dout + (later + begin) * head.lddo, head.lddo, some, channels, false);
+        RowsAhead::add(ahead, following->out + (later + begin) * head.ldo, head.ldo, some, channels, false);
+      }
       PackedKeys keys = pack_keys(head, j, minimum(KEYS, head.length - j));
       memset(dkeys, 0, (size_t)(2 * KEYS * width) * sizeof(f32));
       for (isize i = maximum(j - first, 0) / QUERIES * QUERIES; i < queries.count; i += QUERIES)
@@ -294,6 +313,7 @@ static void backward_of_head(const Head& head, bool first_head, f32 scale, const
     }
     put_queries(dqueries, head, first, queries.count);
   }
+  _mm_sfence();  // what went past the caches is there before the task is over
 }
 
 }  // namespace attention_tiles
