@@ -47,11 +47,11 @@ INLINE void each_visible(const f32* scores, Visible see, f32 hidden, F f) {
   if (j < see.high) border(j);
 }
 
-// Sets what lies outside the vectors with something visible to zero.
+// Sets what lies outside the vectors with something visible to zero, up to whole vectors of keys.
 INLINE void clear_hidden(f32* scores, Visible see, isize keys) {
   isize begin = see.low / LANES * LANES, end = round_up(see.high, LANES);
-  memset(scores, 0, (size_t)begin * sizeof(f32));
-  if (end < keys) memset(scores + end, 0, (size_t)(keys - end) * sizeof(f32));
+  for (isize j = 0; j < begin; j += LANES) store(scores + j, splat(0));
+  for (isize j = end; j < keys; j += LANES) store(scores + j, splat(0));
 }
 
 // The largest score that a query sees, -infinity where there is none; not-a-number is left out.
@@ -116,29 +116,15 @@ struct QueryRows {
   isize count, position;
 };
 
+INLINE QueryRows some_rows(const QueryRows& rows, isize begin, isize count) {
+  return {rows.q + begin * rows.ldq, rows.ldq, rows.out + begin * rows.ldo, rows.ldo, rows.states + begin,
+          rows.kv_start ? rows.kv_start + begin : nullptr, count, rows.position + begin};
+}
+
 INLINE void begin_rows(const QueryRows& rows, isize channels) {
   for (isize i = 0; i < rows.count; i++) {
     rows.states[i] = RunningSoftmax();
     memset(rows.out + i * rows.ldo, 0, (size_t)channels * sizeof(f32));
-  }
-}
-
-// Adds what the queries see of one tile of keys to their rows of out.
-static void attend_to_keys(const QueryRows& rows, const PanelsOfB& keys_across, const PanelsOfB& values, isize first_key,
-                           isize count, isize channels, f32 scale) {
-  f32* scores = scratch(SLOT_F, FORWARD_QUERIES * FORWARD_KEYS);
-  isize first = first_key > rows.position ? first_key - rows.position : 0;  // earlier queries see nothing of this tile
-  for (isize i = first / FORWARD_QUERIES * FORWARD_QUERIES; i < rows.count; i += FORWARD_QUERIES) {
-    isize m = minimum(FORWARD_QUERIES, rows.count - i), seen = minimum(count, rows.position + i + m - first_key);
-    f32* out = rows.out + i * rows.ldo;
-    tile_products::multiply_near(false, m, seen, channels, rows.q + i * rows.ldq, rows.ldq, keys_across, scores, FORWARD_KEYS,
-                                 false);
-    for (isize r = 0; r < m; r++) {
-      Visible see = visible_keys(rows.kv_start, i + r, rows.position + i + r, first_key, seen);
-      f32 factor = softmax_row(scores + r * FORWARD_KEYS, see, seen, scale, rows.states[i + r]);
-      if (factor != 1) scale_row(out + r * rows.ldo, channels, factor);
-    }
-    tile_products::multiply_near(false, m, channels, seen, scores, FORWARD_KEYS, values, out, rows.ldo, true);
   }
 }
 
@@ -147,10 +133,69 @@ INLINE void finish_rows(const QueryRows& rows, isize channels) {
     if (rows.states[i].sum != 0) scale_row(rows.out + i * rows.ldo, channels, 1 / rows.states[i].sum);
 }
 
+// One tile of keys for up to FORWARD_QUERIES rows. Each MR rows take only the keys that the last of them sees. ask(lines) is
+// called now and then, with as many lines of memory as the next piece of work leaves time for.
+template <class Ask>
+static void attend_block(const QueryRows& rows, const PanelsOfB& keys_across, const PanelsOfB& values, isize first_key, isize count,
+                         isize channels, f32 scale, Ask ask) {
+  f32* scores = scratch(SLOT_F, FORWARD_QUERIES * FORWARD_KEYS);
+  auto seen = [&](isize row) { return minimum(count, rows.position + minimum(row + MR, rows.count) - first_key); };
+  // A panel of keys for all rows: it stays in the first cache.
+  for (isize j = 0, q = 0; j < seen(rows.count - 1); j += NR, q++)
+    for (isize r = 0; r < rows.count; r += MR) {
+      isize some = minimum(MR, rows.count - r), columns = minimum(NR, round_up(seen(r), LANES) - j);
+      if (columns <= 0) continue;
+      ask(channels / 4);
+      run_tile(rows_of(rows.q + r * rows.ldq, rows.ldq, some), keys_across.data + q * keys_across.step, keys_across.ld, channels,
+               scores + r * FORWARD_KEYS + j, FORWARD_KEYS, some, columns, false);
+    }
+  for (isize r = 0; r < rows.count; r++) {
+    isize keys = seen(r / MR * MR);
+    if (keys <= 0) continue;
+    ask(4);
+    Visible see = visible_keys(rows.kv_start, r, rows.position + r, first_key, keys);
+    f32 factor = softmax_row(scores + r * FORWARD_KEYS, see, keys, scale, rows.states[r]);
+    if (factor != 1) scale_row(rows.out + r * rows.ldo, channels, factor);
+  }
+  for (isize r = 0; r < rows.count; r += MR) {
+    isize some = minimum(MR, rows.count - r);
+    for (isize c = 0, q = 0; c < channels && seen(r) > 0; c += NR, q++) {
+      ask(seen(r) / 4);
+      run_tile(rows_of(scores + r * FORWARD_KEYS, FORWARD_KEYS, some), values.data + q * values.step, values.ld, seen(r),
+               rows.out + r * rows.ldo + c, rows.ldo, some, minimum(NR, channels - c), true);
+    }
+  }
+}
+
+// Adds what the queries see of one tile of keys to their rows of out: from the first tile on, up to the last that they see.
+static void attend_to_keys(const QueryRows& rows, const PanelsOfB& keys_across, const PanelsOfB& values, isize first_key,
+                           isize count, isize channels, f32 scale, RowsAhead& ahead) {
+  isize first = first_key > rows.position ? first_key - rows.position : 0;  // earlier queries see nothing of this tile
+  for (isize i = first / FORWARD_QUERIES * FORWARD_QUERIES; i < rows.count; i += FORWARD_QUERIES) {
+    QueryRows block = some_rows(rows, i, minimum(FORWARD_QUERIES, rows.count - i));
+    isize next = i + block.count, some = minimum(FORWARD_QUERIES, rows.count - next);
+    RowsAhead near;
+    RowsAhead::add(near, rows.q + next * rows.ldq, rows.ldq, some, channels, false);
+    RowsAhead::add(near, rows.out + next * rows.ldo, rows.ldo, some, channels, true);
+    if (first_key == 0) begin_rows(block, channels);
+    attend_block(block, keys_across, values, first_key, count, channels, scale,
+                 [&](isize lines) INLINE_LAMBDA { RowsAhead::take(ahead, RowsAhead::take(near, lines)); });
+    if (first_key + FORWARD_KEYS >= block.position + block.count) finish_rows(block, channels);
+  }
+}
+
 OLMOE_API void olmoe_attention_forward(const f32* q, isize ldq, const f32* k, isize ldk, const f32* v, isize ldv, f32* out,
                                        isize ldo, f32* lse, const i32* kv_start, isize batch, isize queries, isize keys,
                                        isize kv_stride, isize heads, isize kv_heads, isize channels, f32 scale) {
   isize group = heads / kv_heads;
+  // The next tile of keys, or the first of the task that this thread is likely to do next.
+  auto ask_for_keys = [&](RowsAhead& ahead, isize task, isize j) {
+    if (j >= keys) task += thread_count, j = 0;
+    if (task >= batch * kv_heads) return;
+    isize count = minimum(FORWARD_KEYS, keys - j), row = task / kv_heads * kv_stride + j, column = task % kv_heads * channels;
+    RowsAhead::add(ahead, k + row * ldk + column, ldk, count, channels, false);
+    RowsAhead::add(ahead, v + row * ldv + column, ldv, count, channels, false);
+  };
   parallel_for(batch * kv_heads, [&](isize task) {
     isize b = task / kv_heads, kv_head = task % kv_heads;
     RunningSoftmax* states = (RunningSoftmax*)scratch(SLOT_C, 2 * group * queries);
@@ -159,17 +204,17 @@ OLMOE_API void olmoe_attention_forward(const f32* q, isize ldq, const f32* k, is
       return {q + row * ldq + column, ldq,     out + row * ldo + column, ldo, states + h * queries,
               kv_start ? kv_start + row : nullptr, queries, keys - queries};
     };
-    for (isize h = 0; h < group; h++) begin_rows(rows_of_head(h), channels);
     for (isize j = 0; j < keys; j += FORWARD_KEYS) {
       isize count = minimum(FORWARD_KEYS, keys - j);
       isize row = b * kv_stride + j;
       const f32 *key = k + row * ldk + kv_head * channels, *value = v + row * ldv + kv_head * channels;
       PanelsOfB keys_across = tile_products::columns_of({key, ldk, true}, channels, count, SLOT_D);
       PanelsOfB values = tile_products::columns_of({value, ldv, false}, count, channels, SLOT_E);
-      for (isize h = 0; h < group; h++) attend_to_keys(rows_of_head(h), keys_across, values, j, count, channels, scale);
+      RowsAhead ahead;
+      ask_for_keys(ahead, task, j + count);
+      for (isize h = 0; h < group; h++) attend_to_keys(rows_of_head(h), keys_across, values, j, count, channels, scale, ahead);
     }
     for (isize h = 0; h < group; h++) {
-      finish_rows(rows_of_head(h), channels);
       for (isize i = 0; i < queries && lse; i++) {
         const RunningSoftmax& state = states[h * queries + i];
         lse[(b * heads + kv_head * group + h) * queries + i] = state.highest * scale + __builtin_logf(state.sum);

@@ -14,31 +14,6 @@ constexpr isize PACKED = 32 * 1024;        // elements of queries that are packe
 constexpr int ASK = 2;  // lines that are asked for beside one product of parts
 constexpr isize LINE = PARTS * FRAGMENT;   // one step of k
 
-// Rows of several matrices that will be read, or written, soon: their lines are asked for, a few at a time.
-struct RowsAhead {
-  struct Part {
-    const char* place;
-    isize step, rows, lines;
-    bool write;
-  };
-  Part parts[8];
-  int count = 0, part = 0;
-  isize line = 0;
-  INLINE void add(RowsAhead& ahead, const f32* rows, isize ld, isize count, isize channels, bool write) {
-    if (count > 0) ahead.parts[ahead.count++] = {(const char*)rows, ld * (isize)sizeof(f32), count, (channels + 15) / 16, write};
-  }
-  INLINE void take(RowsAhead& ahead, int lines) {
-    for (; lines > 0 && ahead.part < ahead.count; lines--) {
-      Part& part = ahead.parts[ahead.part];
-      if (part.write) __builtin_prefetch(part.place + ahead.line * 64, 1, 2);
-      else __builtin_prefetch(part.place + ahead.line * 64, 0, 2);
-      if (++ahead.line < part.lines) continue;
-      ahead.line = 0, part.place += part.step;
-      if (--part.rows == 0) ahead.part++;
-    }
-  }
-};
-
 // Memory for the fragments of several operands, taken one after the other.
 struct Room {
   bf16* place;
@@ -259,12 +234,12 @@ static void put_queries(const f32* squares, const Head& head, isize first, isize
   isize width = round_up(head.channels, SIDE);
   for (isize i = 0; i < count; i += EDGE)
     for (isize c = 0; c < head.channels; c += EDGE) {
-      __m512 x[EDGE];
+      vf x[EDGE];
 #pragma GCC unroll 16
-      for (isize j = 0; j < EDGE; j++) x[j] = _mm512_loadu_ps(squares + i / SIDE * SIDE * width + (c + j) * SIDE + i % SIDE);
+      for (isize j = 0; j < EDGE; j++) x[j] = load(squares + i / SIDE * SIDE * width + (c + j) * SIDE + i % SIDE);
       transpose_square(x);
       for (isize r = 0; r < minimum(EDGE, count - i); r++)
-        put_line(head.dq + (first + i + r) * head.lddq + c, x[r], head.channels - c, false);
+        put_line(head.dq + (first + i + r) * head.lddq + c, (__m512)x[r], head.channels - c, false);
     }
 }
 

@@ -81,35 +81,6 @@ INLINE void split_line(__m512 first, __m512 second, bf16* line) {
   }
 }
 
-// Exchanges rows and columns of a square.
-INLINE void transpose_square(__m512 (&x)[16]) {
-  __m512 y[16];
-#pragma GCC unroll 8
-  for (int i = 0; i < 8; i++) {
-    y[2 * i] = _mm512_unpacklo_ps(x[2 * i], x[2 * i + 1]);
-    y[2 * i + 1] = _mm512_unpackhi_ps(x[2 * i], x[2 * i + 1]);
-  }
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; i++) {
-    x[4 * i] = (__m512)_mm512_unpacklo_pd((__m512d)y[4 * i], (__m512d)y[4 * i + 2]);
-    x[4 * i + 1] = (__m512)_mm512_unpackhi_pd((__m512d)y[4 * i], (__m512d)y[4 * i + 2]);
-    x[4 * i + 2] = (__m512)_mm512_unpacklo_pd((__m512d)y[4 * i + 1], (__m512d)y[4 * i + 3]);
-    x[4 * i + 3] = (__m512)_mm512_unpackhi_pd((__m512d)y[4 * i + 1], (__m512d)y[4 * i + 3]);
-  }
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; i++) {
-    y[i] = _mm512_shuffle_f32x4(x[i], x[i + 4], 0x88);
-    y[i + 4] = _mm512_shuffle_f32x4(x[i], x[i + 4], 0xdd);
-    y[i + 8] = _mm512_shuffle_f32x4(x[i + 8], x[i + 12], 0x88);
-    y[i + 12] = _mm512_shuffle_f32x4(x[i + 8], x[i + 12], 0xdd);
-  }
-#pragma GCC unroll 8
-  for (int i = 0; i < 8; i++) {
-    x[i] = _mm512_shuffle_f32x4(y[i], y[i + 8], 0x88);
-    x[i + 8] = _mm512_shuffle_f32x4(y[i], y[i + 8], 0xdd);
-  }
-}
-
 // One part of a step by sixteen: lines are rows, or, transposed, columns of two squares, given by line(i, second half?).
 template <class Line>
 INLINE void split_lines(Line line, bool transposed, bf16* target) {
@@ -117,15 +88,15 @@ INLINE void split_lines(Line line, bool transposed, bf16* target) {
     for (int i = 0; i < EDGE; i++) split_line(line(i, false), line(i, true), target + i * STEP);
     return;
   }
-  __m512 first[EDGE], second[EDGE];
+  vf first[EDGE], second[EDGE];
 #pragma GCC unroll 16
-  for (int i = 0; i < EDGE; i++) first[i] = line(i, false);
+  for (int i = 0; i < EDGE; i++) first[i] = (vf)line(i, false);
   transpose_square(first);
 #pragma GCC unroll 16
-  for (int i = 0; i < EDGE; i++) second[i] = line(i, true);
+  for (int i = 0; i < EDGE; i++) second[i] = (vf)line(i, true);
   transpose_square(second);
 #pragma GCC unroll 16
-  for (int i = 0; i < EDGE; i++) split_line(first[i], second[i], target + i * STEP);
+  for (int i = 0; i < EDGE; i++) split_line((__m512)first[i], (__m512)second[i], target + i * STEP);
 }
 
 INLINE __mmask16 first_lanes(isize count) { return (__mmask16)(count >= 16 ? 0xffff : count <= 0 ? 0 : (1 << count) - 1); }
