@@ -93,18 +93,6 @@ struct RunningSoftmax {
   }
 };
 
-// Turns one row of raw scores into exponentials under the running maximum; returns the factor for what was summed up before.
-INLINE f32 softmax_row(f32* scores, Visible see, isize keys, f32 scale, RunningSoftmax& state) {
-  f32 highest = highest_score(scores, see);
-  if (!(highest > state.highest)) highest = state.highest;
-  if (see.high <= see.low) {
-    memset(scores, 0, (size_t)keys * sizeof(f32));
-    return 1;
-  }
-  f32 sum = exponentials(scores, see, keys, scale, highest);
-  return RunningSoftmax::take(state, highest, sum, scale);
-}
-
 // Neighbouring queries of one head, the first of them at `position` in its sequence.
 struct QueryRows {
   const f32* q;
@@ -145,22 +133,33 @@ static void attend_block(const QueryRows& rows, const PanelsOfB& keys_across, co
     for (isize r = 0; r < rows.count; r += MR) {
       isize some = minimum(MR, rows.count - r), columns = minimum(NR, round_up(seen(r), LANES) - j);
       if (columns <= 0) continue;
-      ask(channels / 4);
+      ask(channels / 8);
       run_tile(rows_of(rows.q + r * rows.ldq, rows.ldq, some), keys_across.data + q * keys_across.step, keys_across.ld, channels,
                scores + r * FORWARD_KEYS + j, FORWARD_KEYS, some, columns, false);
     }
+  // Maxima of all rows before all exponentials: so those of several rows are on their way at a time.
+  f32 highest[FORWARD_QUERIES];
+  auto visible = [&](isize r) { return visible_keys(rows.kv_start, r, rows.position + r, first_key, seen(r / MR * MR)); };
   for (isize r = 0; r < rows.count; r++) {
-    isize keys = seen(r / MR * MR);
-    if (keys <= 0) continue;
+    highest[r] = highest_score(scores + r * FORWARD_KEYS, visible(r));
+    if (!(highest[r] > rows.states[r].highest)) highest[r] = rows.states[r].highest;
+  }
+  for (isize r = 0; r < rows.count; r++) {
+    Visible see = visible(r);
+    f32* row = scores + r * FORWARD_KEYS;
     ask(4);
-    Visible see = visible_keys(rows.kv_start, r, rows.position + r, first_key, keys);
-    f32 factor = softmax_row(scores + r * FORWARD_KEYS, see, keys, scale, rows.states[r]);
+    if (see.high <= see.low) {
+      for (isize j = 0; j < seen(r / MR * MR); j += LANES) store(row + j, splat(0));
+      continue;
+    }
+    f32 sum = exponentials(row, see, seen(r / MR * MR), scale, highest[r]);
+    f32 factor = RunningSoftmax::take(rows.states[r], highest[r], sum, scale);
     if (factor != 1) scale_row(rows.out + r * rows.ldo, channels, factor);
   }
   for (isize r = 0; r < rows.count; r += MR) {
     isize some = minimum(MR, rows.count - r);
     for (isize c = 0, q = 0; c < channels && seen(r) > 0; c += NR, q++) {
-      ask(seen(r) / 4);
+      ask(seen(r) / 8);
       run_tile(rows_of(scores + r * FORWARD_KEYS, FORWARD_KEYS, some), values.data + q * values.step, values.ld, seen(r),
                rows.out + r * rows.ldo + c, rows.ldo, some, minimum(NR, channels - c), true);
     }

@@ -163,10 +163,10 @@ template <class Row>
 INLINE void pack_rows(Row row, isize k, isize cols, f32* panel) {
   for (isize p = 0; p < k; p++) {
     const f32* source = row(p);
-    if (cols == NR) {
-      for (int v = 0; v < NV; v++) store(panel + p * NR + v * LANES, load(source + v * LANES));
-    } else {
-      for (isize j = 0; j < NR; j++) panel[p * NR + j] = j < cols ? source[j] : 0.0f;
+    for (int v = 0; v < NV; v++) {
+      isize some = cols - v * LANES;
+      vf x = some >= LANES ? load(source + v * LANES) : some > 0 ? load_some(source + v * LANES, some) : splat(0);
+      store(panel + p * NR + v * LANES, x);
     }
   }
 }
