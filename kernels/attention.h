@@ -121,6 +121,22 @@ INLINE void finish_rows(const QueryRows& rows, isize channels) {
     if (rows.states[i].sum != 0) scale_row(rows.out + i * rows.ldo, channels, 1 / rows.states[i].sum);
 }
 
+// The same to other rows; whole lines go past the caches.
+INLINE void finish_rows(const QueryRows& rows, isize channels, f32* out, isize ldo) {
+  for (isize i = 0; i < rows.count; i++) {
+    const f32* source = rows.out + i * rows.ldo;
+    f32* row = out + i * ldo;
+    vf factor = splat(rows.states[i].sum != 0 ? 1 / rows.states[i].sum : 1);
+    bool lines = (uintptr_t)row % 64 == 0;
+    each_vector(channels, [&](isize c, isize n) INLINE_LAMBDA {
+      vf x = load_n(source + c, n) * factor;
+      if (lines && c / 16 * 16 + 16 <= channels) stream(row + c, x);
+      else store_n(row + c, x, n);
+    });
+  }
+  settle();
+}
+
 // One tile of keys for up to FORWARD_QUERIES rows. Each MR rows take only the keys that the last of them sees. ask(lines) is
 // called now and then, with as many lines of memory as the next piece of work leaves time for.
 template <class Ask>
@@ -172,14 +188,18 @@ static void attend_to_keys(const QueryRows& rows, const PanelsOfB& keys_across, 
   isize first = first_key > rows.position ? first_key - rows.position : 0;  // earlier queries see nothing of this tile
   for (isize i = first / FORWARD_QUERIES * FORWARD_QUERIES; i < rows.count; i += FORWARD_QUERIES) {
     QueryRows block = some_rows(rows, i, minimum(FORWARD_QUERIES, rows.count - i));
+    // Rows that see one tile of keys are summed up nearby.
+    bool starts = first_key == 0, ends = first_key + FORWARD_KEYS >= block.position + block.count, near = starts && ends;
+    if (near) block.out = scratch(SLOT_G, FORWARD_QUERIES * channels), block.ldo = channels;
     isize next = i + block.count, some = minimum(FORWARD_QUERIES, rows.count - next);
-    RowsAhead near;
-    RowsAhead::add(near, rows.q + next * rows.ldq, rows.ldq, some, channels, false);
-    RowsAhead::add(near, rows.out + next * rows.ldo, rows.ldo, some, channels, true);
-    if (first_key == 0) begin_rows(block, channels);
+    RowsAhead soon;
+    RowsAhead::add(soon, rows.q + next * rows.ldq, rows.ldq, some, channels, false);
+    if (!near) RowsAhead::add(soon, rows.out + next * rows.ldo, rows.ldo, some, channels, true);
+    if (starts) begin_rows(block, channels);
     attend_block(block, keys_across, values, first_key, count, channels, scale,
-                 [&](isize lines) INLINE_LAMBDA { RowsAhead::take(ahead, RowsAhead::take(near, lines)); });
-    if (first_key + FORWARD_KEYS >= block.position + block.count) finish_rows(block, channels);
+                 [&](isize lines) INLINE_LAMBDA { RowsAhead::take(ahead, RowsAhead::take(soon, lines)); });
+    if (near) finish_rows(block, channels, rows.out + i * rows.ldo, rows.ldo);
+    else if (ends) finish_rows(block, channels);
   }
 }
 

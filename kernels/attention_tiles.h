@@ -219,7 +219,7 @@ INLINE void put_line(f32* place, __m512 x, isize some, bool add) {
     __mmask16 mask = first_lanes(some);
     _mm512_mask_storeu_ps(place, mask, add ? _mm512_add_ps(_mm512_maskz_loadu_ps(mask, place), x) : x);
   } else {
-    _mm512_stream_ps(place, x);
+    stream(place, (vf)x);
   }
 }
 
@@ -288,7 +288,7 @@ static void backward_of_head(const Head& head, bool first_head, f32 scale, const
     }
     put_queries(dqueries, head, first, queries.count);
   }
-  _mm_sfence();  // what went past the caches is there before the task is over
+  settle();
 }
 
 }  // namespace attention_tiles

@@ -26,6 +26,23 @@ typedef f32 v4 __attribute__((vector_size(16), aligned(4), may_alias));
 INLINE vf load(const f32* p) { return *(const vf_unaligned*)p; }
 INLINE void store(f32* p, vf x) { *(vf_unaligned*)p = x; }
 
+// Stores past the caches, which would read a line before it is written. p is a multiple of the vector's size; others see it
+// after settle().
+INLINE void stream(f32* p, vf x) {
+#if defined(__AVX512F__)
+  __builtin_ia32_movntps512(p, x);
+#elif defined(__AVX2__)
+  __builtin_ia32_movntps256(p, x);
+#else
+  *(vf*)p = x;
+#endif
+}
+INLINE void settle() {
+#if defined(__AVX2__)
+  __builtin_ia32_sfence();
+#endif
+}
+
 INLINE vf splat(f32 x) {
 #if defined(__AVX512F__)
   return vf{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x};
