@@ -1,24 +1,22 @@
 // Softmax attention in tiles (FlashAttention's scheme): scores exist for one tile of queries and keys at a time, with a
 // running maximum and sum for each query, so that memory grows with the length and not with its square. A task is
-// one key/value head of one sequence, with all the query heads that share it.
+// one key/value head of one sequence, with all the query heads that share it. Its rows are short and far apart, as no
+// processor foresees: they are asked for while others are computed with.
 #pragma once
 #include "gemm.h"
-#if defined(__AMX_BF16__) && !defined(OLMOE_BF16)
+#if defined(__AMX_BF16__) && !defined(OLMOE_BF16)  // a library that rounds to bf16 does so in no score
+#define BACKWARD_BY_TILES 1
 #include "attention_tiles.h"
+#else
+#define BACKWARD_BY_TILES 0
 #endif
 
-// The forward pass wants long rows of scores, for one softmax each; the backward pass holds two tiles, and short ones.
+// The forward pass wants long rows of scores, for one softmax each. It is computed in registers of f32 wherever it runs: a
+// cached pass gives its bits.
 constexpr isize KEY_UNIT = NR > 32 ? NR : 32;
 constexpr isize FORWARD_QUERIES = 24, FORWARD_KEYS = 4 * KEY_UNIT;
-// The forward pass is computed in registers of f32 wherever it runs: a cached pass gives its bits. The backward pass is free to
-// use tiles of bf16 parts, in a library that does not round to bf16.
-#if defined(__AMX_BF16__) && !defined(OLMOE_BF16)
-namespace backward_products = fragment_products;
-constexpr isize BACKWARD_QUERIES = 64, BACKWARD_KEYS = 64;
-#else
-namespace backward_products = tile_products;
+// The backward pass in registers of f32 holds two tiles, and short ones.
 constexpr isize BACKWARD_QUERIES = 48, BACKWARD_KEYS = 2 * KEY_UNIT;
-#endif
 
 // Which of a tile's keys one query sees: low .. high.
 struct Visible {
@@ -140,8 +138,8 @@ INLINE void finish_rows(const QueryRows& rows, isize channels, f32* out, isize l
 // One tile of keys for up to FORWARD_QUERIES rows. Each MR rows take only the keys that the last of them sees. ask(lines) is
 // called now and then, with as many lines of memory as the next piece of work leaves time for.
 template <class Ask>
-static void attend_block(const QueryRows& rows, const PanelsOfB& keys_across, const PanelsOfB& values, isize first_key, isize count,
-                         isize channels, f32 scale, Ask ask) {
+static void attend_block(const QueryRows& rows, const PanelsOfB& keys_across, const PanelsOfB& values, isize first_key,
+                         isize count, isize channels, f32 scale, Ask ask) {
   f32* scores = scratch(SLOT_F, FORWARD_QUERIES * FORWARD_KEYS);
   auto seen = [&](isize row) { return minimum(count, rows.position + minimum(row + MR, rows.count) - first_key); };
   // A panel of keys for all rows: it stays in the first cache.
@@ -242,6 +240,7 @@ OLMOE_API void olmoe_attention_forward(const f32* q, isize ldq, const f32* k, is
   });
 }
 
+#if !BACKWARD_BY_TILES
 // One tile of the backward pass: probabilities of m queries and `count` keys, and the gradient of their scores, from raw
 // scores in `probs` and dout . value in `dscores`.
 static void score_gradients(f32* probs, f32* dscores, const f32* lse, const f32* delta, const i32* kv_start, isize query0,
@@ -265,13 +264,14 @@ static void score_gradients(f32* probs, f32* dscores, const f32* lse, const f32*
     clear_hidden(d, see, count);
   }
 }
+#endif
 
 OLMOE_API void olmoe_attention_backward(const f32* q, isize ldq, const f32* k, isize ldk, const f32* v, isize ldv,
                                         const f32* out, isize ldo, const f32* lse, const i32* kv_start, const f32* dout,
                                         isize lddo, f32* dq, isize lddq, f32* dk, isize lddk, f32* dv, isize lddv, isize batch,
                                         isize length, isize heads, isize kv_heads, isize channels, f32 scale) {
   isize group = heads / kv_heads;
-#if defined(__AMX_BF16__) && !defined(OLMOE_BF16)
+#if BACKWARD_BY_TILES
   auto head_of = [&](isize index) -> attention_tiles::Head {
     isize b = index / heads, h = index % heads, row = b * length, column = h * channels, shared = h / group * channels;
     return {q + row * ldq + column, k + row * ldk + shared, v + row * ldv + shared, out + row * ldo + column,
@@ -308,9 +308,9 @@ OLMOE_API void olmoe_attention_backward(const f32* q, isize ldq, const f32* k, i
     for (isize j = 0; j < length; j += BACKWARD_KEYS) {
       isize count = minimum(BACKWARD_KEYS, length - j);
       const f32 *key = k + (row0 + j) * ldk + kv_head * channels, *value = v + (row0 + j) * ldv + kv_head * channels;
-      Columns keys_across = columns_of({key, ldk, true}, channels, count, SLOT_D);
-      Columns values_across = columns_of({value, ldv, true}, channels, count, SLOT_E);
-      Columns keys = columns_of({key, ldk, false}, count, channels, SLOT_G);
+      PanelsOfB keys_across = columns_of({key, ldk, true}, channels, count, SLOT_D);
+      PanelsOfB values_across = columns_of({value, ldv, true}, channels, count, SLOT_E);
+      PanelsOfB keys = columns_of({key, ldk, false}, count, channels, SLOT_G);
       f32 *probs = scratch(SLOT_F, 2 * BACKWARD_QUERIES * BACKWARD_KEYS), *dscores = probs + BACKWARD_QUERIES * BACKWARD_KEYS;
       f32 *dkey = dk + (row0 + j) * lddk + kv_head * channels, *dvalue = dv + (row0 + j) * lddv + kv_head * channels;
       for (isize r = 0; r < count; r++) {
@@ -327,9 +327,9 @@ OLMOE_API void olmoe_attention_backward(const f32* q, isize ldq, const f32* k, i
           score_gradients(probs, dscores, lse + (b * heads + kv_head * group + h) * length + i, delta + state, kv_start,
                           row0 + i, i, j, m, seen, scale);
           multiply_near(false, m, channels, seen, dscores, BACKWARD_KEYS, keys, dq + (row0 + i) * lddq + column, lddq, true);
-          Columns douts = columns_of({dquery, lddo, false}, m, channels, SLOT_B);
+          PanelsOfB douts = columns_of({dquery, lddo, false}, m, channels, SLOT_B);
           multiply_near(true, seen, channels, m, probs, BACKWARD_KEYS, douts, dvalue, lddv, true);
-          Columns queries = columns_of({query, ldq, false}, m, channels, SLOT_B);
+          PanelsOfB queries = columns_of({query, ldq, false}, m, channels, SLOT_B);
           multiply_near(true, seen, channels, m, dscores, BACKWARD_KEYS, queries, dkey, lddk, true);
         }
     }

@@ -348,23 +348,4 @@ static void multiply_dense(const DenseProduct& product) {
   each_row_block(product.m, SIDE, BLOCK, [&](isize begin, isize end) { multiply_block(product, packed, begin, end); });
 }
 
-typedef Fragments Columns;
-typedef Tiles Registers;
-
-static Columns columns_of(const SourceOfB& b, isize k, isize n, Slot slot) {
-  Fragments columns = fragments(slot, n, k);
-  pack_b(columns, b, 0, k, 0, n);
-  return columns;
-}
-
-// The calling task holds Registers.
-__attribute__((noinline)) static void multiply_near(bool transpose_a, isize m, isize n, isize k, const f32* a, isize lda, const Columns& b, f32* c,
-                          isize ldc, bool add) {
-  Fragments rows = fragments(SLOT_A, m, k);
-  auto row = [=](isize r) { return a + r * lda; };
-  if (transpose_a) pack_across(rows, row, m, m, k, true);
-  else pack_along(rows, row, m, m, k, false);
-  multiply_fragments(m, n, rows, b, c, ldc, add);
-}
-
 }  // namespace fragment_products

@@ -46,6 +46,7 @@ struct Ahead {
 
 // The same for rows of several matrices, which will be read, or written.
 struct RowsAhead {
+  // `rows` rows of `lines` cache lines, `step` bytes apart.
   struct Part {
     const char* place;
     isize step, rows, lines;
@@ -366,18 +367,14 @@ static void multiply_dense(const DenseProduct& product) {
 }
 
 // Products of small matrices that lie near: B is packed once for several of them, A comes as it is.
-typedef PanelsOfB Columns;
-// What a task that multiplies holds meanwhile.
-struct Registers {};
-
-static Columns columns_of(const SourceOfB& b, isize k, isize n, Slot slot) {
+static PanelsOfB columns_of(const SourceOfB& b, isize k, isize n, Slot slot) {
   f32* packed = scratch(slot, round_up(n, NR) * k);
   for (isize q = 0; q < n; q += NR) SourceOfB::pack(b, 0, k, q, minimum(NR, n - q), packed + q * k);
   return {packed, k * NR, NR};
 }
 
 // C[m, n] (+)= op(A) B.
-static void multiply_near(bool transpose_a, isize m, isize n, isize k, const f32* a, isize lda, const Columns& b, f32* c,
+static void multiply_near(bool transpose_a, isize m, isize n, isize k, const f32* a, isize lda, const PanelsOfB& b, f32* c,
                           isize ldc, bool add) {
   if (transpose_a) {
     multiply_panels(
