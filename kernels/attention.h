@@ -1,21 +1,22 @@
 // Softmax attention in tiles (FlashAttention's scheme): scores exist for one tile of queries and keys at a time, with a
 // running maximum and sum for each query, so that memory grows with the length and not with its square. A task is
-// one key/value head of one sequence, with all the query heads that share it.
+// one key/value head of one sequence, with all the query heads that share it. Its rows are short and far apart, as no
+// processor foresees: they are asked for while others are computed with.
 #pragma once
 #include "gemm.h"
+#if defined(__AMX_BF16__) && !defined(OLMOE_BF16)  // a library that rounds to bf16 does so in no score
+#define BACKWARD_BY_TILES 1
+#include "attention_tiles.h"
+#else
+#define BACKWARD_BY_TILES 0
+#endif
 
-// The forward pass wants long rows of scores, for one softmax each; the backward pass holds two tiles, and short ones.
+// The forward pass wants long rows of scores, for one softmax each. It is computed in registers of f32 wherever it runs: a
+// cached pass gives its bits.
 constexpr isize KEY_UNIT = NR > 32 ? NR : 32;
 constexpr isize FORWARD_QUERIES = 24, FORWARD_KEYS = 4 * KEY_UNIT;
-// The forward pass is computed in registers of f32 wherever it runs: a cached pass gives its bits. The backward pass is free to
-// use tiles of bf16 parts, in a library that does not round to bf16.
-#if defined(__AMX_BF16__) && !defined(OLMOE_BF16)
-namespace backward_products = fragment_products;
-constexpr isize BACKWARD_QUERIES = 64, BACKWARD_KEYS = 64;
-#else
-namespace backward_products = tile_products;
+// The backward pass in registers of f32 holds two tiles, and short ones.
 constexpr isize BACKWARD_QUERIES = 48, BACKWARD_KEYS = 2 * KEY_UNIT;
-#endif
 
 // Which of a tile's keys one query sees: low .. high.
 struct Visible {
@@ -44,11 +45,11 @@ INLINE void each_visible(const f32* scores, Visible see, f32 hidden, F f) {
   if (j < see.high) border(j);
 }
 
-// Sets what lies outside the vectors with something visible to zero.
+// Sets what lies outside the vectors with something visible to zero, up to whole vectors of keys.
 INLINE void clear_hidden(f32* scores, Visible see, isize keys) {
   isize begin = see.low / LANES * LANES, end = round_up(see.high, LANES);
-  memset(scores, 0, (size_t)begin * sizeof(f32));
-  if (end < keys) memset(scores + end, 0, (size_t)(keys - end) * sizeof(f32));
+  for (isize j = 0; j < begin; j += LANES) store(scores + j, splat(0));
+  for (isize j = end; j < keys; j += LANES) store(scores + j, splat(0));
 }
 
 // The largest score that a query sees, -infinity where there is none; not-a-number is left out.
@@ -90,18 +91,6 @@ struct RunningSoftmax {
   }
 };
 
-// Turns one row of raw scores into exponentials under the running maximum; returns the factor for what was summed up before.
-INLINE f32 softmax_row(f32* scores, Visible see, isize keys, f32 scale, RunningSoftmax& state) {
-  f32 highest = highest_score(scores, see);
-  if (!(highest > state.highest)) highest = state.highest;
-  if (see.high <= see.low) {
-    memset(scores, 0, (size_t)keys * sizeof(f32));
-    return 1;
-  }
-  f32 sum = exponentials(scores, see, keys, scale, highest);
-  return RunningSoftmax::take(state, highest, sum, scale);
-}
-
 // Neighbouring queries of one head, the first of them at `position` in its sequence.
 struct QueryRows {
   const f32* q;
@@ -113,29 +102,15 @@ struct QueryRows {
   isize count, position;
 };
 
+INLINE QueryRows some_rows(const QueryRows& rows, isize begin, isize count) {
+  return {rows.q + begin * rows.ldq, rows.ldq, rows.out + begin * rows.ldo, rows.ldo, rows.states + begin,
+          rows.kv_start ? rows.kv_start + begin : nullptr, count, rows.position + begin};
+}
+
 INLINE void begin_rows(const QueryRows& rows, isize channels) {
   for (isize i = 0; i < rows.count; i++) {
     rows.states[i] = RunningSoftmax();
     memset(rows.out + i * rows.ldo, 0, (size_t)channels * sizeof(f32));
-  }
-}
-
-// Adds what the queries see of one tile of keys to their rows of out.
-static void attend_to_keys(const QueryRows& rows, const PanelsOfB& keys_across, const PanelsOfB& values, isize first_key,
-                           isize count, isize channels, f32 scale) {
-  f32* scores = scratch(SLOT_F, FORWARD_QUERIES * FORWARD_KEYS);
-  isize first = first_key > rows.position ? first_key - rows.position : 0;  // earlier queries see nothing of this tile
-  for (isize i = first / FORWARD_QUERIES * FORWARD_QUERIES; i < rows.count; i += FORWARD_QUERIES) {
-    isize m = minimum(FORWARD_QUERIES, rows.count - i), seen = minimum(count, rows.position + i + m - first_key);
-    f32* out = rows.out + i * rows.ldo;
-    tile_products::multiply_near(false, m, seen, channels, rows.q + i * rows.ldq, rows.ldq, keys_across, scores, FORWARD_KEYS,
-                                 false);
-    for (isize r = 0; r < m; r++) {
-      Visible see = visible_keys(rows.kv_start, i + r, rows.position + i + r, first_key, seen);
-      f32 factor = softmax_row(scores + r * FORWARD_KEYS, see, seen, scale, rows.states[i + r]);
-      if (factor != 1) scale_row(out + r * rows.ldo, channels, factor);
-    }
-    tile_products::multiply_near(false, m, channels, seen, scores, FORWARD_KEYS, values, out, rows.ldo, true);
   }
 }
 
@@ -144,10 +119,100 @@ INLINE void finish_rows(const QueryRows& rows, isize channels) {
     if (rows.states[i].sum != 0) scale_row(rows.out + i * rows.ldo, channels, 1 / rows.states[i].sum);
 }
 
+// The same to other rows; whole lines go past the caches.
+INLINE void finish_rows(const QueryRows& rows, isize channels, f32* out, isize ldo) {
+  for (isize i = 0; i < rows.count; i++) {
+    const f32* source = rows.out + i * rows.ldo;
+    f32* row = out + i * ldo;
+    vf factor = splat(rows.states[i].sum != 0 ? 1 / rows.states[i].sum : 1);
+    bool lines = (uintptr_t)row % 64 == 0;
+    each_vector(channels, [&](isize c, isize n) INLINE_LAMBDA {
+      vf x = load_n(source + c, n) * factor;
+      if (lines && c / 16 * 16 + 16 <= channels) stream(row + c, x);
+      else store_n(row + c, x, n);
+    });
+  }
+  settle();
+}
+
+// One tile of keys for up to FORWARD_QUERIES rows. Each MR rows take only the keys that the last of them sees. ask(lines) is
+// called now and then, with as many lines of memory as the next piece of work leaves time for.
+template <class Ask>
+static void attend_block(const QueryRows& rows, const PanelsOfB& keys_across, const PanelsOfB& values, isize first_key,
+                         isize count, isize channels, f32 scale, Ask ask) {
+  f32* scores = scratch(SLOT_F, FORWARD_QUERIES * FORWARD_KEYS);
+  auto seen = [&](isize row) { return minimum(count, rows.position + minimum(row + MR, rows.count) - first_key); };
+  // A panel of keys for all rows: it stays in the first cache.
+  for (isize j = 0, q = 0; j < seen(rows.count - 1); j += NR, q++)
+    for (isize r = 0; r < rows.count; r += MR) {
+      isize some = minimum(MR, rows.count - r), columns = minimum(NR, round_up(seen(r), LANES) - j);
+      if (columns <= 0) continue;
+      ask(channels / 8);
+      run_tile(rows_of(rows.q + r * rows.ldq, rows.ldq, some), keys_across.data + q * keys_across.step, keys_across.ld, channels,
+               scores + r * FORWARD_KEYS + j, FORWARD_KEYS, some, columns, false);
+    }
+  // Maxima of all rows before all exponentials: so those of several rows are on their way at a time.
+  f32 highest[FORWARD_QUERIES];
+  auto visible = [&](isize r) { return visible_keys(rows.kv_start, r, rows.position + r, first_key, seen(r / MR * MR)); };
+  for (isize r = 0; r < rows.count; r++) {
+    highest[r] = highest_score(scores + r * FORWARD_KEYS, visible(r));
+    if (!(highest[r] > rows.states[r].highest)) highest[r] = rows.states[r].highest;
+  }
+  for (isize r = 0; r < rows.count; r++) {
+    Visible see = visible(r);
+    f32* row = scores + r * FORWARD_KEYS;
+    ask(4);
+    if (see.high <= see.low) {
+      for (isize j = 0; j < seen(r / MR * MR); j += LANES) store(row + j, splat(0));
+      continue;
+    }
+    f32 sum = exponentials(row, see, seen(r / MR * MR), scale, highest[r]);
+    f32 factor = RunningSoftmax::take(rows.states[r], highest[r], sum, scale);
+    if (factor != 1) scale_row(rows.out + r * rows.ldo, channels, factor);
+  }
+  for (isize r = 0; r < rows.count; r += MR) {
+    isize some = minimum(MR, rows.count - r);
+    for (isize c = 0, q = 0; c < channels && seen(r) > 0; c += NR, q++) {
+      ask(seen(r) / 8);
+      run_tile(rows_of(scores + r * FORWARD_KEYS, FORWARD_KEYS, some), values.data + q * values.step, values.ld, seen(r),
+               rows.out + r * rows.ldo + c, rows.ldo, some, minimum(NR, channels - c), true);
+    }
+  }
+}
+
+// Adds what the queries see of one tile of keys to their rows of out: from the first tile on, up to the last that they see.
+static void attend_to_keys(const QueryRows& rows, const PanelsOfB& keys_across, const PanelsOfB& values, isize first_key,
+                           isize count, isize channels, f32 scale, RowsAhead& ahead) {
+  isize first = first_key > rows.position ? first_key - rows.position : 0;  // earlier queries see nothing of this tile
+  for (isize i = first / FORWARD_QUERIES * FORWARD_QUERIES; i < rows.count; i += FORWARD_QUERIES) {
+    QueryRows block = some_rows(rows, i, minimum(FORWARD_QUERIES, rows.count - i));
+    // Rows that see one tile of keys are summed up nearby.
+    bool starts = first_key == 0, ends = first_key + FORWARD_KEYS >= block.position + block.count, near = starts && ends;
+    if (near) block.out = scratch(SLOT_G, FORWARD_QUERIES * channels), block.ldo = channels;
+    isize next = i + block.count, some = minimum(FORWARD_QUERIES, rows.count - next);
+    RowsAhead soon;
+    RowsAhead::add(soon, rows.q + next * rows.ldq, rows.ldq, some, channels, false);
+    if (!near) RowsAhead::add(soon, rows.out + next * rows.ldo, rows.ldo, some, channels, true);
+    if (starts) begin_rows(block, channels);
+    attend_block(block, keys_across, values, first_key, count, channels, scale,
+                 [&](isize lines) INLINE_LAMBDA { RowsAhead::take(ahead, RowsAhead::take(soon, lines)); });
+    if (near) finish_rows(block, channels, rows.out + i * rows.ldo, rows.ldo);
+    else if (ends) finish_rows(block, channels);
+  }
+}
+
 OLMOE_API void olmoe_attention_forward(const f32* q, isize ldq, const f32* k, isize ldk, const f32* v, isize ldv, f32* out,
                                        isize ldo, f32* lse, const i32* kv_start, isize batch, isize queries, isize keys,
                                        isize kv_stride, isize heads, isize kv_heads, isize channels, f32 scale) {
   isize group = heads / kv_heads;
+  // The next tile of keys, or the first of the task that this thread is likely to do next.
+  auto ask_for_keys = [&](RowsAhead& ahead, isize task, isize j) {
+    if (j >= keys) task += thread_count, j = 0;
+    if (task >= batch * kv_heads) return;
+    isize count = minimum(FORWARD_KEYS, keys - j), row = task / kv_heads * kv_stride + j, column = task % kv_heads * channels;
+    RowsAhead::add(ahead, k + row * ldk + column, ldk, count, channels, false);
+    RowsAhead::add(ahead, v + row * ldv + column, ldv, count, channels, false);
+  };
   parallel_for(batch * kv_heads, [&](isize task) {
     isize b = task / kv_heads, kv_head = task % kv_heads;
     RunningSoftmax* states = (RunningSoftmax*)scratch(SLOT_C, 2 * group * queries);
@@ -156,17 +221,17 @@ OLMOE_API void olmoe_attention_forward(const f32* q, isize ldq, const f32* k, is
       return {q + row * ldq + column, ldq,     out + row * ldo + column, ldo, states + h * queries,
               kv_start ? kv_start + row : nullptr, queries, keys - queries};
     };
-    for (isize h = 0; h < group; h++) begin_rows(rows_of_head(h), channels);
     for (isize j = 0; j < keys; j += FORWARD_KEYS) {
       isize count = minimum(FORWARD_KEYS, keys - j);
       isize row = b * kv_stride + j;
       const f32 *key = k + row * ldk + kv_head * channels, *value = v + row * ldv + kv_head * channels;
       PanelsOfB keys_across = tile_products::columns_of({key, ldk, true}, channels, count, SLOT_D);
       PanelsOfB values = tile_products::columns_of({value, ldv, false}, count, channels, SLOT_E);
-      for (isize h = 0; h < group; h++) attend_to_keys(rows_of_head(h), keys_across, values, j, count, channels, scale);
+      RowsAhead ahead;
+      ask_for_keys(ahead, task, j + count);
+      for (isize h = 0; h < group; h++) attend_to_keys(rows_of_head(h), keys_across, values, j, count, channels, scale, ahead);
     }
     for (isize h = 0; h < group; h++) {
-      finish_rows(rows_of_head(h), channels);
       for (isize i = 0; i < queries && lse; i++) {
         const RunningSoftmax& state = states[h * queries + i];
         lse[(b * heads + kv_head * group + h) * queries + i] = state.highest * scale + __builtin_logf(state.sum);
@@ -175,6 +240,7 @@ OLMOE_API void olmoe_attention_forward(const f32* q, isize ldq, const f32* k, is
   });
 }
 
+#if !BACKWARD_BY_TILES
 // One tile of the backward pass: probabilities of m queries and `count` keys, and the gradient of their scores, from raw
 // scores in `probs` and dout . value in `dscores`.
 static void score_gradients(f32* probs, f32* dscores, const f32* lse, const f32* delta, const i32* kv_start, isize query0,
@@ -198,15 +264,33 @@ static void score_gradients(f32* probs, f32* dscores, const f32* lse, const f32*
     clear_hidden(d, see, count);
   }
 }
+#endif
 
 OLMOE_API void olmoe_attention_backward(const f32* q, isize ldq, const f32* k, isize ldk, const f32* v, isize ldv,
                                         const f32* out, isize ldo, const f32* lse, const i32* kv_start, const f32* dout,
                                         isize lddo, f32* dq, isize lddq, f32* dk, isize lddk, f32* dv, isize lddv, isize batch,
                                         isize length, isize heads, isize kv_heads, isize channels, f32 scale) {
   isize group = heads / kv_heads;
+#if BACKWARD_BY_TILES
+  auto head_of = [&](isize index) -> attention_tiles::Head {
+    isize b = index / heads, h = index % heads, row = b * length, column = h * channels, shared = h / group * channels;
+    return {q + row * ldq + column, k + row * ldk + shared, v + row * ldv + shared, out + row * ldo + column,
+            lse + index * length, dout + row * lddo + column, kv_start ? kv_start + row : nullptr,
+            dq + row * lddq + column, dk + row * lddk + shared, dv + row * lddv + shared,
+            ldq, ldk, ldv, ldo, lddo, lddq, lddk, lddv, length, channels};
+  };
   parallel_for(batch * kv_heads, [&](isize task) {
-    using namespace backward_products;
-    [[maybe_unused]] Registers registers;
+    Tiles tiles;
+    for (isize h = 0; h < group; h++) {
+      // What this thread is likely to do next.
+      isize index = task * group + h, later = h + 1 < group ? index + 1 : (task + thread_count) * group;
+      attention_tiles::Head head = head_of(index), next = head_of(later < batch * heads ? later : index);
+      attention_tiles::backward_of_head(head, h == 0, scale, later < batch * heads ? &next : nullptr);
+    }
+  });
+#else
+  parallel_for(batch * kv_heads, [&](isize task) {
+    using namespace tile_products;
     isize b = task / kv_heads, kv_head = task % kv_heads, row0 = b * length;
     // delta = dout . out of each query: the part of the softmax's gradient that all keys share.
     f32* delta = scratch(SLOT_C, group * length);
@@ -224,9 +308,9 @@ OLMOE_API void olmoe_attention_backward(const f32* q, isize ldq, const f32* k, i
     for (isize j = 0; j < length; j += BACKWARD_KEYS) {
       isize count = minimum(BACKWARD_KEYS, length - j);
       const f32 *key = k + (row0 + j) * ldk + kv_head * channels, *value = v + (row0 + j) * ldv + kv_head * channels;
-      Columns keys_across = columns_of({key, ldk, true}, channels, count, SLOT_D);
-      Columns values_across = columns_of({value, ldv, true}, channels, count, SLOT_E);
-      Columns keys = columns_of({key, ldk, false}, count, channels, SLOT_G);
+      PanelsOfB keys_across = columns_of({key, ldk, true}, channels, count, SLOT_D);
+      PanelsOfB values_across = columns_of({value, ldv, true}, channels, count, SLOT_E);
+      PanelsOfB keys = columns_of({key, ldk, false}, count, channels, SLOT_G);
       f32 *probs = scratch(SLOT_F, 2 * BACKWARD_QUERIES * BACKWARD_KEYS), *dscores = probs + BACKWARD_QUERIES * BACKWARD_KEYS;
       f32 *dkey = dk + (row0 + j) * lddk + kv_head * channels, *dvalue = dv + (row0 + j) * lddv + kv_head * channels;
       for (isize r = 0; r < count; r++) {
@@ -243,11 +327,12 @@ OLMOE_API void olmoe_attention_backward(const f32* q, isize ldq, const f32* k, i
           score_gradients(probs, dscores, lse + (b * heads + kv_head * group + h) * length + i, delta + state, kv_start,
                           row0 + i, i, j, m, seen, scale);
           multiply_near(false, m, channels, seen, dscores, BACKWARD_KEYS, keys, dq + (row0 + i) * lddq + column, lddq, true);
-          Columns douts = columns_of({dquery, lddo, false}, m, channels, SLOT_B);
+          PanelsOfB douts = columns_of({dquery, lddo, false}, m, channels, SLOT_B);
           multiply_near(true, seen, channels, m, probs, BACKWARD_KEYS, douts, dvalue, lddv, true);
-          Columns queries = columns_of({query, ldq, false}, m, channels, SLOT_B);
+          PanelsOfB queries = columns_of({query, ldq, false}, m, channels, SLOT_B);
           multiply_near(true, seen, channels, m, dscores, BACKWARD_KEYS, queries, dkey, lddk, true);
         }
     }
   });
+#endif
 }

@@ -6,7 +6,7 @@
 // faster than multiply-adds that this is the quicker way. (Henry, Tang, Heinecke: arXiv 1904.06376.)
 //
 // Operands are packed in fragments: 16 rows of A, or columns of B, by 32 of k, one kilobyte for each part. A line of an A
-// fragment is a row, its k in rising order; a line of a B fragment is a pair of k for 16 columns, pair by pair.
+// fragment is a row, pair of k by pair; a line of a B fragment is a pair of k for 16 columns. A pair is k and k + 16.
 #pragma once
 #include <immintrin.h>
 
@@ -19,6 +19,7 @@ constexpr isize DEEP = 512;  // of k that are packed at a time
 constexpr int PARTS = 3;
 constexpr isize DEEP = 256;
 #endif
+constexpr int TURNS = PARTS == 3 ? 6 : 1;  // products of parts that make up one
 constexpr isize EDGE = 16, SIDE = 2 * EDGE, STEP = 32, FRAGMENT = EDGE * STEP;
 // Columns of B whose fragments stay in the second cache while rows of A run past them.
 constexpr isize NEAR_COLUMNS = 512;
@@ -45,7 +46,7 @@ INLINE __m512i round_bits(__m512i bits) {
 }
 
 // The next part of x in the upper halves of `bits`, whose lower halves are to be ignored; x becomes what is left of it. The
-// first of three parts is cut, so that it never rounds up to infinity; infinities and NaN leave nothing.
+// first of three parts is cut, so that it never rounds up to infinity. What is left of infinity and NaN is NaN.
 INLINE __m512i take_part(__m512& x, int part) {
   const __m512i upper = _mm512_set1_epi32((int)0xffff0000);
   __m512i bits = _mm512_castps_si512(x);
@@ -55,7 +56,7 @@ INLINE __m512i take_part(__m512& x, int part) {
   }
   if (part == 0) {
     __m512i high = _mm512_and_si512(bits, upper);
-    x = _mm512_maskz_sub_ps(_knot_mask16(_mm512_fpclass_ps_mask(x, 0x99)), x, _mm512_castsi512_ps(high));
+    x = _mm512_sub_ps(x, _mm512_castsi512_ps(high));
     return high;
   }
   if (part == 1) {
@@ -66,45 +67,36 @@ INLINE __m512i take_part(__m512& x, int part) {
   return bits;
 }
 
-// One line of a fragment from the values at k = 0, 2, 4, ... and at k = 1, 3, 5, ..., or from two neighbours of k.
-INLINE void split_line(__m512 even, __m512 odd, bf16* line) {
+// The upper halves of `first` and `second`, as pairs.
+INLINE __m512i join_pairs(__m512i first, __m512i second) {
+  return _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_srli_epi32(first, 16), second);
+}
+
+// One line of a fragment from the values of a step at k = 0 .. 15 and at k = 16 .. 31: k and k + 16 are a pair.
+INLINE void split_line(__m512 first, __m512 second, bf16* line) {
 #pragma GCC unroll 3
   for (int part = 0; part < PARTS; part++) {
-    __m512i low = _mm512_srli_epi32(take_part(even, part), 16), high = take_part(odd, part);
-    // Bit by bit: the upper half of `high` where the mask is set, else `low`.
-    _mm512_store_si512(line + part * FRAGMENT, _mm512_ternarylogic_epi32(_mm512_set1_epi32((int)0xffff0000), high, low, 0xca));
+    __m512i low = take_part(first, part), high = take_part(second, part);
+    _mm512_store_si512(line + part * FRAGMENT, join_pairs(low, high));
   }
 }
 
-// Exchanges lines and pairs of a fragment, which turns rows of A into columns of B and back.
-INLINE void transpose_fragment(bf16* fragment) {
-  __m512i r[16], s[16];
+// One part of a step by sixteen: lines are rows, or, transposed, columns of two squares, given by line(i, second half?).
+template <class Line>
+INLINE void split_lines(Line line, bool transposed, bf16* target) {
+  if (!transposed) {
+    for (int i = 0; i < EDGE; i++) split_line(line(i, false), line(i, true), target + i * STEP);
+    return;
+  }
+  vf first[EDGE], second[EDGE];
 #pragma GCC unroll 16
-  for (int i = 0; i < 16; i++) r[i] = _mm512_load_si512(fragment + i * STEP);
-#pragma GCC unroll 8
-  for (int i = 0; i < 8; i++) {
-    s[2 * i] = _mm512_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
-    s[2 * i + 1] = _mm512_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
-  }
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; i++) {
-    r[4 * i] = _mm512_unpacklo_epi64(s[4 * i], s[4 * i + 2]);
-    r[4 * i + 1] = _mm512_unpackhi_epi64(s[4 * i], s[4 * i + 2]);
-    r[4 * i + 2] = _mm512_unpacklo_epi64(s[4 * i + 1], s[4 * i + 3]);
-    r[4 * i + 3] = _mm512_unpackhi_epi64(s[4 * i + 1], s[4 * i + 3]);
-  }
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; i++) {
-    s[i] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0x88);
-    s[i + 4] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0xdd);
-    s[i + 8] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0x88);
-    s[i + 12] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0xdd);
-  }
-#pragma GCC unroll 8
-  for (int i = 0; i < 8; i++) {
-    _mm512_store_si512(fragment + i * STEP, _mm512_shuffle_i32x4(s[i], s[i + 8], 0x88));
-    _mm512_store_si512(fragment + (i + 8) * STEP, _mm512_shuffle_i32x4(s[i], s[i + 8], 0xdd));
-  }
+  for (int i = 0; i < EDGE; i++) first[i] = (vf)line(i, false);
+  transpose_square(first);
+#pragma GCC unroll 16
+  for (int i = 0; i < EDGE; i++) second[i] = (vf)line(i, true);
+  transpose_square(second);
+#pragma GCC unroll 16
+  for (int i = 0; i < EDGE; i++) split_line((__m512)first[i], (__m512)second[i], target + i * STEP);
 }
 
 INLINE __mmask16 first_lanes(isize count) { return (__mmask16)(count >= 16 ? 0xffff : count <= 0 ? 0 : (1 << count) - 1); }
@@ -113,21 +105,14 @@ INLINE __mmask16 first_lanes(isize count) { return (__mmask16)(count >= 16 ? 0xf
 // beyond the last vector, up to `room` of them, are zero.
 template <class Row>
 INLINE void pack_along(const Fragments& out, Row row, isize count, isize room, isize k, bool transposed) {
-  const __m512i evens = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-  const __m512i odds = _mm512_add_epi32(evens, _mm512_set1_epi32(1));
   for (isize edge = 0; edge < room; edge += EDGE)
     for (isize p = 0; p < k; p += STEP) {
-      bf16* target = Fragments::at(out, edge) + p / STEP * PARTS * FRAGMENT;
-      __mmask16 first = first_lanes(k - p), second = first_lanes(k - p - 16);
-      for (isize i = 0; i < EDGE; i++) {
-        __m512 a = _mm512_setzero_ps(), b = a;
-        if (edge + i < count) {
-          a = _mm512_maskz_loadu_ps(first, row(edge + i) + p);
-          b = _mm512_maskz_loadu_ps(second, row(edge + i) + p + 16);
-        }
-        split_line(_mm512_permutex2var_ps(a, evens, b), _mm512_permutex2var_ps(a, odds, b), target + i * STEP);
-      }
-      for (int part = 0; part < PARTS && transposed; part++) transpose_fragment(target + part * FRAGMENT);
+      __mmask16 first = first_lanes(k - p), second = first_lanes(k - p - EDGE);
+      auto line = [&](isize i, bool half) INLINE_LAMBDA {
+        if (edge + i >= count) return _mm512_setzero_ps();
+        return _mm512_maskz_loadu_ps(half ? second : first, row(edge + i) + p + (half ? EDGE : 0));
+      };
+      split_lines(line, transposed, Fragments::at(out, edge) + p / STEP * PARTS * FRAGMENT);
     }
 }
 
@@ -137,15 +122,12 @@ template <class Row>
 INLINE void pack_across(const Fragments& out, Row row, isize count, isize room, isize k, bool transposed) {
   for (isize p = 0; p < k; p += STEP)
     for (isize edge = 0; edge < room; edge += EDGE) {
-      bf16* target = Fragments::at(out, edge) + p / STEP * PARTS * FRAGMENT;
       __mmask16 mask = first_lanes(count - edge);
-      for (isize i = 0; i < EDGE; i++) {
-        isize even = p + 2 * i, odd = even + 1;
-        __m512 a = even < k ? _mm512_maskz_loadu_ps(mask, row(even) + edge) : _mm512_setzero_ps();
-        __m512 b = odd < k ? _mm512_maskz_loadu_ps(mask, row(odd) + edge) : _mm512_setzero_ps();
-        split_line(a, b, target + i * STEP);
-      }
-      for (int part = 0; part < PARTS && transposed; part++) transpose_fragment(target + part * FRAGMENT);
+      auto line = [&](isize i, bool half) INLINE_LAMBDA {
+        isize place = p + i + (half ? EDGE : 0);
+        return place < k ? _mm512_maskz_loadu_ps(mask, row(place) + edge) : _mm512_setzero_ps();
+      };
+      split_lines(line, transposed, Fragments::at(out, edge) + p / STEP * PARTS * FRAGMENT);
     }
 }
 
@@ -165,9 +147,10 @@ struct Tiles {
 };
 
 // C[32, 32], or C[16, 32] where not `TALL`, (+)= A B over `steps` of k. a1 and b1 are the second 16 rows and columns.
-template <bool TALL>
+// beside(), TURNS times a step, is work for the vector units, which wait otherwise.
+template <bool TALL, class Beside>
 INLINE void multiply_square(const bf16* a0, const bf16* a1, const bf16* b0, const bf16* b1, isize steps, f32* c, isize ldc,
-                            bool add, const f32* next, isize next_ld, Ahead* ahead) {
+                            bool add, Beside beside) {
   isize stride = ldc * (isize)sizeof(f32);
   if (add) {
     _tile_loadd(0, c, stride);
@@ -180,11 +163,7 @@ INLINE void multiply_square(const bf16* a0, const bf16* a1, const bf16* b0, cons
     _tile_zero(2);
     _tile_zero(3);
   }
-  isize asked = 0, share = (4 * EDGE + steps - 1) / steps;
   for (isize s = 0; s < steps; s++) {
-    for (isize more = minimum(asked + share, 4 * EDGE); asked < more; asked++)
-      __builtin_prefetch(next + asked / 2 * next_ld + asked % 2 * EDGE, 1);
-    if (ahead) Ahead::take(*ahead, 8);
     auto load_a = [&](int part) INLINE_LAMBDA {
       _tile_loadd(4, a0 + part * FRAGMENT, 64);
       if (TALL) _tile_loadd(5, a1 + part * FRAGMENT, 64);
@@ -198,6 +177,7 @@ INLINE void multiply_square(const bf16* a0, const bf16* a1, const bf16* b0, cons
       _tile_dpbf16ps(1, 4, 7);
       if (TALL) _tile_dpbf16ps(2, 5, 6);
       if (TALL) _tile_dpbf16ps(3, 5, 7);
+      beside();
     };
     load_a(0);
     if constexpr (PARTS == 3) {  // small products first, each operand loaded as rarely as can be
@@ -244,9 +224,9 @@ INLINE void multiply_eight(const bf16* a, const bf16* b0, const bf16* b1, isize 
     for (int j = 0; j < 2; j++) _mm512_storeu_ps(c + i * ldc + j * EDGE, sums[i][j]);
 }
 
-template <bool TALL>
+template <bool TALL, class Beside>
 INLINE void multiply_square(const bf16* a0, const bf16* a1, const bf16* b0, const bf16* b1, isize steps, f32* c, isize ldc,
-                            bool add, const f32*, isize, Ahead*) {
+                            bool add, Beside) {
   static_assert(PARTS == 1, "without tiles, f32 multiply-adds are the quicker way to f32 products");
   for (int half = 0; half < 2; half++) {
     multiply_eight(a0 + half * 8 * STEP, b0, b1, steps, c + half * 8 * ldc, ldc, add);
@@ -274,8 +254,14 @@ INLINE void multiply_fragments(isize m, isize n, const Fragments& a, const Fragm
       f32* target = whole ? place : border;
       isize ld = whole ? ldc : SIDE;
       const f32* next = j + SIDE < n ? place + SIDE : c + minimum(i + SIDE, m - 1) * ldc;
-      if (tall) multiply_square<true>(a0, a1, b0, b1, a.steps, target, ld, add, next, ldc, ahead);
-      else multiply_square<false>(a0, a1, b0, b1, a.steps, target, ld, add, next, ldc, ahead);
+      isize asked = 0, share = (4 * EDGE + TURNS * a.steps - 1) / (TURNS * a.steps);
+      auto ask = [&]() INLINE_LAMBDA {
+        for (isize more = minimum(asked + share, 4 * EDGE); asked < more; asked++)
+          __builtin_prefetch(next + asked / 2 * ldc + asked % 2 * EDGE, 1);
+        if (ahead) Ahead::take(*ahead, 8 / TURNS + 1);
+      };
+      if (tall) multiply_square<true>(a0, a1, b0, b1, a.steps, target, ld, add, ask);
+      else multiply_square<false>(a0, a1, b0, b1, a.steps, target, ld, add, ask);
       for (isize r = 0; r < rows && !whole; r++) memcpy(place + r * ldc, border + r * SIDE, (size_t)cols * sizeof(f32));
     }
   }
@@ -360,25 +346,6 @@ static void multiply_dense(const DenseProduct& product) {
     pack_b({Fragments::at(columns, first), columns.steps}, product.b, p, depth, first, minimum(GROUP, n - first));
   });
   each_row_block(product.m, SIDE, BLOCK, [&](isize begin, isize end) { multiply_block(product, packed, begin, end); });
-}
-
-typedef Fragments Columns;
-typedef Tiles Registers;
-
-static Columns columns_of(const SourceOfB& b, isize k, isize n, Slot slot) {
-  Fragments columns = fragments(slot, n, k);
-  pack_b(columns, b, 0, k, 0, n);
-  return columns;
-}
-
-// The calling task holds Registers.
-__attribute__((noinline)) static void multiply_near(bool transpose_a, isize m, isize n, isize k, const f32* a, isize lda, const Columns& b, f32* c,
-                          isize ldc, bool add) {
-  Fragments rows = fragments(SLOT_A, m, k);
-  auto row = [=](isize r) { return a + r * lda; };
-  if (transpose_a) pack_across(rows, row, m, m, k, true);
-  else pack_along(rows, row, m, m, k, false);
-  multiply_fragments(m, n, rows, b, c, ldc, add);
 }
 
 }  // namespace fragment_products

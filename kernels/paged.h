@@ -306,15 +306,14 @@ static PanelsOfB value_panels(const Call& call, const Piece& piece, isize first,
 template <class Format>
 static void attend_by_panels(const Call& call, const Piece& piece) {
   RunningSoftmax* states = (RunningSoftmax*)scratch(SLOT_C, 2 * rows_of_piece(call, piece));
-  each_head(call, [&](isize h) { begin_rows(query_rows(call, piece, h, states), call.channels); });
+  RowsAhead ahead;  // pages follow no stride
   for (isize first = 0; first < Piece::keys(piece); first += FORWARD_KEYS) {
     isize count = minimum(FORWARD_KEYS, Piece::keys(piece) - first);
     PanelsOfB keys = key_panels<Format>(call, piece, first, count), values = value_panels<Format>(call, piece, first, count);
     each_head(call, [&](isize h) {
-      attend_to_keys(query_rows(call, piece, h, states), keys, values, first, count, call.channels, call.scale);
+      attend_to_keys(query_rows(call, piece, h, states), keys, values, first, count, call.channels, call.scale, ahead);
     });
   }
-  each_head(call, [&](isize h) { finish_rows(query_rows(call, piece, h, states), call.channels); });
 }
 
 // ---- the call --------------------------------------------------------------------------------------------------------

@@ -26,6 +26,23 @@ typedef f32 v4 __attribute__((vector_size(16), aligned(4), may_alias));
 INLINE vf load(const f32* p) { return *(const vf_unaligned*)p; }
 INLINE void store(f32* p, vf x) { *(vf_unaligned*)p = x; }
 
+// Stores past the caches, which would read a line before it is written. p is a multiple of the vector's size; others see it
+// after settle().
+INLINE void stream(f32* p, vf x) {
+#if defined(__AVX512F__)
+  __builtin_ia32_movntps512(p, x);
+#elif defined(__AVX2__)
+  __builtin_ia32_movntps256(p, x);
+#else
+  *(vf*)p = x;
+#endif
+}
+INLINE void settle() {
+#if defined(__AVX2__)
+  __builtin_ia32_sfence();
+#endif
+}
+
 INLINE vf splat(f32 x) {
 #if defined(__AVX512F__)
   return vf{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x};
@@ -86,13 +103,11 @@ INLINE f32 max_lanes(vf x) {
 // e^x for x up to 88.37, to 1e-7 relative: x = n ln 2 + r, |r| <= ln(2)/2, a polynomial in r (Cephes' coefficients), times
 // 2^n. Below -86.6 it is 0; not-a-number stays so. Softmaxes need no more: nothing there is above 0.
 INLINE vf exp_below(vf x) {
-  const vf low = splat(-86.6f);
-  vf clamped = choose(x < low, low, x);
-  const vf magic = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
-  vf rounded = clamped * splat(1.44269504f) + magic;
-  vf power = (vf)(((vi)rounded + 127) << 23);
+  const vf magic = splat(12582912.0f + 127);  // 1.5 * 2^23: adding it rounds to an integer, here with an exponent's bias
+  vf rounded = x * splat(1.44269504f) + magic;
+  vf power = (vf)((vi)rounded << 23);
   vf n = rounded - magic;
-  vf r = clamped - n * splat(0.693359375f);
+  vf r = x - n * splat(0.693359375f);
   r = r - n * splat(-2.12194440e-4f);
   vf p = splat(1.9875691500e-4f);
   p = p * r + splat(1.3981999507e-3f);
@@ -101,7 +116,7 @@ INLINE vf exp_below(vf x) {
   p = p * r + splat(1.6666665459e-1f);
   p = p * r + splat(5.0000001201e-1f);
   p = p * (r * r) + r + splat(1.0f);
-  return choose(x < low, splat(0.0f), p * power);
+  return choose(x < splat(-86.6f), splat(0.0f), p * power);
 }
 // e^x for any x: above 88.37 infinity.
 INLINE vf exp_vector(vf x) {
@@ -169,3 +184,42 @@ INLINE void transpose4(const f32* in, isize ldin, f32* out, isize ldout) {
   *(v4*)(out + 2 * ldout) = __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5);
   *(v4*)(out + 3 * ldout) = __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7);
 }
+
+#if defined(__AVX512F__)
+// The same for 16 rows of 16.
+INLINE void transpose_square(vf (&x)[16]) {
+  vf y[16];
+#pragma GCC unroll 8
+  for (int i = 0; i < 16; i += 2) {
+    y[i] = __builtin_shufflevector(x[i], x[i + 1], 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29);
+    y[i + 1] = __builtin_shufflevector(x[i], x[i + 1], 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31);
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < 16; i += 4)
+#pragma GCC unroll 2
+    for (int j = 0; j < 2; j++) {
+      vf a = y[i + j], b = y[i + j + 2];
+      x[i + 2 * j] = __builtin_shufflevector(a, b, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29);
+      x[i + 2 * j + 1] = __builtin_shufflevector(a, b, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
+    }
+  auto quarters = [](vf a, vf b, vf& even, vf& odd) INLINE_LAMBDA {
+    even = __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27);
+    odd = __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
+  };
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; i++) {
+    quarters(x[i], x[i + 4], y[i], y[i + 4]);
+    quarters(x[i + 8], x[i + 12], y[i + 8], y[i + 12]);
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; i++) quarters(y[i], y[i + 8], x[i], x[i + 8]);
+}
+INLINE void transpose16(const f32* in, isize ldin, f32* out, isize ldout) {
+  vf x[16];
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; i++) x[i] = load(in + i * ldin);
+  transpose_square(x);
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; i++) store(out + i * ldout, x[i]);
+}
+#endif

@@ -44,6 +44,34 @@ struct Ahead {
   }
 };
 
+// The same for rows of several matrices, which will be read, or written.
+struct RowsAhead {
+  // `rows` rows of `lines` cache lines, `step` bytes apart.
+  struct Part {
+    const char* place;
+    isize step, rows, lines;
+    bool write;
+  };
+  Part parts[8];
+  int count = 0, part = 0;
+  isize line = 0;
+  INLINE void add(RowsAhead& ahead, const f32* rows, isize ld, isize count, isize columns, bool write) {
+    if (count > 0) ahead.parts[ahead.count++] = {(const char*)rows, ld * (isize)sizeof(f32), count, (columns + 15) / 16, write};
+  }
+  // Returns how many lines are left to ask for elsewhere.
+  INLINE isize take(RowsAhead& ahead, isize lines) {
+    for (; lines > 0 && ahead.part < ahead.count; lines--) {
+      Part& part = ahead.parts[ahead.part];
+      if (part.write) __builtin_prefetch(part.place + ahead.line * 64, 1, 2);
+      else __builtin_prefetch(part.place + ahead.line * 64, 0, 2);
+      if (++ahead.line < part.lines) continue;
+      ahead.line = 0, part.place += part.step;
+      if (--part.rows == 0) ahead.part++;
+    }
+    return lines;
+  }
+};
+
 // A as MR separate rows: element (i, k) is row[i][k]. Gathered rows need no copy.
 struct RowsOfA {
   const f32* row[MR];
@@ -101,10 +129,11 @@ static void run_vectors(const A& a, const f32* b, isize ldb, isize k, f32* c, is
   }
 }
 
-// The same for up to NR columns: half as many vectors where they do, as for narrow heads.
+// The same for up to NR columns: fewer vectors where they do, as for narrow heads.
 template <class A>
 INLINE void run_tile(const A& a, const f32* b, isize ldb, isize k, f32* c, isize ldc, isize rows, isize cols, bool add) {
-  if (cols > NR / 2) run_vectors<NV>(a, b, ldb, k, c, ldc, rows, cols, add);
+  if (cols > NR - LANES) run_vectors<NV>(a, b, ldb, k, c, ldc, rows, cols, add);
+  else if (cols > NR / 2) run_vectors<NV - 1>(a, b, ldb, k, c, ldc, rows, cols, add);
   else run_vectors<NV / 2>(a, b, ldb, k, c, ldc, rows, cols, add);
 }
 
@@ -135,10 +164,10 @@ template <class Row>
 INLINE void pack_rows(Row row, isize k, isize cols, f32* panel) {
   for (isize p = 0; p < k; p++) {
     const f32* source = row(p);
-    if (cols == NR) {
-      for (int v = 0; v < NV; v++) store(panel + p * NR + v * LANES, load(source + v * LANES));
-    } else {
-      for (isize j = 0; j < NR; j++) panel[p * NR + j] = j < cols ? source[j] : 0.0f;
+    for (int v = 0; v < NV; v++) {
+      isize some = cols - v * LANES;
+      vf x = some >= LANES ? load(source + v * LANES) : some > 0 ? load_some(source + v * LANES, some) : splat(0);
+      store(panel + p * NR + v * LANES, x);
     }
   }
 }
@@ -150,6 +179,10 @@ INLINE void pack_transposed(const f32* source, isize ld, isize k, isize cols, f3
   constexpr isize STEP = 32;
   for (isize p0 = 0; p0 < k; p0 += STEP) {
     isize end = minimum(p0 + STEP, k), j = 0;
+#if defined(__AVX512F__)
+    for (; j + 16 <= cols && p0 + STEP <= k; j += 16)
+      for (isize p = p0; p < end; p += 16) transpose16(source + j * ld + p, ld, panel + p * WIDTH + j, WIDTH);
+#endif
     for (; j + 4 <= cols; j += 4) {
       isize p = p0;
       for (; p + 4 <= end; p += 4) transpose4(source + j * ld + p, ld, panel + p * WIDTH + j, WIDTH);
@@ -334,18 +367,14 @@ static void multiply_dense(const DenseProduct& product) {
 }
 
 // Products of small matrices that lie near: B is packed once for several of them, A comes as it is.
-typedef PanelsOfB Columns;
-// What a task that multiplies holds meanwhile.
-struct Registers {};
-
-static Columns columns_of(const SourceOfB& b, isize k, isize n, Slot slot) {
+static PanelsOfB columns_of(const SourceOfB& b, isize k, isize n, Slot slot) {
   f32* packed = scratch(slot, round_up(n, NR) * k);
   for (isize q = 0; q < n; q += NR) SourceOfB::pack(b, 0, k, q, minimum(NR, n - q), packed + q * k);
   return {packed, k * NR, NR};
 }
 
 // C[m, n] (+)= op(A) B.
-static void multiply_near(bool transpose_a, isize m, isize n, isize k, const f32* a, isize lda, const Columns& b, f32* c,
+static void multiply_near(bool transpose_a, isize m, isize n, isize k, const f32* a, isize lda, const PanelsOfB& b, f32* c,
                           isize ldc, bool add) {
   if (transpose_a) {
     multiply_panels(

@@ -174,4 +174,7 @@ export const attentionCases: readonly KernelCase[] = [
   attentionForwardCase({ queries: 9, channels: 8, spread: 1e15 }),
   attentionForwardCase({ queries: 20, channels: 8, spread: 60 }),
   ...square.map(attentionBackwardCase),
+  // More queries of a head than are packed at a time, with a border in the last tile.
+  attentionBackwardCase({ batch: 1, queries: 530, channels: 128, documents: true }),
+  attentionBackwardCase({ batch: 1, queries: 523, channels: 70, kvHeads: 2 }),
 ];
