@@ -187,13 +187,13 @@ export async function* dataBench(options: BenchOptions): AsyncGenerator<Row | st
     ? await optionalPeer(() => startDolma(options.notice, options.signal), options.notice)
     : undefined;
   try {
+    yield* loaderRows(folder, options);
     const texts = await realTexts();
     const tokenizer = await benchTokenizer(folder, texts);
     const files = await writeDocuments(folder, texts, FILES);
     const corpus = { folder, texts, files, tokenizer, size: megabytes(texts) };
     yield* tokenizerRows(corpus, peer, options);
     yield* encodeRows(corpus, peer, options);
-    yield* loaderRows(folder, options);
     yield `text: ${corpus.size.toFixed(1)} MB in ${texts.length} documents, none twice`;
   } finally {
     if (before === undefined) delete process.env.TOKENIZERS_PARALLELISM;

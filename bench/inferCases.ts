@@ -5,8 +5,8 @@ import { createRandom } from "../src/util/random.ts";
 import { vocabulary } from "./randomModel.ts";
 import { bestOf, decodeRate, togetherRate } from "./timeline.ts";
 
-/** A token chooses 8 of 64 experts: the chance that one is left out by all of these is 1 in 70. */
-const WARM_UP_TOKENS = 32;
+/** As many as are measured then. All experts are among theirs: the chance that one is left out is below 1 in 10 million. */
+const WARM_UP_TOKENS = 128;
 
 /** Random words of the model's vocabulary, another list for each purpose. */
 export function randomWords(count: number, purpose: string): number[] {
@@ -40,7 +40,7 @@ export class InferCases {
   }
 
   /**
-   * What the peer's programs do before they measure: a short generation. It touches nearly all experts, so that their pages
+   * What the peer's programs do before they measure: a short generation. It touches all experts, so that their pages
    * are mapped again where the system took them away while the peer ran.
    */
   async #warmUp(): Promise<void> {

@@ -14,12 +14,16 @@ import {
   type TokenArray,
   type TokenDType,
   type Tokens,
+  tokenArrayOver,
   tokenBytesOf,
   tokenCount,
 } from "./tokenFile.ts";
 
 /** Ids that are collected before they are written. */
 const BUFFER_TOKENS = 2 ** 18;
+
+/** Bytes that small reads share: a buffer for each would take as long as reading it. */
+const SLAB_BYTES = 2 ** 18;
 
 /** A CSV field as Python's csv module writes it. */
 function csvField(value: string): string {
@@ -120,6 +124,8 @@ export class TokenFile implements Tokens {
   readonly #dtype: TokenDType;
   readonly #vocabSize: number;
   #descriptor: number | undefined;
+  #slab = new ArrayBuffer(0);
+  #slabUsed = 0;
 
   /** @throws DataError for a missing file or an odd length. */
   constructor(file: string, dtype: TokenDType, vocabSize: number) {
@@ -135,8 +141,8 @@ export class TokenFile implements Tokens {
 
   /** @throws DataError for an id outside the vocabulary, or a file that has become shorter. */
   subarray(start: number, end: number): TokenArray {
-    const tokens = newTokenArray(this.#dtype, end - start);
-    const bytes = new Uint8Array(tokens.buffer);
+    const tokens = this.#room(end - start);
+    const bytes = new Uint8Array(tokens.buffer, tokens.byteOffset, tokens.byteLength);
     const position = start * tokenBytesOf(this.#dtype);
     try {
       this.#descriptor ??= openSync(this.#file, "r");
@@ -154,6 +160,19 @@ export class TokenFile implements Tokens {
     }
     checkIds(tokens, this.#vocabSize, this.#file, start);
     return tokens;
+  }
+
+  /** Memory for so many ids that nothing else has. */
+  #room(length: number): TokenArray {
+    const bytes = length * tokenBytesOf(this.#dtype);
+    if (bytes > SLAB_BYTES / 16) return newTokenArray(this.#dtype, length);
+    if (this.#slabUsed + bytes > this.#slab.byteLength) {
+      this.#slab = new ArrayBuffer(SLAB_BYTES);
+      this.#slabUsed = 0;
+    }
+    const place = this.#slabUsed;
+    this.#slabUsed += bytes;
+    return tokenArrayOver(this.#dtype, this.#slab, place, length);
   }
 
   /** Lets go of the file; a later read opens it again. */

@@ -29,7 +29,13 @@ export function tokenBytesOf(dtype: TokenDType): number {
 
 /** Room for so many ids. */
 export function newTokenArray(dtype: TokenDType, length: number): TokenArray {
-  return dtype === "uint16" ? new Uint16Array(length) : new Uint32Array(length);
+  return tokenArrayOver(dtype, new ArrayBuffer(length * tokenBytesOf(dtype)), 0, length);
+}
+
+/** An array of ids in a part of a buffer. */
+export function tokenArrayOver(dtype: TokenDType, buffer: ArrayBuffer, byteOffset: number, length: number): TokenArray {
+  const IdArray = dtype === "uint16" ? Uint16Array : Uint32Array;
+  return new IdArray(buffer, byteOffset, length);
 }
 
 /**
