@@ -166,8 +166,9 @@ async function* loaderRows(folder: string, options: BenchOptions): AsyncGenerato
     const ours = async () => {
       for (let done = 0; done < LOADER_TOKENS; done += BATCH_TOKENS) loader.next();
     };
+    const ids = new Int32Array(LOADER_TOKENS / LOADER_FILES);
     const limit = async () => {
-      for (const path of paths) Int32Array.from(readTokenFile(path, "uint16", 50_304));
+      for (const path of paths) ids.set(readTokenFile(path, "uint16", 50_304));
     };
     const millions = LOADER_TOKENS / 1e6;
     const contenders = [

@@ -243,11 +243,7 @@ struct Products256 {
     });
   }
 
-  static void panels(const u8* rows, isize row_bytes, isize count, isize columns, const f32* const* x, isize inputs, f32* y,
-                     isize ldy) {
-    multiply_packed<Products256>(rows, row_bytes, count, columns, x, inputs, y, ldy);
-  }
-
+  // For multiply_packed.
   static constexpr isize BLOCK = 256;
   static Panel256 panel(isize columns) { return Panel256::of(columns, 256 / W::SUB); }
   template <int N>

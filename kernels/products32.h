@@ -212,12 +212,7 @@ struct Products32 {
     });
   }
 
-  // The same for many inputs and a multiple of LANES rows.
-  static void panels(const u8* rows, isize row_bytes, isize count, isize columns, const f32* const* x, isize inputs, f32* y,
-                     isize ldy) {
-    multiply_packed<Products32>(rows, row_bytes, count, columns, x, inputs, y, ldy);
-  }
-
+  // For multiply_packed.
   static constexpr isize BLOCK = 32;
   static Panel32 panel(isize columns) { return Panel32::of(columns); }
   template <int N>

@@ -66,7 +66,7 @@ static void multiply_stored(const StoredMatrices& w, isize part, isize begin, is
     with_products(w.type, [&](auto products) {
       typedef decltype(products) Products;
       isize whole = some > STREAMED_TOKENS ? count / LANES * LANES : 0;
-      if (whole > 0) Products::panels(rows, w.row_bytes, whole, w.columns, x, some, y, ldy);
+      if (whole > 0) multiply_packed<Products>(rows, w.row_bytes, whole, w.columns, x, some, y, ldy);
       if (whole < count)
         Products::stream(rows + whole * w.row_bytes, w.row_bytes, count - whole, w.columns, x, some, y + whole, ldy);
     });

@@ -22,7 +22,9 @@ it("fills in the published limits", () => {
 it("takes codes of two and three letters for languages", () => {
   const [filter] = parse([{ kind: "language", languages: ["en", "ceb"] }]);
   expect(filter).toEqual({ kind: "language", languages: ["en", "ceb"], minScore: 0.5 });
-  expect(() => parse([{ kind: "language", languages: ["english"] }])).toThrow("must be an ISO 639-1 code, such as en");
+  expect(() => parse([{ kind: "language", languages: ["english"] }])).toThrow(
+    "must be a code of two or three letters, such as en",
+  );
 });
 
 it("refuses two filters of one name", () => {

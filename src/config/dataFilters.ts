@@ -94,7 +94,7 @@ const language = z.strictObject({
   kind: z.literal("language"),
   /** Languages to keep: ISO 639-1 codes, or those of Wikipedias where there is none. */
   languages: z
-    .array(z.string().regex(/^[a-z]{2,3}$/, "must be an ISO 639-1 code, such as en"))
+    .array(z.string().regex(/^[a-z]{2,3}$/, "must be a code of two or three letters, such as en"))
     .min(1)
     .default(["en"]),
   /** Least probability of the best language. */

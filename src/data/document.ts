@@ -41,14 +41,8 @@ export function normalizeLineEnds(text: string): string {
 
 /** Bytes of a text in UTF-8. */
 export function utf8Bytes(text: string): number {
-  let bytes = text.length;
-  for (let index = 0; index < text.length; index++) {
-    const unit = text.charCodeAt(index);
-    if (unit < 0x80) continue;
-    // Each half of a surrogate pair counts for two of its four bytes.
-    bytes += unit < 0x800 || (unit >= 0xd800 && unit <= 0xdfff) ? 1 : 2;
-  }
-  return bytes;
+  // Node's Buffer counts them without making them.
+  return typeof Buffer === "undefined" ? new TextEncoder().encode(text).length : Buffer.byteLength(text);
 }
 
 /** Where to cut `text` so that the first piece has at most `limit` UTF-16 units: paragraph, line, word, or anywhere. */

@@ -13,8 +13,6 @@ export const SYMBOL = 16;
 export const DOT = 32;
 /** Half of a surrogate pair. */
 export const SURROGATE = 64;
-/** Beyond ASCII. */
-export const WIDE = 128;
 
 /** Bits from here on are a unit in lower case; none where it is neither letter nor number, such as punctuation. */
 export const NORMAL_SHIFT = 8;
@@ -42,10 +40,7 @@ function normalOf(unit: number): number {
 
 /** Of every UTF-16 unit: its kind, and above it what it is in lower case. Made when first asked for. */
 export function characterTable(): Int32Array {
-  table ??= Int32Array.from({ length: UNITS }, (_, unit) => {
-    const wide = unit < 128 ? 0 : WIDE;
-    return kindOf(unit) | wide | (normalOf(unit) << NORMAL_SHIFT);
-  });
+  table ??= Int32Array.from({ length: UNITS }, (_, unit) => kindOf(unit) | (normalOf(unit) << NORMAL_SHIFT));
   return table;
 }
 

@@ -22,8 +22,6 @@ export interface TextFacts {
   readonly kinds: Int32Array;
   /** Those of all words together. */
   readonly allKinds: number;
-  /** Those of the white space. */
-  readonly spaceKinds: number;
   /**
    * Of each word: a hash of it in lower case without punctuation, NO_HASH where nothing is left. It is the same in every
    * process.
@@ -79,10 +77,12 @@ function roomFor(units: Uint16Array, length: number): { words: number; lines: nu
   return { words, lines };
 }
 
-type Words = Omit<TextFacts, "ids" | "distinct" | "counts" | "firsts"> & { readonly hashes: Int32Array };
-
-/** Borders, kinds and hashes of the words, and borders of the lines. */
-function scan(text: string): Words {
+/**
+ * The facts of a text, good until they are asked for of another one: the arrays are used again. Time and memory are linear
+ * in the length of the text.
+ */
+export function findTextFacts(text: string): TextFacts {
+  last = undefined;
   const table = characterTable();
   const units = unitsOf(text);
   const { length } = text;
@@ -97,7 +97,6 @@ function scan(text: string): Words {
   let words = 0;
   let lines = 1;
   let allKinds = 0;
-  let spaceKinds = 0;
   let place = 0;
   lineStarts[0] = 0;
   lineWords[0] = 0;
@@ -107,7 +106,6 @@ function scan(text: string): Words {
     let unit = units[place] as number;
     let entry = table[unit] as number;
     if ((entry & space) !== 0) {
-      spaceKinds |= entry;
       place += 1;
       if (unit === 10) {
         lineStarts[lines] = place;
@@ -137,18 +135,21 @@ function scan(text: string): Words {
   lineStarts[lines] = length + 1;
   lineWords[lines] = words;
   allKinds &= kindBits;
-  spaceKinds &= kindBits;
+  const { ids, distinct, counts, firsts } = identify(units, words, starts, ends, hashes);
+  // Written out: spreading two objects takes as long as all the rest of a short text.
   return {
     text,
     units,
     words,
     allKinds,
-    spaceKinds,
     starts,
     ends,
     kinds,
     normalHashes,
-    hashes,
+    ids,
+    distinct,
+    counts,
+    firsts,
     lines,
     lineStarts,
     lineWords,
@@ -161,7 +162,7 @@ function sameUnits(units: Uint16Array, a: number, b: number, length: number): bo
 }
 
 /** Numbers the different words. */
-function identify({ units, words, starts, ends, hashes }: Words) {
+function identify(units: Uint16Array, words: number, starts: Int32Array, ends: Int32Array, hashes: Int32Array) {
   const [ids, counts, firsts] = [arrays.ids.take(words), arrays.counts.take(words), arrays.firsts.take(words)];
   const size = tableSize(words);
   const table = arrays.table.takeZeros(size);
@@ -191,36 +192,6 @@ function identify({ units, words, starts, ends, hashes }: Words) {
     counts[id]! += 1;
   }
   return { ids, distinct, counts, firsts };
-}
-
-/**
- * The facts of a text, good until they are asked for of another one: the arrays are used again. Time and memory are linear
- * in the length of the text.
- */
-export function findTextFacts(text: string): TextFacts {
-  last = undefined;
-  const found = scan(text);
-  const { units, words, allKinds, spaceKinds, starts, ends, kinds, normalHashes, lines, lineStarts, lineWords } = found;
-  const { ids, distinct, counts, firsts } = identify(found);
-  // Written out: spreading two objects takes as long as all the rest of a short text.
-  return {
-    text,
-    units,
-    words,
-    allKinds,
-    spaceKinds,
-    starts,
-    ends,
-    kinds,
-    normalHashes,
-    ids,
-    distinct,
-    counts,
-    firsts,
-    lines,
-    lineStarts,
-    lineWords,
-  };
 }
 
 let last: { readonly document: Document; readonly facts: TextFacts } | undefined;
