@@ -4,19 +4,11 @@
 // processor foresees: they are asked for while others are computed with.
 #pragma once
 #include "gemm.h"
-#if defined(__AMX_BF16__) && !defined(OLMOE_BF16)  // a library that rounds to bf16 does so in no score
-#define BACKWARD_BY_TILES 1
-#include "attention_tiles.h"
-#else
-#define BACKWARD_BY_TILES 0
-#endif
 
 // The forward pass wants long rows of scores, for one softmax each. It is computed in registers of f32 wherever it runs: a
 // cached pass gives its bits.
 constexpr isize KEY_UNIT = NR > 32 ? NR : 32;
 constexpr isize FORWARD_QUERIES = 24, FORWARD_KEYS = 4 * KEY_UNIT;
-// The backward pass in registers of f32 holds two tiles, and short ones.
-constexpr isize BACKWARD_QUERIES = 48, BACKWARD_KEYS = 2 * KEY_UNIT;
 
 // Which of a tile's keys one query sees: low .. high.
 struct Visible {
@@ -238,101 +230,4 @@ OLMOE_API void olmoe_attention_forward(const f32* q, isize ldq, const f32* k, is
       }
     }
   });
-}
-
-#if !BACKWARD_BY_TILES
-// One tile of the backward pass: probabilities of m queries and `count` keys, and the gradient of their scores, from raw
-// scores in `probs` and dout . value in `dscores`.
-static void score_gradients(f32* probs, f32* dscores, const f32* lse, const f32* delta, const i32* kv_start, isize query0,
-                            isize position0, isize first_key, isize m, isize count, f32 scale) {
-  for (isize r = 0; r < m; r++) {
-    Visible see = visible_keys(kv_start, query0 + r, position0 + r, first_key, count);
-    f32 *p = probs + r * BACKWARD_KEYS, *d = dscores + r * BACKWARD_KEYS;
-    if (see.high <= see.low) {
-      memset(p, 0, (size_t)count * sizeof(f32));
-      memset(d, 0, (size_t)count * sizeof(f32));
-      continue;
-    }
-    vf factor = splat(scale), shift = splat(lse[r]), mean = splat(delta[r]);
-    each_visible(p, see, -__builtin_inff(), [&](isize j, vf x) INLINE_LAMBDA {
-      vf probability = exp_below(x * factor - shift);
-      store(p + j, probability);
-      // What is not seen stays out of it, whatever its value is.
-      store(d + j, choose(probability == splat(0), splat(0), probability * (load(d + j) - mean) * factor));
-    });
-    clear_hidden(p, see, count);
-    clear_hidden(d, see, count);
-  }
-}
-#endif
-
-OLMOE_API void olmoe_attention_backward(const f32* q, isize ldq, const f32* k, isize ldk, const f32* v, isize ldv,
-                                        const f32* out, isize ldo, const f32* lse, const i32* kv_start, const f32* dout,
-                                        isize lddo, f32* dq, isize lddq, f32* dk, isize lddk, f32* dv, isize lddv, isize batch,
-                                        isize length, isize heads, isize kv_heads, isize channels, f32 scale) {
-  isize group = heads / kv_heads;
-#if BACKWARD_BY_TILES
-  auto head_of = [&](isize index) -> attention_tiles::Head {
-    isize b = index / heads, h = index % heads, row = b * length, column = h * channels, shared = h / group * channels;
-    return {q + row * ldq + column, k + row * ldk + shared, v + row * ldv + shared, out + row * ldo + column,
-            lse + index * length, dout + row * lddo + column, kv_start ? kv_start + row : nullptr,
-            dq + row * lddq + column, dk + row * lddk + shared, dv + row * lddv + shared,
-            ldq, ldk, ldv, ldo, lddo, lddq, lddk, lddv, length, channels};
-  };
-  parallel_for(batch * kv_heads, [&](isize task) {
-    Tiles tiles;
-    for (isize h = 0; h < group; h++) {
-      // What this thread is likely to do next.
-      isize index = task * group + h, later = h + 1 < group ? index + 1 : (task + thread_count) * group;
-      attention_tiles::Head head = head_of(index), next = head_of(later < batch * heads ? later : index);
-      attention_tiles::backward_of_head(head, h == 0, scale, later < batch * heads ? &next : nullptr);
-    }
-  });
-#else
-  parallel_for(batch * kv_heads, [&](isize task) {
-    using namespace tile_products;
-    isize b = task / kv_heads, kv_head = task % kv_heads, row0 = b * length;
-    // delta = dout . out of each query: the part of the softmax's gradient that all keys share.
-    f32* delta = scratch(SLOT_C, group * length);
-    for (isize h = 0; h < group; h++)
-      for (isize i = 0; i < length; i++) {
-        isize column = (kv_head * group + h) * channels;
-        vf sum = splat(0.0f);
-        each_vector(channels, [&](isize c, isize n) {
-          sum += load_n(dout + (row0 + i) * lddo + column + c, n) * load_n(out + (row0 + i) * ldo + column + c, n);
-        });
-        delta[h * length + i] = sum_lanes(sum);
-        memset(dq + (row0 + i) * lddq + column, 0, (size_t)channels * sizeof(f32));
-      }
-
-    for (isize j = 0; j < length; j += BACKWARD_KEYS) {
-      isize count = minimum(BACKWARD_KEYS, length - j);
-      const f32 *key = k + (row0 + j) * ldk + kv_head * channels, *value = v + (row0 + j) * ldv + kv_head * channels;
-      PanelsOfB keys_across = columns_of({key, ldk, true}, channels, count, SLOT_D);
-      PanelsOfB values_across = columns_of({value, ldv, true}, channels, count, SLOT_E);
-      PanelsOfB keys = columns_of({key, ldk, false}, count, channels, SLOT_G);
-      f32 *probs = scratch(SLOT_F, 2 * BACKWARD_QUERIES * BACKWARD_KEYS), *dscores = probs + BACKWARD_QUERIES * BACKWARD_KEYS;
-      f32 *dkey = dk + (row0 + j) * lddk + kv_head * channels, *dvalue = dv + (row0 + j) * lddv + kv_head * channels;
-      for (isize r = 0; r < count; r++) {
-        memset(dkey + r * lddk, 0, (size_t)channels * sizeof(f32));
-        memset(dvalue + r * lddv, 0, (size_t)channels * sizeof(f32));
-      }
-      for (isize h = 0; h < group; h++)
-        for (isize i = j / BACKWARD_QUERIES * BACKWARD_QUERIES; i < length; i += BACKWARD_QUERIES) {
-          isize m = minimum(BACKWARD_QUERIES, length - i), seen = minimum(count, i + m - j);
-          isize column = (kv_head * group + h) * channels, state = h * length + i;
-          const f32 *query = q + (row0 + i) * ldq + column, *dquery = dout + (row0 + i) * lddo + column;
-          multiply_near(false, m, seen, channels, query, ldq, keys_across, probs, BACKWARD_KEYS, false);
-          multiply_near(false, m, seen, channels, dquery, lddo, values_across, dscores, BACKWARD_KEYS, false);
-          score_gradients(probs, dscores, lse + (b * heads + kv_head * group + h) * length + i, delta + state, kv_start,
-                          row0 + i, i, j, m, seen, scale);
-          multiply_near(false, m, channels, seen, dscores, BACKWARD_KEYS, keys, dq + (row0 + i) * lddq + column, lddq, true);
-          PanelsOfB douts = columns_of({dquery, lddo, false}, m, channels, SLOT_B);
-          multiply_near(true, seen, channels, m, probs, BACKWARD_KEYS, douts, dvalue, lddv, true);
-          PanelsOfB queries = columns_of({query, ldq, false}, m, channels, SLOT_B);
-          multiply_near(true, seen, channels, m, dscores, BACKWARD_KEYS, queries, dkey, lddk, true);
-        }
-    }
-  });
-#endif
 }

@@ -1,9 +1,7 @@
 // The backward pass of attention on tiles of bf16 parts. What makes it quick beside products one by one: every operand is
 // packed once for many tiles, scores become gradients in registers between two products, and keys are the rows of a tile of
 // scores, for then three products can take probabilities and gradients of scores line by line, without a transposition.
-//
-// A block of queries of one head meets all its keys, tile by tile, in the order of positions. What causality hides is left
-// out in squares of SIDE.
+// What causality hides is left out in squares of SIDE. The loops around it are those of attention_backward.h.
 #pragma once
 #include "gemm.h"
 
@@ -13,6 +11,10 @@ constexpr isize KEYS = 64, QUERIES = 128;  // of one tile of scores
 constexpr isize PACKED = 32 * 1024;        // elements of queries that are packed at a time: they stay in the second cache
 constexpr int ASK = 2;  // lines that are asked for beside one product of parts
 constexpr isize LINE = PARTS * FRAGMENT;   // one step of k
+
+typedef Tiles Setup;
+
+INLINE isize width_of(isize channels) { return round_up(channels, SIDE); }
 
 // Memory for the fragments of several operands, taken one after the other.
 struct Room {
@@ -27,6 +29,7 @@ struct Room {
 // Queries of one head as operands: `across` have them as columns, `rows` along k.
 struct PackedQueries {
   isize first, count;
+  bool starts;  // whether a query may not see the keys before some place
   Fragments across, dout_across, rows, dout_rows;
   f32 *lse, *delta;  // of each query
   i32* start;        // the first key that it sees; none is before the end for what fills up the last square
@@ -41,6 +44,11 @@ struct PackedKeys {
 struct PackedScores {
   Fragments probs, gradients, across;
 };
+
+static PackedScores room_for_scores() {
+  Room room{(bf16*)scratch(SLOT_E, 3 * fragment_floats(KEYS, QUERIES))};
+  return {Room::take(room, KEYS, QUERIES), Room::take(room, KEYS, QUERIES), Room::take(room, QUERIES, KEYS)};
+}
 
 // Turns raw scores and dout . value of SIDE keys and queries into fragments, two lines of each at a time.
 struct Gradients {
@@ -123,10 +131,9 @@ INLINE void multiply(const bf16* a, isize a_steps, const bf16* b, isize b_steps,
 }
 
 // dkeys and dvalues, [KEYS, width], gain what the queries make of them, and dqueries, squares of [width, SIDE], what the keys do.
-static void multiply_tile_of_scores(const PackedQueries& queries, const PackedKeys& keys, const PackedScores& scores, bool starts,
-                                    isize query, isize channels, f32 scale, f32* dkeys, f32* dvalues, f32* dqueries,
-                                    RowsAhead& ahead) {
-  isize width = round_up(channels, SIDE), steps = width / STEP;
+static void multiply_tile_of_scores(const PackedQueries& queries, const PackedKeys& keys, const PackedScores& scores, isize query,
+                                    isize channels, f32 scale, f32* dkeys, f32* dvalues, f32* dqueries, RowsAhead& ahead) {
+  isize width = width_of(channels), steps = width / STEP;
   isize end = minimum(query + QUERIES, queries.count);
   // The first query of the tile that sees keys from `row` on, in whole squares.
   auto begin = [&](isize row) { return maximum(query, keys.first + row - queries.first); };
@@ -145,7 +152,7 @@ static void multiply_tile_of_scores(const PackedQueries& queries, const PackedKe
       multiply(Fragments::at(keys.value_rows, row), steps, Fragments::at(queries.dout_across, i), steps, steps, own.dprobs, SIDE,
                false, beside);
       while (before.line < EDGE) Gradients::take(before);
-      bool border = starts || keys.first + row == queries.first + i || i + SIDE > queries.count;
+      bool border = queries.starts || keys.first + row == queries.first + i || i + SIDE > queries.count;
       Gradients::begin(own, queries, i, keys, row, border, scores, i - query, scale);
     }
   Gradients& last = squares[turn ^ 1];
@@ -169,18 +176,10 @@ static void multiply_tile_of_scores(const PackedQueries& queries, const PackedKe
   }
 }
 
-// One head of one sequence: rows of q and dout, of the keys and values that it shares, and of all gradients.
-struct Head {
-  const f32 *q, *k, *v, *out, *lse, *dout;
-  const i32* kv_start;  // or null
-  f32 *dq, *dk, *dv;
-  isize ldq, ldk, ldv, ldo, lddo, lddq, lddk, lddv, length, channels;
-};
-
 static PackedQueries pack_queries(const Head& head, isize first, isize count) {
   isize channels = head.channels, wide = round_up(channels, SIDE), all = round_up(count, SIDE);
   Room room{(bf16*)scratch(SLOT_B, 2 * (fragment_floats(all, channels) + fragment_floats(channels, all)))};
-  PackedQueries queries{first, count, Room::take(room, all, channels), Room::take(room, all, channels),
+  PackedQueries queries{first, count, head.kv_start != nullptr, Room::take(room, all, channels), Room::take(room, all, channels),
                         Room::take(room, wide, all), Room::take(room, wide, all), nullptr, nullptr, nullptr};
   auto q = [&](isize i) { return head.q + (first + i) * head.ldq; };
   auto dout = [&](isize i) { return head.dout + (first + i) * head.lddo; };
@@ -241,54 +240,6 @@ static void put_queries(const f32* squares, const Head& head, isize first, isize
       for (isize r = 0; r < minimum(EDGE, count - i); r++)
         put_line(head.dq + (first + i + r) * head.lddq + c, (__m512)x[r], head.channels - c, false);
     }
-}
-
-// Gradients of a head; those of keys and values are added to what earlier heads made of them, unless this is the first.
-static void backward_of_head(const Head& head, bool first_head, f32 scale, const Head* next) {
-  isize channels = head.channels, width = round_up(channels, SIDE);
-  isize block = maximum(PACKED / width / QUERIES, 1) * QUERIES;
-  Room room{(bf16*)scratch(SLOT_E, 3 * fragment_floats(KEYS, QUERIES))};
-  PackedScores scores{Room::take(room, KEYS, QUERIES), Room::take(room, KEYS, QUERIES), Room::take(room, QUERIES, KEYS)};
-  f32 *dkeys = scratch(SLOT_F, 2 * KEYS * width), *dvalues = dkeys + KEYS * width;
-  for (isize first = 0; first < head.length; first += block) {
-    PackedQueries queries = pack_queries(head, first, minimum(block, head.length - first));
-    f32* dqueries = scratch(SLOT_C, round_up(queries.count, SIDE) * width);
-    memset(dqueries, 0, (size_t)(round_up(queries.count, SIDE) * width) * sizeof(f32));
-    const Head* following = first + block < head.length ? &head : next;
-    isize end = first + queries.count, later = following == &head ? first + block : 0;
-    // Rows of the following block that are asked for before tile j, in proportion to the work: earlier tiles have more.
-    auto asked = [&](isize j) {
-      f32 left = (f32)maximum(end - j, 0) / (f32)end;
-      return minimum((isize)((f32)queries.count * (1 - left * left)), queries.count);
-    };
-    for (isize j = 0; j < end; j += KEYS) {
-      RowsAhead ahead;
-      isize some = minimum(KEYS, head.length - j), begin = asked(j), count = asked(j + KEYS) - begin;
-      const Head* source = j + KEYS < end ? &head : following;
-      isize row = j + KEYS < end ? j + KEYS : 0;
-      if (source) {
-        some = minimum(KEYS, head.length - row);
-        RowsAhead::add(ahead, source->k + row * head.ldk, head.ldk, some, channels, false);
-        RowsAhead::add(ahead, source->v + row * head.ldv, head.ldv, some, channels, false);
-      }
-      if (following) {
-        some = minimum(count, head.length - later - begin);
-        RowsAhead::add(ahead, following->q + (later + begin) * head.ldq, head.ldq, some, channels, false);
-        RowsAhead::add(ahead, following->dout + (later + begin) * head.lddo, head.lddo, some, channels, false);
-        RowsAhead::add(ahead, following->out + (later + begin) * head.ldo, head.ldo, some, channels, false);
-      }
-      PackedKeys keys = pack_keys(head, j, minimum(KEYS, head.length - j));
-      memset(dkeys, 0, (size_t)(2 * KEYS * width) * sizeof(f32));
-      for (isize i = maximum(j - first, 0) / QUERIES * QUERIES; i < queries.count; i += QUERIES)
-        multiply_tile_of_scores(queries, keys, scores, head.kv_start != nullptr, i, channels, scale, dkeys, dvalues, dqueries,
-                                ahead);
-      bool add = !first_head || j < first;
-      put_rows(dkeys, width, head.dk + j * head.lddk, head.lddk, keys.count, channels, add);
-      put_rows(dvalues, width, head.dv + j * head.lddv, head.lddv, keys.count, channels, add);
-    }
-    put_queries(dqueries, head, first, queries.count);
-  }
-  settle();
 }
 
 }  // namespace attention_tiles

@@ -2,7 +2,7 @@
 #include "kernels.h"
 
 #include "adamw.h"
-#include "attention.h"
+#include "attention_backward.h"
 #include "choice.h"
 #include "elementwise.h"
 #include "embedding.h"

@@ -1,7 +1,7 @@
 // Matrix products in f32 registers: a tile of MR rows by NR columns, fed from panels of B, in the manner of BLIS. The tile is
 // all that needs tuning; the dense product, the experts' grouped products and attention are loops around it.
 //
-// Each output is the sum over k in rising order, in blocks of KC, whatever tile, task or neighbour it is computed
+// Each output is the sum over k in rising order, in blocks of at most KC, whatever tile, task or neighbour it is computed
 // with: a row's bits do not depend on the other rows in the call.
 #pragma once
 #include <type_traits>
@@ -11,7 +11,7 @@
 // Loads slow multiply-adds down even where ports are free, so a tile wants few of them: MR + NV for MR * NV.
 #if defined(__AVX512F__)
 constexpr int MR = 6, NV = 4;  // 24 accumulators, 4 of B, of 32 registers
-constexpr isize KC = 512;
+constexpr isize KC = 256;
 #elif defined(__AVX2__)
 constexpr int MR = 6, NV = 2;  // 12 accumulators of 16
 constexpr isize KC = 256;
@@ -24,13 +24,18 @@ constexpr isize KC = 256;
 #endif
 constexpr int NR = NV * LANES;
 
-// Floats of B that a loop over rows runs through again and again: they stay in the second cache.
-constexpr isize NEAR = 192 * 1024;
-// Longest row, in floats, of a matrix whose columns are read in place: the rows of a longer one push each other out of
-// the first cache.
+// Floats that a loop runs through again and again: they stay in the second cache.
+constexpr isize NEAR = 128 * 1024;
+// Rows of a panel of B that stays in the first cache while all of A runs past it.
+constexpr isize PANEL = KC < 9216 / NR ? KC : 9216 / NR;
+// Longest row, in floats, of a B whose columns are read in place.
 constexpr isize SHORT_ROW = 8 * NR;
-// Columns of a transposed A that are packed side by side.
-constexpr isize STRIPE = 8 * MR;
+
+// The blocks of k that sums are made in: none longer than `most`, and as equal as can be.
+INLINE isize block_depth(isize k, isize most) {
+  isize blocks = maximum((k + most - 1) / most, 1);
+  return maximum((k + blocks - 1) / blocks, 1);
+}
 
 // Memory that the next task of this thread will read: its lines are asked for, a few at a time, while this one computes.
 struct Ahead {
@@ -205,17 +210,6 @@ struct SourceOfB {
   }
 };
 
-// Whether n columns of a row-major matrix can be used where they are: whole vectors of rows that are not far apart.
-INLINE bool in_place(isize n, isize ld) { return ld <= SHORT_ROW && n % (NR / 2) == 0; }
-
-// Rows p .. p + k of B, columns j .. j + n of it, as panels: packed in `slot`, or where they lie.
-static PanelsOfB panels_of(const SourceOfB& b, isize p, isize k, isize j, isize n, Slot slot) {
-  if (!b.transposed && in_place(n, b.ld)) return {b.data + p * b.ld + j, NR, b.ld};
-  f32* packed = scratch(slot, round_up(n, NR) * k);
-  for (isize q = 0; q < n; q += NR) SourceOfB::pack(b, p, k, j + q, minimum(NR, n - q), packed + q * k);
-  return {packed, k * NR, NR};
-}
-
 // A dense product C[m, n] (+)= op(A) op(B).
 struct DenseProduct {
   bool transpose_a, accumulate;
@@ -243,55 +237,65 @@ static void each_row_block(isize m, isize unit, isize most, F task) {
 
 namespace tile_products {
 
-// C[m, n] (+)= A B on the calling thread, A given by a pointer to each row. B is packed for this call alone: right where m
-// is large against the cost of packing.
+// C[m, n] (+)= A B on the calling thread, A given by a pointer to each row. B is packed for this call alone, a panel at a time,
+// which so never leaves the first cache.
 template <class Row>
 static void multiply_rows(isize m, isize n, isize k, Row row, const SourceOfB& b, f32* c, isize ldc, bool add,
                           Ahead* ahead = nullptr) {
-  isize columns = maximum(NEAR / minimum(k, KC) / NR, 1) * NR;
-  for (isize j = 0; j < n; j += columns) {
-    isize cols = minimum(columns, n - j);
-    for (isize p = 0; p < k; p += KC) {
-      isize depth = minimum(KC, k - p);
-      auto tile = [&](isize i, isize rows) {
-        RowsOfA a;
-        for (int r = 0; r < MR; r++) a.row[r] = row(i + (r < rows ? r : 0)) + p;
-        return a;
-      };
-      multiply_panels(m, cols, depth, tile, panels_of(b, p, depth, j, cols, SLOT_B), c + j, ldc, add || p > 0, ahead);
-    }
-  }
+  isize columns = maximum(NEAR / maximum(m, 1) / NR, 1) * NR, most = block_depth(k, PANEL);
+  f32* panel = scratch(SLOT_B, most * NR);
+  for (isize first = 0; first < n; first += columns)
+    for (isize p = 0; p < k; p += most)
+      for (isize j = first; j < minimum(first + columns, n); j += NR) {
+        isize depth = minimum(most, k - p), cols = minimum(NR, n - j);
+        auto tile = [&](isize i, isize rows) {
+          RowsOfA a;
+          for (int r = 0; r < MR; r++) a.row[r] = row(i + (r < rows ? r : 0)) + p;
+          return a;
+        };
+        SourceOfB::pack(b, p, depth, j, cols, panel);
+        multiply_panels(m, cols, depth, tile, {panel, 0, NR}, c + j, ldc, add || p > 0, ahead);
+      }
   if (k == 0 && !add) clear_rows(c, ldc, m, n);
 }
 
-// stripes[i / STRIPE][k][i % STRIPE] = row(k)[i] for m columns of A transposed, which are then close to each other. What lies
-// beyond m is undefined: its products are not stored.
+// m columns of A transposed, tile by tile: element (i, p) lies at data[i / MR * step + p * MR + i % MR]. What lies beyond m is
+// undefined: its products are not stored.
+struct TilesOfA {
+  const f32* data;
+  isize step;
+  INLINE ColumnsOfA at(const TilesOfA& tiles, isize i) { return {tiles.data + i / MR * tiles.step, MR}; }
+};
 template <class Row>
-static f32* pack_stripes(Row row, isize k, isize m, Slot slot) {
-  f32* stripes = scratch(slot, round_up(m, STRIPE) * k);
+static TilesOfA pack_tiles(Row row, isize k, isize m, Slot slot) {
+  // Powers of two are copied at once: what is too much is written over by the next row, or lies between tiles.
+  constexpr isize WHOLE = MR == 6 ? 8 : MR;
+  isize step = k * MR + WHOLE - MR;
+  f32* tiles = scratch(slot, (m + MR - 1) / MR * step);
   for (isize p = 0; p < k; p++) {
     const f32* source = row(p);
+    f32* target = tiles + p * MR;
     isize i = 0;
-    for (; i + STRIPE <= m; i += STRIPE) memcpy(stripes + i * k + p * STRIPE, source + i, STRIPE * sizeof(f32));
-    if (i < m) memcpy(stripes + i * k + p * STRIPE, source + i, (size_t)(m - i) * sizeof(f32));
+    for (; i + WHOLE <= m; i += MR, target += step) memcpy(target, source + i, WHOLE * sizeof(f32));
+    for (; i < m; i += MR, target += step) memcpy(target, source + i, (size_t)minimum(MR, m - i) * sizeof(f32));
   }
-  return stripes;
-}
-INLINE ColumnsOfA stripe_tile(const f32* stripes, isize k, isize i) {
-  return {stripes + i / STRIPE * STRIPE * k + i % STRIPE, STRIPE};
+  return {tiles, step};
 }
 
 // C[m, n] (+)= A^T B on the calling thread, both given by their rows: A's row k holds m values, B's row k holds n.
 template <class RowA, class RowB>
 static void multiply_columns(isize m, isize n, isize k, RowA row_a, RowB row_b, f32* c, isize ldc, bool add) {
-  for (isize p = 0; p < k; p += KC) {
-    isize depth = minimum(KC, k - p);
-    f32* packed_b = scratch(SLOT_B, round_up(n, NR) * depth);
-    for (isize j = 0; j < n; j += NR)
-      pack_rows([&](isize r) { return row_b(p + r) + j; }, depth, minimum(NR, n - j), packed_b + j * depth);
-    f32* stripes = pack_stripes([&](isize r) { return row_a(p + r); }, depth, m, SLOT_A);
-    auto tile = [&](isize i, isize) { return stripe_tile(stripes, depth, i); };
-    multiply_panels(m, n, depth, tile, {packed_b, depth * NR, NR}, c, ldc, add || p > 0);
+  isize most = block_depth(k, PANEL);
+  f32* panel = scratch(SLOT_B, most * NR);
+  for (isize p = 0; p < k; p += most) {
+    isize depth = minimum(most, k - p);
+    TilesOfA tiles = pack_tiles([&](isize r) { return row_a(p + r); }, depth, m, SLOT_A);
+    auto tile = [=](isize i, isize) { return TilesOfA::at(tiles, i); };
+    for (isize j = 0; j < n; j += NR) {
+      isize cols = minimum(NR, n - j);
+      pack_rows([&](isize r) { return row_b(p + r) + j; }, depth, cols, panel);
+      multiply_panels(m, cols, depth, tile, {panel, 0, NR}, c + j, ldc, add || p > 0);
+    }
   }
   if (k == 0 && !add) clear_rows(c, ldc, m, n);
 }
@@ -299,24 +303,21 @@ static void multiply_columns(isize m, isize n, isize k, RowA row_a, RowB row_b, 
 // Rows begin .. end of a dense product, in parts of n whose panels stay near. Panels of block p of k begin at
 // packed + p * round_up(n, NR); where packed is null, B is used where it is.
 static void multiply_block(const DenseProduct& product, const f32* packed, isize begin, isize end) {
-  isize m = end - begin, lda = product.lda, width = round_up(product.n, NR);
-  isize columns = maximum(NEAR / minimum(product.k, KC) / NR, 1) * NR;
+  isize m = end - begin, lda = product.lda, width = round_up(product.n, NR), most = block_depth(product.k, KC);
+  isize columns = maximum(NEAR / most / NR, 1) * NR;
   for (isize j = 0; j < product.n; j += columns)
-    for (isize p = 0; p < product.k; p += KC) {
-      isize depth = minimum(KC, product.k - p), cols = minimum(columns, product.n - j);
+    for (isize p = 0; p < product.k; p += most) {
+      isize depth = minimum(most, product.k - p), cols = minimum(columns, product.n - j);
       PanelsOfB b{packed + p * width + j * depth, depth * NR, NR};
       if (!packed) b = {product.b.data + p * product.b.ld + j, NR, product.b.ld};
       f32* c = product.c + begin * product.ldc + j;
       bool add = product.accumulate || p > 0;
-      if (!product.transpose_a) {
-        auto tile = [&](isize i, isize rows) { return rows_of(product.a + (begin + i) * lda + p, lda, rows); };
-        multiply_panels(m, cols, depth, tile, b, c, product.ldc, add);
-      } else if (lda <= SHORT_ROW && m % MR == 0) {
-        auto tile = [&](isize i, isize) { return ColumnsOfA{product.a + p * lda + begin + i, lda}; };
+      if (product.transpose_a) {
+        TilesOfA tiles = pack_tiles([&](isize r) { return product.a + (p + r) * lda + begin; }, depth, m, SLOT_A);
+        auto tile = [=](isize i, isize) { return TilesOfA::at(tiles, i); };
         multiply_panels(m, cols, depth, tile, b, c, product.ldc, add);
       } else {
-        f32* stripes = pack_stripes([&](isize r) { return product.a + (p + r) * lda + begin; }, depth, m, SLOT_A);
-        auto tile = [&](isize i, isize) { return stripe_tile(stripes, depth, i); };
+        auto tile = [&](isize i, isize rows) { return rows_of(product.a + (begin + i) * lda + p, lda, rows); };
         multiply_panels(m, cols, depth, tile, b, c, product.ldc, add);
       }
     }
@@ -326,18 +327,18 @@ static void multiply_block(const DenseProduct& product, const f32* packed, isize
 // has a vector of outputs, in the same order of sums as any tile.
 static void multiply_few(const DenseProduct& product) {
   constexpr isize RUN = 64, AHEAD = 4 * RUN;  // columns of B that are packed at a time, and asked for before
-  isize n = product.n, k = product.k, ld = product.b.ld;
+  isize n = product.n, k = product.k, ld = product.b.ld, most = block_depth(k, KC);
   parallel_for((n + LANES - 1) / LANES, [&](isize task) {
     isize j = task * LANES, cols = minimum(LANES, n - j);
     const f32* b = product.b.data + j * ld;
-    f32* panel = scratch(SLOT_B, KC * LANES);
+    f32* panel = scratch(SLOT_B, most * LANES);
     auto ask = [=](isize begin, isize end) {
       for (isize row = 0; row < cols; row++)
         for (isize p = begin; p < minimum(end, k); p += 16) __builtin_prefetch(b + row * ld + p, 0, 1);
     };
     ask(0, AHEAD);
-    for (isize p = 0; p < k; p += KC) {
-      isize depth = minimum(KC, k - p);
+    for (isize p = 0; p < k; p += most) {
+      isize depth = minimum(most, k - p);
       for (isize q = 0; q < depth; q += RUN) {
         ask(p + q + AHEAD, p + q + AHEAD + RUN);
         pack_transposed<LANES>(b + p + q, ld, minimum(RUN, depth - q), cols, panel + q * LANES);
@@ -352,12 +353,14 @@ static void multiply_dense(const DenseProduct& product) {
   if (product.m <= MR && product.b.transposed && !product.transpose_a) return multiply_few(product);
   constexpr isize GROUP = 16;  // panels of one task
   const SourceOfB& b = product.b;
-  isize n = product.n, k = product.k, panels = (n + NR - 1) / NR, groups = (panels + GROUP - 1) / GROUP;
+  isize n = product.n, k = product.k, most = block_depth(k, KC);
+  isize panels = (n + NR - 1) / NR, groups = (panels + GROUP - 1) / GROUP;
   f32* packed = nullptr;
-  if (b.transposed || !in_place(n, b.ld)) {
+  bool in_place = !b.transposed && b.ld <= SHORT_ROW && n % (NR / 2) == 0;  // whole vectors of rows that are not far apart
+  if (!in_place) {
     packed = scratch(SLOT_SHARED, panels * NR * k);
-    parallel_for(groups * ((k + KC - 1) / KC), [&](isize task) {
-      isize p = task / groups * KC, first = task % groups * GROUP, depth = minimum(KC, k - p);
+    parallel_for(groups * ((k + most - 1) / most), [&](isize task) {
+      isize p = task / groups * most, first = task % groups * GROUP, depth = minimum(most, k - p);
       for (isize q = first; q < minimum(first + GROUP, panels); q++)
         SourceOfB::pack(b, p, depth, q * NR, minimum(NR, n - q * NR), packed + (p * panels + q * depth) * NR);
     });
