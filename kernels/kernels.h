@@ -26,7 +26,8 @@ typedef intptr_t isize;
 // ---- machine -------------------------------------------------------------------------------------------------------
 
 // Bits: 1 AVX2+FMA, 2 AVX-512 (F, BW, DQ, VL), 4 AVX512-BF16, 8 AVX512-VNNI, 16 NEON, 32 wasm SIMD128, 64 AMX-BF16
-// and AMX-INT8 (with AVX512-BF16 and VNNI, and with the system's leave, which asking for them gets).
+// and AMX-INT8 (with AVX512-BF16 and VNNI, and with the system's leave, which asking for them gets), 128 AVX512-BF16 that
+// multiplies faster than f32 multiply-adds do (measured).
 OLMOE_API isize olmoe_cpu_features(void);
 // Sets the number of threads, the caller included; returns the number in force (1 where threads do not exist).
 OLMOE_API isize olmoe_set_threads(isize count);

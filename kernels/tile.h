@@ -11,18 +11,15 @@
 // Loads slow multiply-adds down even where ports are free, so a tile wants few of them: MR + NV for MR * NV.
 #if defined(__AVX512F__)
 constexpr int MR = 6, NV = 4;  // 24 accumulators, 4 of B, of 32 registers
-constexpr isize KC = 256;
 #elif defined(__AVX2__)
 constexpr int MR = 6, NV = 2;  // 12 accumulators of 16
-constexpr isize KC = 256;
 #elif defined(__aarch64__)
 constexpr int MR = 8, NV = 2;  // 16 accumulators of 32
-constexpr isize KC = 256;
 #else
 constexpr int MR = 4, NV = 2;  // 8 accumulators of 16
-constexpr isize KC = 256;
 #endif
 constexpr int NR = NV * LANES;
+constexpr isize KC = 256;
 
 // Floats that a loop runs through again and again: they stay in the second cache.
 constexpr isize NEAR = 128 * 1024;
@@ -374,18 +371,6 @@ static PanelsOfB columns_of(const SourceOfB& b, isize k, isize n, Slot slot) {
   f32* packed = scratch(slot, round_up(n, NR) * k);
   for (isize q = 0; q < n; q += NR) SourceOfB::pack(b, 0, k, q, minimum(NR, n - q), packed + q * k);
   return {packed, k * NR, NR};
-}
-
-// C[m, n] (+)= op(A) B.
-static void multiply_near(bool transpose_a, isize m, isize n, isize k, const f32* a, isize lda, const PanelsOfB& b, f32* c,
-                          isize ldc, bool add) {
-  if (transpose_a) {
-    multiply_panels(
-        m, n, k, [=](isize i, isize) { return ColumnsOfA{a + i, lda}; }, b, c, ldc, add);
-  } else {
-    multiply_panels(
-        m, n, k, [=](isize i, isize rows) { return rows_of(a + i * lda, lda, rows); }, b, c, ldc, add);
-  }
 }
 
 }  // namespace tile_products

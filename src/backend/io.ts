@@ -15,7 +15,8 @@ export interface BackendOptions {
   /** Instruction set of the native backend; default: the best the processor has. */
   readonly isa?: InstructionSet;
   /**
-   * "bf16" rounds inputs of matrix products; "auto" does so where the processor multiplies bf16, and says so where not.
+   * "bf16" rounds inputs of matrix products; "auto" does so where the processor multiplies bf16 faster than f32, and says
+   * so where not.
    * Default: "f32".
    */
   readonly precision?: Precision | "auto";
@@ -31,14 +32,23 @@ const NEEDED_FEATURES: Record<Precision, Partial<Record<InstructionSet, number>>
   bf16: { avx512: 2 | 4 | 8, amx: 64 },
 };
 
-/** Native instruction sets that this processor runs, best last. */
-export async function nativeInstructionSets(precision: Precision = "f32"): Promise<InstructionSet[]> {
+/** The same for products of bf16 that are quicker than those of f32. */
+const QUICK_BF16: Partial<Record<InstructionSet, number>> = { avx512: 2 | 4 | 8 | 128, amx: 64 };
+
+const NOT_QUICK = "precision: this processor's AVX512-BF16 multiplies no faster than f32";
+
+async function instructionSetsWith(wanted: Partial<Record<InstructionSet, number>>): Promise<InstructionSet[]> {
   if (NATIVE_VARIANTS.length === 0) return [];
   const features = readFeatures(await buildFeatures());
   return NATIVE_VARIANTS.filter((isa) => {
-    const needed = NEEDED_FEATURES[precision][isa];
+    const needed = wanted[isa];
     return needed !== undefined && (features & needed) === needed;
   });
+}
+
+/** Native instruction sets that this processor runs, best last. */
+export async function nativeInstructionSets(precision: Precision = "f32"): Promise<InstructionSet[]> {
+  return instructionSetsWith(NEEDED_FEATURES[precision]);
 }
 
 async function openBestNative(options: BackendOptions, precision: Precision): Promise<Backend> {
@@ -50,6 +60,9 @@ async function openBestNative(options: BackendOptions, precision: Precision): Pr
     throw new UnsupportedError(
       `backend: this processor does not run ${chosen ?? "any native build"}, only ${usable.join(", ") || "wasm"}`,
     );
+  }
+  if (precision === "bf16" && !(await instructionSetsWith(QUICK_BF16)).includes(chosen)) {
+    options.onNotice?.(`${NOT_QUICK}: a step takes longer than with f32`);
   }
   try {
     return openNative(await buildNative(chosen, precision), chosen, threads, precision);
@@ -72,9 +85,14 @@ function noBf16(reason: string): UnsupportedError {
 async function resolvePrecision(options: BackendOptions): Promise<Precision> {
   if (options.precision !== "auto") return options.precision ?? "f32";
   const { backend = "auto", isa } = options;
-  const usable = backend === "auto" || backend === "native" ? await nativeInstructionSets("bf16").catch(() => []) : [];
-  if (isa === undefined ? usable.length > 0 : usable.includes(isa)) return "bf16";
-  options.onNotice?.("precision: no AVX512-BF16 or AMX-BF16 here, staying with f32");
+  const native = backend === "auto" || backend === "native";
+  const among = async (wanted: Partial<Record<InstructionSet, number>>) => {
+    const usable = native ? await instructionSetsWith(wanted).catch(() => []) : [];
+    return isa === undefined ? usable.length > 0 : usable.includes(isa);
+  };
+  if (await among(QUICK_BF16)) return "bf16";
+  const slow = await among(NEEDED_FEATURES.bf16);
+  options.onNotice?.(`${slow ? NOT_QUICK : "precision: no AVX512-BF16 or AMX-BF16 here"}, staying with f32`);
   return "f32";
 }
 
