@@ -80,7 +80,7 @@ OLMOE_API void olmoe_attention_backward(const f32* q, isize ldq, const f32* k, i
             ldq, ldk, ldv, ldo, lddo, lddq, lddk, lddv, length, channels};
   };
   parallel_for(batch * kv_heads, [&](isize task) {
-    attention_products::Setup setup;
+    [[maybe_unused]] attention_products::Setup setup;
     for (isize h = 0; h < group; h++) {
       isize index = task * group + h, later = h + 1 < group ? index + 1 : (task + thread_count) * group;
       Head head = head_of(index), next = head_of(later < batch * heads ? later : index);
