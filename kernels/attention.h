@@ -231,3 +231,11 @@ OLMOE_API void olmoe_attention_forward(const f32* q, isize ldq, const f32* k, is
     }
   });
 }
+
+// What the backward pass takes at a time, one head of one sequence: rows of q and dout, of the keys and values that it shares, and of all gradients.
+struct Head {
+  const f32 *q, *k, *v, *out, *lse, *dout;
+  const i32* kv_start;  // or null
+  f32 *dq, *dk, *dv;
+  isize ldq, ldk, ldv, ldo, lddo, lddq, lddk, lddv, length, channels;
+};

@@ -3,14 +3,6 @@
 #pragma once
 #include "attention.h"
 
-// One head of one sequence: rows of q and dout, of the keys and values that it shares, and of all gradients.
-struct Head {
-  const f32 *q, *k, *v, *out, *lse, *dout;
-  const i32* kv_start;  // or null
-  f32 *dq, *dk, *dv;
-  isize ldq, ldk, ldv, ldo, lddo, lddq, lddk, lddv, length, channels;
-};
-
 #if defined(__AMX_BF16__) && !defined(OLMOE_BF16)  // a library that rounds to bf16 does so in no score
 #include "attention_tiles.h"
 namespace attention_products = attention_tiles;
@@ -40,16 +32,16 @@ static void backward_of_head(const Head& head, bool first_head, f32 scale, const
     };
     for (isize j = 0; j < end; j += KEYS) {
       RowsAhead ahead;
-      isize some = minimum(KEYS, head.length - j), begin = asked(j), count = asked(j + KEYS) - begin;
+      isize begin = asked(j), count = asked(j + KEYS) - begin;
       const Head* source = j + KEYS < end ? &head : following;
       isize row = j + KEYS < end ? j + KEYS : 0;
       if (source) {
-        some = minimum(KEYS, head.length - row);
+        isize some = minimum(KEYS, head.length - row);
         RowsAhead::add(ahead, source->k + row * head.ldk, head.ldk, some, channels, false);
         RowsAhead::add(ahead, source->v + row * head.ldv, head.ldv, some, channels, false);
       }
       if (following) {
-        some = minimum(count, head.length - later - begin);
+        isize some = minimum(count, head.length - later - begin);
         RowsAhead::add(ahead, following->q + (later + begin) * head.ldq, head.ldq, some, channels, false);
         RowsAhead::add(ahead, following->dout + (later + begin) * head.lddo, head.lddo, some, channels, false);
         RowsAhead::add(ahead, following->out + (later + begin) * head.ldo, head.ldo, some, channels, false);

@@ -13,18 +13,17 @@ struct Setup {};
 
 INLINE isize width_of(isize channels) { return round_up(channels, LANES); }
 
-// Rows that lie side by side, as rows of A and as B with rows along k.
+// Rows that lie side by side: rows of A, and B with rows along k.
 struct Rows {
   f32* data;
   isize width;
   INLINE f32* at(const Rows& rows, isize i) { return rows.data + i * rows.width; }
-  INLINE PanelsOfB from(const Rows& rows, isize i) { return {Rows::at(rows, i), NR, rows.width}; }
 };
 struct PackedQueries {
   isize first, count;
   Rows rows, dout;
   const f32* lse;
-  f32* delta;             // of each query
+  f32* delta;           // of each query
   const i32* kv_start;  // or null
 };
 struct PackedKeys {

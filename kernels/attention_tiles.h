@@ -3,7 +3,7 @@
 // scores, for then three products can take probabilities and gradients of scores line by line, without a transposition.
 // What causality hides is left out in squares of SIDE. The loops around it are those of attention_backward.h.
 #pragma once
-#include "gemm.h"
+#include "attention.h"
 
 namespace attention_tiles {
 
@@ -177,7 +177,7 @@ static void multiply_tile_of_scores(const PackedQueries& queries, const PackedKe
 }
 
 static PackedQueries pack_queries(const Head& head, isize first, isize count) {
-  isize channels = head.channels, wide = round_up(channels, SIDE), all = round_up(count, SIDE);
+  isize channels = head.channels, wide = width_of(channels), all = round_up(count, SIDE);
   Room room{(bf16*)scratch(SLOT_B, 2 * (fragment_floats(all, channels) + fragment_floats(channels, all)))};
   PackedQueries queries{first, count, head.kv_start != nullptr, Room::take(room, all, channels), Room::take(room, all, channels),
                         Room::take(room, wide, all), Room::take(room, wide, all), nullptr, nullptr, nullptr};
@@ -202,7 +202,7 @@ static PackedQueries pack_queries(const Head& head, isize first, isize count) {
 }
 
 static PackedKeys pack_keys(const Head& head, isize first, isize count) {
-  isize channels = head.channels, wide = round_up(channels, SIDE), all = round_up(count, SIDE);
+  isize channels = head.channels, wide = width_of(channels), all = round_up(count, SIDE);
   Room room{(bf16*)scratch(SLOT_D, 2 * fragment_floats(all, channels) + fragment_floats(wide, all))};
   PackedKeys keys{first, count, Room::take(room, all, channels), Room::take(room, all, channels), Room::take(room, wide, all)};
   auto k = [&](isize i) { return head.k + (first + i) * head.ldk; };
@@ -230,7 +230,7 @@ INLINE void put_rows(const f32* tile, isize width, f32* rows, isize ld, isize co
 
 // The same from squares of [width, SIDE] with queries as columns.
 static void put_queries(const f32* squares, const Head& head, isize first, isize count) {
-  isize width = round_up(head.channels, SIDE);
+  isize width = width_of(head.channels);
   for (isize i = 0; i < count; i += EDGE)
     for (isize c = 0; c < head.channels; c += EDGE) {
       vf x[EDGE];

@@ -19,7 +19,7 @@ constexpr int MR = 8, NV = 2;  // 16 accumulators of 32
 constexpr int MR = 4, NV = 2;  // 8 accumulators of 16
 #endif
 constexpr int NR = NV * LANES;
-constexpr isize KC = 256;
+constexpr isize KC = 256;  // longest block of k
 
 // Floats that a loop runs through again and again: they stay in the second cache.
 constexpr isize NEAR = 128 * 1024;

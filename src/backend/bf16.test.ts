@@ -92,7 +92,7 @@ describe("a request for bf16", () => {
   it.each(["wasm", "reference"] as const)("is refused by the %s backend with what to do", async (backend) => {
     await expect(openBackend({ backend, precision: "bf16" })).rejects.toMatchObject({
       message: `backend: precision bf16 needs AVX512-BF16 or AMX-BF16, and the ${backend} backend has neither`,
-      hint: 'set train.precision to "auto", which takes bf16 where it is to be had, or to "f32"',
+      hint: 'set train.precision to "auto", which takes bf16 where it is quicker, or to "f32"',
     });
   });
 

@@ -77,7 +77,7 @@ async function openBestNative(options: BackendOptions, precision: Precision): Pr
 
 function noBf16(reason: string): UnsupportedError {
   return new UnsupportedError(`backend: precision bf16 needs AVX512-BF16 or AMX-BF16, and ${reason}`, {
-    hint: 'set train.precision to "auto", which takes bf16 where it is to be had, or to "f32"',
+    hint: 'set train.precision to "auto", which takes bf16 where it is quicker, or to "f32"',
   });
 }
 
