@@ -109,7 +109,7 @@ describe("olmoe train", () => {
       stdout: "",
       stderr:
         "olmoe: backend: precision bf16 needs AVX512-BF16 or AMX-BF16, and the reference backend has neither\n" +
-        'hint: set train.precision to "auto", which takes bf16 where it is to be had, or to "f32"\n',
+        'hint: set train.precision to "auto", which takes bf16 where it is quicker, or to "f32"\n',
     });
   });
 
