@@ -3,7 +3,6 @@ import { type Command, Option } from "commander";
 import { UsageError } from "../errors.ts";
 import { openTrace, TraceWriter } from "../formats/trace.io.ts";
 import { TRACE_COLUMNS, type TraceColumn } from "../formats/trace.ts";
-import { exportTrace } from "../formats/traceParquet.io.ts";
 import type { OlmoeModel } from "../infer/model.io.ts";
 import { formatBytes, formatCount, formatDuration, formatRate } from "../report/text.ts";
 import { recordTrace } from "../routing/recordTrace.ts";
@@ -80,6 +79,7 @@ async function toParquet(path: string, { out, force = false }: TraceFlags, sessi
   const file = await openTrace(path);
   try {
     const onProgress = (tokens: number) => progress.show(tokens / file.tokens, `${formatCount(tokens)} tokens`);
+    const { exportTrace } = await import("../formats/traceParquet.io.ts"); // with DuckDB, which takes a while to load
     await exportTrace(file, out, { overwrite: force, signal: session.signal, onProgress });
   } finally {
     progress.stop();

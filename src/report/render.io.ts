@@ -4,8 +4,8 @@
  */
 import { createRequire } from "node:module";
 import { Resvg } from "@resvg/resvg-js";
-import * as vega from "vega";
-import { compile, type TopLevelSpec } from "vega-lite";
+import type * as Vega from "vega";
+import type { TopLevelSpec } from "vega-lite";
 import { UnsupportedError } from "../errors.ts";
 import { textWidth } from "./textWidth.ts";
 
@@ -18,7 +18,7 @@ interface TextMetrics {
 }
 
 /** Without a canvas vega takes all letters as equally wide, which leaves holes beside labels and in legends. */
-function measureWithoutCanvas(): void {
+function measureWithoutCanvas(vega: typeof Vega): void {
   const { textMetrics } = vega as unknown as { textMetrics: TextMetrics };
   textMetrics.width = (item, text) =>
     textWidth(String(text ?? ""), item.fontSize ?? 11, item.fontWeight === "bold" || Number(item.fontWeight) >= 600);
@@ -38,7 +38,9 @@ function renumberIds(svg: string): string {
  * @throws UnsupportedError if the spec names data outside of itself.
  */
 export async function renderSvg(spec: TopLevelSpec): Promise<string> {
-  measureWithoutCanvas();
+  // Half of what a command would take to start: only those wait for it who draw.
+  const [vega, { compile }] = await Promise.all([import("vega"), import("vega-lite")]);
+  measureWithoutCanvas(vega);
   const faults: unknown[] = [];
   const logger = vega.logger(vega.Error);
   logger.error = (...args) => {

@@ -6,7 +6,6 @@ import type { SourceRecipe } from "../../config/dataSources.ts";
 import { DataError } from "../../errors.ts";
 import { fileError } from "../readFile.io.ts";
 import { attributesPath, isDocumentsPath } from "./dolma.ts";
-import { fetchDatasetFile, listDataset } from "./hub.io.ts";
 import { fetchPackage } from "./npmPackage.io.ts";
 import type { SourceFile, SourceOptions } from "./sourceFile.ts";
 
@@ -27,6 +26,9 @@ interface FoundFiles {
   readonly resolved: string;
   readonly pin: Pick<SourceRecipe, "npm" | "revision">;
 }
+
+/** Its client takes a while to load, which only those wait for who have a source there. */
+const loadHub = () => import("./hub.io.ts");
 
 /** The place on disk of a file or link in `folder`. @throws DataError where it is outside. */
 async function insideFolder(folder: string, name: string): Promise<string> {
@@ -95,6 +97,7 @@ async function listPackage(npm: string, source: SourceRecipe, options: SourceOpt
 }
 
 async function listHub(hub: string, source: SourceRecipe, options: SourceOptions): Promise<FoundFiles> {
+  const { listDataset } = await loadHub();
   const { commit, files } = await listDataset(hub, source, options);
   const resolved = `${hub}@${commit}`;
   return { place: resolved, found: files, resolved, pin: { revision: commit } };
@@ -156,6 +159,7 @@ export interface PlacedFile {
  */
 export async function placeOnDisk(file: SourceFile, source: SourceRecipe, options: SourceOptions): Promise<PlacedFile> {
   if (source.hub !== undefined) {
+    const { fetchDatasetFile } = await loadHub();
     const place = await fetchDatasetFile(source.hub, file, source, options);
     return { file: place, name: `dataset ${source.hub}: ${file.path}` };
   }

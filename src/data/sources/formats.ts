@@ -2,7 +2,6 @@
 import type { SourceRecipe } from "../../config/dataSources.ts";
 import { type Document, normalizeLineEnds } from "../document.ts";
 import { emailText } from "./email.ts";
-import { htmlText } from "./html.ts";
 
 /** How a file becomes documents. */
 export type FileFormat = "text" | "html" | "email" | "jsonl" | "csv" | "parquet";
@@ -92,7 +91,8 @@ export function readText(bytes: Uint8Array): Reading {
 }
 
 /** A page: its main text (see html.ts). */
-export function readHtml(bytes: Uint8Array): Reading {
+export async function readHtml(bytes: Uint8Array): Promise<Reading> {
+  const { htmlText } = await import("./html.ts"); // its parser takes a tenth of a second to load
   const html = decodeUtf8(bytes);
   if (html === undefined) return { fault: "not UTF-8" };
   try {

