@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 /** The public surface for pages, `olmoe/browser`: what of the package runs without Node, and nothing else. */
 
 // Models: build, run forward with the routing in view.

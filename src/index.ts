@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 /** The public surface of the package. Anything not exported here may change without notice. */
 
 // Models: open, build, run forward with the routing in view, save.

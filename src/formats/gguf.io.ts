@@ -179,7 +179,7 @@ export class GgufFile {
     await readFully(handle, path, target, info.byteOffset + start);
   }
 
-  /** The open files, to read or map stored bytes; this object closes them. */
+  /** The open files, to read or map stored bytes; this object closes them. @internal */
   get handles(): readonly FileHandle[] {
     return this.#files.map(({ handle }) => handle);
   }

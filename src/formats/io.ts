@@ -130,7 +130,7 @@ export class SafetensorsFile {
     return target;
   }
 
-  /** The open file, to read or map stored bytes; this object closes it. */
+  /** The open file, to read or map stored bytes; this object closes it. @internal */
   get handle(): FileHandle {
     return this.#file;
   }

@@ -30,6 +30,7 @@ const MAX_YAML_BYTES = 2 ** 20;
 interface OpenedFile {
   readonly path: string;
   readonly byteLength: number;
+  /** @internal */
   readonly handle: FileHandle;
 }
 

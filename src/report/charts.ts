@@ -23,7 +23,7 @@ interface Titles {
   readonly subtitle?: string;
 }
 
-export function head({ title, subtitle }: Titles) {
+export function head({ title, subtitle }: Titles): Pick<TopLevelSpec, "$schema" | "config" | "title"> {
   return {
     $schema: SCHEMA,
     config: THEME,
